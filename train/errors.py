@@ -1,0 +1,10 @@
+"""Errors that are the user's to mend: one clear line each, exit code 2, no traceback."""
+
+
+class UserError(Exception):
+    """Input that we can't work with.
+
+    The message is written for the person at the keyboard: it names the file, the line or the key, what was found,
+    what is allowed and how to mend it. A command prints it on stderr and exits with 2. One line a problem: several
+    problems that were found together are joined by newlines.
+    """
