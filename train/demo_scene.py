@@ -1,0 +1,337 @@
+"""A kelp coast as a drone sees it, drawn procedurally: the picture, and what an annotator would outline in it.
+
+The drawing goes from the ground up. An elevation model says where rock, beach, shallows and deep water lie. Water takes
+its colour from its depth. Bull kelp grows where the depth suits it: each plant sends a bunch of blades down the
+current, the sunken ones bluer and fainter. Wind ripples, sun glint, rock, foam and the camera's own faults come last.
+Heights are metres above the waterline, distances pixels of 0.1 m, colours RGB in 0..255, and every random number comes
+from the generator that the caller passes.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+PIXEL_SIZE = 0.1  # metres
+BACKGROUND, KELP, IGNORE = 0, 1, 2
+
+Field = npt.NDArray[np.float32]  # (H, W)
+Picture = npt.NDArray[np.float32]  # (H, W, 3)
+Bytes = npt.NDArray[np.uint8]
+
+# Metres of depth at which canopies start, stand thickest from, stand thickest to, and end.
+KELP_DEPTHS = (0.6, 1.6, 7.0, 11.0)
+# Diffuse attenuation of turbid coastal water for red, green and blue, per metre: red goes first, green lasts.
+ATTENUATION = np.array((0.42, 0.17, 0.25), np.float32)
+# From shaded undersides to sunlit blades.
+BLADE_COLOURS = np.array(((82, 62, 56), (116, 88, 72), (150, 114, 74), (194, 156, 98)), np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Site:
+    """What tells one stretch of coast from another.
+
+    Attributes:
+        shore: What meets the water.
+        waterline: Where the waterline runs, as a share of the way from the landward to the seaward corner; below 0 the
+            land lies outside the picture.
+        kelp: Share of the suitable depths that carries canopy, 0 to 1.
+        islets: Height in metres that rock may rise above the general slope.
+    """
+
+    shore: Literal["rock", "sand"]
+    waterline: float
+    kelp: float
+    islets: float = 0.0
+
+
+def draw_scene(rng: np.random.Generator, site: Site, height: int, width: int) -> tuple[Bytes, Bytes]:
+    """Draw one site.
+
+    Args:
+        rng: Source of all randomness; the same state gives the same scene.
+        site: What kind of coast to draw.
+        height: Rows, in pixels of 0.1 m.
+        width: Columns.
+
+    Returns:
+        The image `(H, W, 3)` uint8 RGB and the label `(H, W)` uint8: 0 background, 1 kelp, 2 uncertain.
+    """
+    shape = (height, width)
+    elevation = _elevation(rng, site, shape)
+    sun = _direction(rng.uniform(0, 2 * math.pi))
+    water = _water(rng, site, elevation)
+    picture, cover = _kelp(rng, site, elevation, water)
+    picture = _surface(rng, picture, cover, sun)
+    land = np.clip(elevation / 0.12 + 0.5, 0, 1)
+    cover *= 1 - land
+    picture = _blend(picture, _land(rng, site, elevation, sun), land)
+    picture = _foam(rng, picture, elevation)
+    return _photograph(rng, picture), _annotate(rng, cover)
+
+
+def _elevation(rng: np.random.Generator, site: Site, shape: tuple[int, int]) -> Field:
+    """Metres above the waterline: a slope to seaward, broken by smooth noise and by islets."""
+    rows, cols = np.indices(shape, dtype=np.float32)
+    across, down = _direction(rng.uniform(0, 2 * math.pi))
+    along = (cols - shape[1] / 2) * across + (rows - shape[0] / 2) * down
+    along = (along - along.min()) / (along.max() - along.min())
+    ahead = site.waterline - along
+    steepness = 14.0 if site.shore == "rock" else 7.0
+    relief = 1.1 if site.shore == "rock" else 0.45
+    elevation = steepness * ahead + relief * fractal_noise(rng, shape, 130, 5)
+    if site.islets:
+        elevation += site.islets * np.clip(fractal_noise(rng, shape, 110, 4) - 0.9, 0, None)
+    return elevation.astype(np.float32)
+
+
+def _water(rng: np.random.Generator, site: Site, elevation: Field) -> Picture:
+    """The sea without its surface: bottom seen through water, plus the light that the water itself sends back."""
+    shape = elevation.shape
+    depth = np.clip(-elevation, 0, None)[..., None]
+    sandy = _step(fractal_noise(rng, shape, 90, 4) + (0.9 if site.shore == "sand" else -0.9), 0.25)
+    mottle = fractal_noise(rng, shape, 14, 4, gain=0.7)[..., None]
+    algae = _colour(112, 96, 56) + mottle * _colour(30, 25, 14)
+    sand = _colour(176, 176, 130) + mottle * 5
+    bottom = _blend(algae, sand, sandy)
+    body = _blend(_colour(60, 88, 86), _colour(64, 80, 96), np.full(shape, rng.uniform(), np.float32))
+    body += fractal_noise(rng, shape, 200, 3)[..., None] * _colour(3, 5, 4)
+    # Light passes the water twice: down to the bottom and back up.
+    seen = np.exp(-2 * rng.uniform(0.7, 1.2) * ATTENUATION * depth)
+    return (body + (bottom - body) * seen).astype(np.float32)
+
+
+def _kelp(rng: np.random.Generator, site: Site, elevation: Field, water: Picture) -> tuple[Picture, Field]:
+    """Draw the kelp into the water.
+
+    Returns:
+        The picture and the visible cover `(H, W)` in 0..1.
+    """
+    if not site.kelp:
+        return water, np.zeros(elevation.shape, np.float32)
+    height, width = elevation.shape
+    suits = np.interp(-elevation, KELP_DEPTHS, (0, 1, 1, 0)).astype(np.float32)
+    clumps = fractal_noise(rng, elevation.shape, 85, 4, gain=0.6)
+    threshold = np.quantile(clumps[suits > 0.5], 1 - site.kelp) if (suits > 0.5).any() else np.inf
+    density = _step(clumps - threshold, 0.45) * suits
+
+    candidates = int(height * width / 110)
+    x, y = rng.uniform(0, width, candidates), rng.uniform(0, height, candidates)
+    here = density[y.astype(int), x.astype(int)]
+    grown = rng.uniform(0, 1, candidates) < here
+    x, y, here = x[grown], y[grown], here[grown]
+    # Plants at a canopy's rim are pulled under by the current.
+    sunk = np.clip(rng.normal(0.75, 0.25, x.size) - 0.75 * here, 0, 0.9)
+
+    blades = rng.integers(5, 12, x.size)
+    plant = np.repeat(np.arange(x.size), blades)
+    plant = plant[np.argsort(-(sunk[plant] + rng.normal(0, 0.1, plant.size)), kind="stable")]
+    paths = _blade_paths(rng, elevation.shape, x, y, plant)
+    tint = rng.normal(0, 6, 3)
+    lit = np.clip(rng.normal(1.2, 0.5, x.size)[plant] + rng.normal(0, 0.7, plant.size), 0, 2.999)
+    low = lit.astype(int)
+    colours = BLADE_COLOURS[low] + (BLADE_COLOURS[low + 1] - BLADE_COLOURS[low]) * (lit - low)[:, None] + tint
+    dip = sunk[plant][:, None]
+    below = water[y.astype(int), x.astype(int)][plant]
+    colours = colours * (1 - dip) + (below * 0.82 + (6, 0, -2)) * dip
+    # The fourth channel gathers how much of each pixel an observer sees covered.
+    inks = np.concatenate([np.clip(colours, 0, 255), 255 * (1 - 0.8 * dip)], axis=1)
+    return _draw_blades(rng, water, paths, inks)
+
+
+def _blade_paths(
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.float64],
+    plant: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """Follow the current from each plant's bulb: `(blades, points, 2)` as x, y."""
+    height, width = shape
+    swirl = rng.uniform(0.6, 1.0) * fractal_noise(rng, shape, 140, 2) + 0.6 * fractal_noise(rng, shape, 36, 3)
+    current = rng.uniform(0, 2 * math.pi) + swirl
+    at_x = x[plant] + rng.normal(0, 3, plant.size)
+    at_y = y[plant] + rng.normal(0, 3, plant.size)
+    lean = rng.normal(0, 0.25, x.size)[plant] + rng.normal(0, 0.22, plant.size)
+    curl = rng.normal(0, 0.03, x.size)[plant] + rng.normal(0, 0.05, plant.size)
+    stride = np.clip(rng.normal(3.2, 1.0, plant.size), 1, None)
+    points = [(at_x, at_y)]
+    for step in range(13):
+        row = np.clip(at_y, 0, height - 1).astype(int)
+        col = np.clip(at_x, 0, width - 1).astype(int)
+        angle = current[row, col] + lean + curl * step
+        at_x = at_x + stride * np.cos(angle)
+        at_y = at_y + stride * np.sin(angle)
+        points.append((at_x, at_y))
+    return np.array(points).transpose(2, 0, 1)
+
+
+def _draw_blades(
+    rng: np.random.Generator, water: Picture, paths: npt.NDArray[np.float64], inks: npt.NDArray[np.float64]
+) -> tuple[Picture, Field]:
+    fraction_bits = 3
+    fixed = np.rint(paths * 2**fraction_bits).astype(np.int32)
+    mass = np.zeros(water.shape[:2], np.uint8)
+    cv2.polylines(mass, list(fixed), isClosed=False, color=255, thickness=2, shift=fraction_bits)
+    shade = cv2.GaussianBlur(mass.astype(np.float32) / 255, (0, 0), 3) * 0.6
+    water = _blend(water, water * 0.45 + _colour(44, 32, 30), shade)
+    canvas = np.dstack([to_bytes(water), np.zeros_like(mass)])
+    for path, ink in zip(fixed, inks.tolist(), strict=True):
+        cv2.polylines(canvas, [path], False, ink, 1, cv2.LINE_AA, fraction_bits)
+    bulbs = rng.uniform(0, 1, len(fixed)) < 0.12
+    for path, ink in zip(fixed[bulbs], (inks[bulbs] * 1.15 + 10).tolist(), strict=True):
+        cv2.circle(canvas, path[0].tolist(), 8, ink, -1, cv2.LINE_AA, fraction_bits)
+    cover = canvas[..., 3].astype(np.float32) / 255
+    grain = fractal_noise(rng, cover.shape, 4, 2) * cover * 9
+    return canvas[..., :3] + grain[..., None] * _colour(1.2, 1, 0.8), cover
+
+
+def _surface(rng: np.random.Generator, picture: Picture, cover: Field, sun: tuple[float, float]) -> Picture:
+    """Lay wind ripples, the sky's reflection and patches of sun glint over the water."""
+    shape = cover.shape
+    wind = rng.uniform(0, 2 * math.pi)
+    slope = _ripples(rng, shape, wind, sun)
+    gusts = np.clip(1 + 0.4 * fractal_noise(rng, shape, 120, 2), 0.2, 2)
+    # Canopies damp the ripples that would run through them.
+    damped = 1 - 0.7 * cv2.GaussianBlur(cover, (0, 0), 2)
+    sky = _ramp(rng, shape)[..., None] * _colour(26, 28, 32)
+    ripple = (slope * gusts * damped * rng.uniform(2.5, 5))[..., None]
+    glint_patch = np.clip(fractal_noise(rng, shape, 150, 2) - 0.6, 0, 1.5)
+    glint = np.clip(slope * damped - 2.0, 0, 1.5) * glint_patch * rng.uniform(40, 110)
+    return picture * 0.92 + sky + ripple * _colour(0.9, 1, 1) + glint[..., None]
+
+
+def _ripples(rng: np.random.Generator, shape: tuple[int, int], wind: float, sun: tuple[float, float]) -> Field:
+    """Slope of a wind sea towards the sun, unit variance: noise shaped in the frequency domain."""
+    white = np.fft.rfft2(rng.standard_normal(shape))
+    down = np.fft.fftfreq(shape[0])[:, None]
+    across = np.fft.rfftfreq(shape[1])[None, :]
+    frequency = np.hypot(across, down)
+    spread = np.cos(np.arctan2(down, across) - wind) ** 2
+    peak = 1 / rng.uniform(5, 10)
+    band = np.exp(-(np.log2(np.maximum(frequency, 1e-6) / peak) ** 2) / 0.9)
+    slope = np.fft.irfft2(white * band * spread * 1j * (across * sun[0] + down * sun[1]), s=shape)
+    return (slope / slope.std()).astype(np.float32)
+
+
+def _land(rng: np.random.Generator, site: Site, elevation: Field, sun: tuple[float, float]) -> Picture:
+    """Rock in its tidal bands (rockweed, barnacles, bare stone) or a beach of sand and gravel."""
+    shape = elevation.shape
+    fine = fractal_noise(rng, shape, 5, 3)
+    if site.shore == "sand":
+        grain = fine * 7 + fractal_noise(rng, shape, 60, 3) * 8
+        dry = np.clip(elevation / 0.8, 0, 1)
+        beach = _blend(_colour(112, 104, 82), _colour(186, 178, 154), dry) + grain[..., None]
+        weed = _step(fractal_noise(rng, shape, 30, 4) - 1.2 - np.abs(elevation - 0.5), 0.3)
+        return _blend(beach, _colour(66, 50, 26) + fine[..., None] * 18, weed)
+    bumps = fractal_noise(rng, shape, 40, 6, gain=0.55)
+    cracks = np.exp(-((fractal_noise(rng, shape, 70, 4) / 0.06) ** 2))
+    shade = _hillshade(elevation + 0.5 * bumps - 0.4 * cracks, sun)
+    band = elevation + 0.5 * fractal_noise(rng, shape, 50, 4)
+    stone = _blend(_colour(74, 66, 54), _colour(176, 168, 150), _step(band - 2.2, 1.0))
+    stone = stone + fine[..., None] * 9
+    weed_colour = _blend(_colour(50, 38, 20), _colour(146, 110, 52), _step(fractal_noise(rng, shape, 7, 3, gain=0.8), 3.0))
+    weed = _step(fractal_noise(rng, shape, 35, 5, gain=0.75) + 1.1 - 0.8 * np.abs(band - 0.6), 1.2)
+    green = _step(fractal_noise(rng, shape, 40, 5, gain=0.7) - 1.9, 0.8)
+    rock = _blend(_blend(stone, weed_colour, weed), _colour(88, 106, 54), green * 0.7)
+    return rock * shade[..., None]
+
+
+def _hillshade(height: Field, sun: tuple[float, float]) -> Field:
+    """Brightness of a slope under the sun at 45 degrees, 1 on the level, with cast shadows."""
+    down, across = np.gradient(height, PIXEL_SIZE)
+    facing = -(across * sun[0] + down * sun[1])
+    lit = np.clip((1 + 0.9 * facing) / np.sqrt(1 + across**2 + down**2), 0.15, 1.7)
+    shadow = np.zeros_like(height)
+    for reach in (2, 4, 7, 11):
+        # Ground within `reach` pixels sunward that stands above a 45 degree ray hides the sun.
+        towards = np.array([[1, 0, -reach * sun[0]], [0, 1, -reach * sun[1]]], np.float64)
+        blocker = cv2.warpAffine(height, towards, height.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+        shadow = np.maximum(shadow, np.clip((blocker - height - reach * PIXEL_SIZE) / 0.15, 0, 1))
+    return (lit * (1 - 0.55 * shadow)).astype(np.float32)
+
+
+def _foam(rng: np.random.Generator, picture: Picture, elevation: Field) -> Picture:
+    """White lace where the swell meets the shore."""
+    shape = elevation.shape
+    down, across = np.gradient(cv2.GaussianBlur(elevation, (0, 0), 4))
+    # Pixels to the waterline, negative at sea: foam keeps its width whatever the beach's slope.
+    ashore = elevation / np.maximum(np.hypot(across, down), 0.004)
+    swash = ashore + 4 * fractal_noise(rng, shape, 40, 4)
+    fringe = np.exp(-(((swash + 1) / 4) ** 2)) + 0.7 * np.exp(-(((swash + 15) / 5) ** 2))
+    exposed = _step(fractal_noise(rng, shape, 110, 2) + 0.2, 1.0)
+    lace = 1 - np.abs(fractal_noise(rng, shape, 9, 3, gain=0.7))
+    return _blend(picture, _colour(222, 229, 228), np.clip(fringe * exposed * _step(lace - 0.35, 0.6), 0, 0.95))
+
+
+def _photograph(rng: np.random.Generator, picture: Picture) -> Bytes:
+    """What the camera adds: white balance, vignette, a soft lens, sensor noise and JPEG."""
+    exposure = rng.uniform(0.86, 1.14) * (1 + rng.normal(0, 0.02, 3))
+    light = 1 + 0.05 * _ramp(rng, picture.shape[:2])
+    picture = picture * exposure.astype(np.float32) * light[..., None]
+    picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.45, 0.7))
+    picture += rng.standard_normal(picture.shape, np.float32) * 2 + rng.standard_normal(light.shape, np.float32)[..., None] * 2
+    bgr = cv2.cvtColor(to_bytes(picture), cv2.COLOR_RGB2BGR)
+    _, packed = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(84, 94))])
+    return cv2.cvtColor(cv2.imdecode(packed, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def _annotate(rng: np.random.Generator, cover: Field) -> Bytes:
+    """Outline canopies as a person does: gaps between blades filled, strays left out, some rims left open."""
+    crowd = cv2.GaussianBlur(cover, (0, 0), 4)
+    canopy = _tidy(crowd > 0.3)
+    unsure = _tidy(crowd > 0.16) & ~canopy & (fractal_noise(rng, cover.shape, 90, 2) > 0.9)
+    label = np.where(canopy, KELP, BACKGROUND).astype(np.uint8)
+    label[unsure] = IGNORE
+    return label
+
+
+def _tidy(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Round a mask's outline and drop specks and pinholes of less than about 1 m²."""
+    return cv2.medianBlur(mask.astype(np.uint8), 13) > 0
+
+
+def fractal_noise(
+    rng: np.random.Generator, shape: tuple[int, int], feature: float, octaves: int, gain: float = 0.5
+) -> Field:
+    """Smooth noise `(H, W)` of zero mean and unit variance whose largest features span `feature` pixels."""
+    total = np.zeros(shape, np.float32)
+    for octave in range(octaves):
+        size = max(feature / 2**octave, 1.0)
+        lattice = rng.standard_normal([math.ceil(side / size) + 3 for side in shape], np.float32)
+        grown = cv2.resize(lattice, None, fx=size, fy=size, interpolation=cv2.INTER_CUBIC)
+        top, left = (int(offset) for offset in rng.integers(0, math.ceil(size), 2))
+        total += gain**octave * grown[top : top + shape[0], left : left + shape[1]]
+    return (total - total.mean()) / total.std()
+
+
+def _ramp(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
+    """A plane tilted some way, -0.5 to 0.5 across the picture."""
+    across, down = _direction(rng.uniform(0, 2 * math.pi))
+    rows, cols = np.indices(shape, dtype=np.float32)
+    return (across * (cols / shape[1] - 0.5) + down * (rows / shape[0] - 0.5)).astype(np.float32)
+
+
+def _step(field: Field, width: float) -> Field:
+    """A soft step from 0 to 1, `width` wide, around 0."""
+    return np.clip(field / width + 0.5, 0, 1)
+
+
+def _blend(under: Picture, over: Picture, share: Field) -> Picture:
+    return (under + (over - under) * share[..., None]).astype(np.float32)
+
+
+def _colour(red: float, green: float, blue: float) -> Picture:
+    return np.array((red, green, blue), np.float32)
+
+
+def _direction(angle: float) -> tuple[float, float]:
+    return math.cos(angle), math.sin(angle)
+
+
+def to_bytes(picture: npt.NDArray[np.floating]) -> Bytes:
+    """Round to the nearest of 0..255."""
+    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)

@@ -1,0 +1,249 @@
+"""The one place where pretrained weights are obtained: from the Hugging Face hub, its cache, or a local file.
+
+`encoder_weights` in a config is
+
+- `null` or `false`: random weights; nothing is looked for, nothing is downloaded,
+- `imagenet` or `true`: the encoder's usual weights (of DINOv2 those are of its own pretraining, not ImageNet's),
+- another name: one of SMP's (`advprop`, `noisy-student`, `ssl`), or for an encoder of timm's a tag (`in12k_ft_in1k`),
+- a path: a local `.pth`, `.pt`, `.ckpt`, `.bin` or `.safetensors` file.
+
+Named weights become a local file first: out of the hub's cache without asking the network, else by a download.
+Without a network that ends within seconds, not after the hub's minute of retries, in one line that names the
+remedies.
+"""
+
+import difflib
+import inspect
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+from huggingface_hub import constants, get_session, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError
+from timm.models import get_pretrained_cfg, is_model_pretrained
+from torch import nn
+
+from train.errors import UserError
+from train.models.weights_file import load_smp_encoder, load_timm_encoder
+
+Weights = str | Path | bool | None
+
+_SUFFIXES = {".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar"}
+_TIMM_FILES = ("model.safetensors", "pytorch_model.bin")  # in timm's own order
+_PROBE_S = 5.0  # how long the hub may take to answer at all, name resolution included
+
+
+def load_smp(
+    architecture: str, backbone: str, in_channels: int, classes: int, weights: Weights = None, **opts: Any
+) -> nn.Module:
+    """Builds a model of Segmentation Models PyTorch (SMP) and gives its encoder the weights asked for.
+
+    Args:
+        architecture: SMP's name in any case, such as "UnetPlusPlus".
+        backbone: One of SMP's encoders, or `tu-NAME` for any of timm's.
+        in_channels: Bands of the image; a first layer pretrained on three bands is adapted as timm does.
+        classes: Channels of the logits.
+        weights: See the module.
+        **opts: What else the architecture takes; for `tu-` encoders also what `timm.create_model` takes.
+
+    Returns:
+        The model: `(N, B, H, W)` to logits `(N, C, H, W)`.
+
+    Raises:
+        UserError: The weights can't be had or don't fit, or SMP refuses the combination or an option.
+    """
+    is_timm, name = backbone.startswith("tu-"), backbone.removeprefix("tu-")
+    _check_backbone(name, is_timm)
+    cls = smp.MODEL_ARCHITECTURES_MAPPING[architecture.lower()]
+    own = [p.name for p in inspect.signature(cls).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    for_timm = {key: value for key, value in opts.items() if key not in own}
+    if for_timm and not is_timm:
+        raise _no_such_option(next(iter(for_timm)), cls.__name__, own)  # SMP would swallow it
+    is_dpt = cls is smp.DPT
+    if is_dpt:
+        # Without these the ViT has a classifier that no gradient reaches, and takes one image size only.
+        opts = {"num_classes": 0, "dynamic_img_size": True, **opts}
+    file = source = _resolve(weights)
+    if isinstance(source, str):
+        name, file = _fetch_timm(name, source) if is_timm else (name, _fetch_smp(name, source))
+    by_timm = is_timm and isinstance(source, str)  # weights that timm publishes, it loads; it knows their oddities
+    if by_timm:
+        opts = {**opts, "pretrained_cfg_overlay": {"file": str(file)}}
+    try:
+        model: nn.Module = cls(
+            encoder_name=f"tu-{name}" if is_timm else name,
+            encoder_weights=True if by_timm else None,  # SMP takes `False` for True
+            in_channels=in_channels,
+            classes=classes,
+            **opts,
+        )
+    except (TypeError, ValueError, KeyError) as error:
+        raise UserError(f"{architecture} can't be built on {backbone}: {_one_line(error)}") from error
+    if file is not None and not by_timm:
+        if is_timm:
+            load_timm_encoder(model.encoder, Path(file), name, in_channels, **for_timm)  # type: ignore[arg-type]
+        else:
+            load_smp_encoder(model.encoder, Path(file), name, in_channels)  # type: ignore[arg-type]
+    if is_dpt:
+        vit: Any = model.encoder.model  # type: ignore[union-attr]
+        vit.prune_intermediate_layers(opts.get("encoder_output_indices") or len(vit.blocks), prune_norm=True)
+    return model
+
+
+def build_timm(
+    name: str,
+    in_channels: int,
+    weights: Weights = None,
+    *,
+    indices: Sequence[int],
+    keep_norm: bool = True,
+    **kwargs: Any,
+) -> Any:
+    """Builds a timm backbone that has what its intermediate features need and nothing else.
+
+    What lies behind the last feature (blocks, norm, classifier) is cut off: it would cost memory, and parameters that
+    no gradient reaches stop distributed training.
+
+    Args:
+        name: timm's name, with or without a tag.
+        in_channels: Bands of the image; a first layer pretrained on three bands is adapted as timm does.
+        weights: See the module.
+        indices: The blocks or stages whose output is used, from 0.
+        keep_norm: Whether the final norm is used too.
+        **kwargs: What else `timm.create_model` takes.
+
+    Returns:
+        The timm model, with `forward_intermediates`.
+
+    Raises:
+        UserError: The weights can't be had or don't fit.
+    """
+    source = _resolve(weights)
+    extra: dict[str, Any] = {}
+    if isinstance(source, str):
+        name, file = _fetch_timm(name, source)
+        extra = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(file)}}
+    model = timm.create_model(name, in_chans=in_channels, num_classes=0, **extra, **kwargs)
+    model.prune_intermediate_layers(list(indices), prune_norm=not keep_norm, prune_head=True)
+    if isinstance(source, Path):
+        load_timm_encoder(model, source, name, in_channels, **kwargs)
+    return model
+
+
+def _resolve(weights: Weights) -> str | Path | None:
+    """`None` for random weights, a path, or a name; "imagenet" stands for the usual ones."""
+    if weights is None or weights is False:
+        return None
+    if weights is True:
+        return "imagenet"
+    path = Path(weights).expanduser()
+    if isinstance(weights, Path) or len(path.parts) > 1 or path.suffix.lower() in _SUFFIXES:
+        if not path.is_file():
+            raise UserError(f"encoder_weights: there is no file {path}")
+        return path
+    return weights
+
+
+def _fetch_smp(name: str, weights: str) -> Path:
+    """The local file of weights for one of SMP's own encoders."""
+    settings = smp.encoders.encoders[name]["pretrained_settings"]
+    if weights not in settings:
+        raise _no_such_weights(weights, name, list(settings))
+    return _fetch(settings[weights]["repo_id"], ["model.safetensors"], settings[weights]["revision"], weights, name)
+
+
+def _fetch_timm(name: str, weights: str) -> tuple[str, Path]:
+    """The full name, tag included, and the local file of weights for a model of timm's."""
+    if weights != "imagenet":
+        name = f"{name.partition('.')[0]}.{weights}"
+    architecture = name.partition(".")[0]
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+    if not is_model_pretrained(name):
+        raise _no_such_weights(weights, architecture, tags)
+    config = get_pretrained_cfg(name)
+    if not config.hf_hub_id:
+        raise UserError(
+            f"encoder_weights: timm has the weights of {name} at {config.url} only: download them, "
+            "then give the file (encoder_weights: /path/to/file)"
+        )
+    files = [config.hf_hub_filename] if config.hf_hub_filename else _TIMM_FILES
+    return name, _fetch(config.hf_hub_id, files, None, config.tag or weights, architecture)
+
+
+def _fetch(repo: str, files: Sequence[str], revision: str | None, weights: str, name: str) -> Path:
+    """The first of these files that the hub's cache has, else that the hub has."""
+    for file in files:
+        cached = try_to_load_from_cache(repo, file, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+    reason = _why_unreachable()
+    if reason is None:
+        for file in files:
+            try:
+                return Path(hf_hub_download(repo, file, revision=revision))
+            except EntryNotFoundError as error:
+                reason = _one_line(error)
+            except (
+                Exception
+            ) as error:  # the hub's client has let through a different HTTP library's errors in each version
+                reason = _one_line(error)
+                break
+    raise UserError(
+        f"encoder_weights: can't get the {weights!r} weights of {name} ({constants.ENDPOINT}/{repo}): {reason}; "
+        f"nor are they in the cache {constants.HF_HUB_CACHE}. "
+        "Give a local file (encoder_weights: /path/to/file) or start from random weights (encoder_weights: null)"
+    )
+
+
+def _why_unreachable() -> str | None:
+    """Asks the hub once, as a download would (same proxies, same certificates): why it does not answer, or None."""
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    outcome: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            status = get_session().head(constants.ENDPOINT, timeout=3).status_code
+            outcome.append(f"the hub answers with status {status}" if status >= 500 else None)
+        except Exception as error:  # whatever the reason, a download would fail for it as well
+            outcome.append(f"the hub can't be reached ({_one_line(error)})")
+
+    # A daemon thread, since nothing else puts a limit on name resolution, and none may hold up the exit.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_PROBE_S)
+    return outcome[0] if outcome else f"the hub does not answer within {_PROBE_S:.0f} s"
+
+
+def _no_such_weights(weights: str, name: str, choices: list[str]) -> UserError:
+    if not choices:
+        return UserError(
+            f"encoder_weights: nobody publishes pretrained weights for {name}: "
+            "give a local file (encoder_weights: /path/to/file) or encoder_weights: null"
+        )
+    allowed = f"allowed: {', '.join(choices)}, a local file, or null"
+    return UserError(f"encoder_weights: {name} has no weights {weights!r}{_hint(weights, choices)} ({allowed})")
+
+
+def _no_such_option(key: str, architecture: str, known: list[str]) -> UserError:
+    return UserError(f"opts.{key}: {architecture} has no such option{_hint(key, known)} (allowed: {', '.join(known)})")
+
+
+def _check_backbone(name: str, is_timm: bool) -> None:
+    if is_timm and not timm.is_model(name):
+        raise UserError(f"backbone: timm has no model {name!r}{_hint(name, timm.list_models())}")
+    if not is_timm and name not in smp.encoders.encoders:
+        raise UserError(f"backbone: SMP has no encoder {name!r}{_hint(name, list(smp.encoders.encoders))}")
+
+
+def _hint(name: str, choices: list[str]) -> str:
+    close = difflib.get_close_matches(name, choices, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    return text[:200] or type(error).__name__

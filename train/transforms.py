@@ -1,0 +1,111 @@
+"""Augmentation of training windows.
+
+A window arrives as it will reach the network, in units of the file, and leaves so: normalisation is the network's first
+step on the device. Photometric changes come first and see only the image; then invalid pixels are set back to
+`fill_value`; geometric changes come last, and whatever they bring in from outside the window is `fill_value` and
+ignored. All randomness comes from the seed of the call.
+"""
+
+import os
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+# Albumentations looks for a newer release on import, which takes seconds without a network.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+import albumentations as A  # noqa: E402
+
+Strength = Literal["none", "light", "drone", "strong"]
+
+
+def _geometric(strength: Strength, ignore_index: int, fill_value: float) -> list[A.BasicTransform]:
+    outside: dict[str, Any] = {
+        "border_mode": cv2.BORDER_CONSTANT,
+        "fill": fill_value,
+        "fill_mask": ignore_index,
+    }
+    if strength == "none":
+        return []
+    if strength == "light":
+        return [A.D4(p=1)]
+    # A drone's height above ground, and so its ground sample distance, varies by a quarter within a flight.
+    shift = A.Affine(scale=(0.8, 1.25), rotate=(-30, 30), shear=(-5, 5), p=0.4 if strength == "drone" else 0.7, **outside)
+    if strength == "drone":
+        return [A.D4(p=1), shift]
+    bend = A.OneOf(
+        [
+            A.ElasticTransform(alpha=60, sigma=8, **outside),
+            A.GridDistortion(distort_limit=0.2, **outside),
+            A.Perspective(scale=(0.02, 0.08), **outside),
+        ],
+        p=0.5,
+    )
+    return [A.D4(p=1), shift, bend]
+
+
+def _photometric(strength: Strength, bands: int, dtype: str) -> tuple[list[A.BasicTransform], list[str]]:
+    """The transforms, and the names of those that these data can't have."""
+    if strength in {"none", "light"}:
+        return [], []
+    strong = strength == "strong"
+    light = [
+        A.RandomBrightnessContrast(0.2 if not strong else 0.35, 0.2 if not strong else 0.35, p=1),
+        A.RandomGamma((70, 140), p=1),
+    ]
+    colour = [A.HueSaturationValue(10 if not strong else 20, 25, 15, p=1)]
+    noise = [A.GaussNoise(std_range=(0.01, 0.04 if not strong else 0.08), p=0.15 if not strong else 0.3)]
+    blur = [A.OneOf([A.GaussianBlur((3, 5), p=1), A.MotionBlur((3, 7), p=1)], p=0.1 if not strong else 0.25)]
+    if dtype != "uint8":
+        # Their parameters are shares of a known range, which these data don't have.
+        return [], ["brightness and contrast", "gamma", "hue and saturation", "noise", "blur"]
+    if bands != 3:
+        return [A.OneOf(light, p=0.5), *noise, *blur], ["hue and saturation"]
+    return [A.OneOf(light + colour, p=0.6), *noise, *blur], []
+
+
+class Augmentation:
+    """Augments a window; picklable, so that it may go to a worker.
+
+    Args:
+        strength: none, light (the eight flips and turns), drone (with scale, rotation, light, colour, noise and blur) or
+            strong (with distortions, and more of everything).
+        bands: Bands of the image.
+        dtype: Of the image: "uint8", or anything else (which arrives as float32).
+        ignore_index: What a label gets where the transform brings in pixels from outside.
+        fill_value: What an image gets there, in units of the file.
+    """
+
+    def __init__(self, strength: Strength, bands: int, dtype: str, ignore_index: int, fill_value: float) -> None:
+        photometric, self.left_out = _photometric(strength, bands, dtype)
+        geometric = _geometric(strength, ignore_index, fill_value)
+        self.fill_value = fill_value
+        self._photometric = A.Compose(photometric) if photometric else None
+        self._geometric = A.Compose(geometric) if geometric else None
+
+    def __call__(
+        self, image: NDArray[Any], label: NDArray[np.uint8], invalid: NDArray[np.bool_] | None, seed: int
+    ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """Augments one window.
+
+        Args:
+            image: (H, W, bands), uint8 or float32.
+            label: (H, W) uint8.
+            invalid: (H, W) bool, True where there is no image; None where all is valid.
+            seed: The same seed gives the same result.
+
+        Returns:
+            Image and label of the same shapes and types.
+        """
+        if self._photometric is not None:
+            self._photometric.set_random_seed(seed)
+            image = self._photometric(image=image)["image"]
+            if invalid is not None:
+                image = image.copy()
+                image[invalid] = self.fill_value
+        if self._geometric is not None:
+            self._geometric.set_random_seed(seed)
+            moved = self._geometric(image=image, mask=label)
+            image, label = moved["image"], moved["mask"]
+        return image, label
