@@ -304,8 +304,13 @@ class DataModule(L.LightningDataModule):
         """Where training stands: the epoch, and how many of its batches are done."""
         if self.trainer is None:
             return {}
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed
-        return {"epoch": self.trainer.current_epoch, "batches": done, "of": self.trainer.num_training_batches}
+        done: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return {
+            # Of the epoch in progress: `current_epoch` is one ahead while an epoch's last hooks run.
+            "epoch": self.trainer.fit_loop.epoch_progress.current.completed,
+            "batches": done.processed,
+            "of": int(self.trainer.num_training_batches),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on where training stood."""

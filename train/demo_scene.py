@@ -23,9 +23,13 @@ Picture = npt.NDArray[np.float32]  # (H, W, 3)
 Bytes = npt.NDArray[np.uint8]
 
 # Metres of depth at which canopies start, stand thickest from, stand thickest to, and end.
-KELP_DEPTHS = (0.6, 1.6, 7.0, 11.0)
+KELP_DEPTHS = (1.0, 2.0, 7.0, 11.0)
+# Visible cover, averaged over about a square metre, from which an annotator sees canopy, and from which perhaps.
+CANOPY_COVER, UNSURE_COVER = 0.3, 0.16
 # Diffuse attenuation of turbid coastal water for red, green and blue, per metre: red goes first, green lasts.
 ATTENUATION = np.array((0.42, 0.17, 0.25), np.float32)
+# OpenCV draws at whole pixels unless coordinates are scaled by a power of two.
+SUBPIXEL_BITS = 3
 # From shaded undersides to sunlit blades.
 BLADE_COLOURS = np.array(((82, 62, 56), (116, 88, 72), (150, 114, 74), (194, 156, 98)), np.float32)
 
@@ -49,7 +53,7 @@ class Site:
 
 
 def draw_scene(rng: np.random.Generator, site: Site, height: int, width: int) -> tuple[Bytes, Bytes]:
-    """Draw one site.
+    """Draws one site.
 
     Args:
         rng: Source of all randomness; the same state gives the same scene.
@@ -78,14 +82,12 @@ def _elevation(rng: np.random.Generator, site: Site, shape: tuple[int, int]) -> 
     rows, cols = np.indices(shape, dtype=np.float32)
     across, down = _direction(rng.uniform(0, 2 * math.pi))
     along = (cols - shape[1] / 2) * across + (rows - shape[0] / 2) * down
-    along = (along - along.min()) / (along.max() - along.min())
-    ahead = site.waterline - along
-    steepness = 14.0 if site.shore == "rock" else 7.0
-    relief = 1.1 if site.shore == "rock" else 0.45
-    elevation = steepness * ahead + relief * fractal_noise(rng, shape, 130, 5)
+    waterline = along.min() + (along.max() - along.min()) * (site.waterline + rng.uniform(-0.08, 0.08))
+    slope, relief = (0.22, 1.1) if site.shore == "rock" else (0.12, 0.45)
+    elevation = slope * PIXEL_SIZE * (waterline - along) + relief * fractal_noise(rng, shape, 130, 5)
     if site.islets:
         elevation += site.islets * np.clip(fractal_noise(rng, shape, 110, 4) - 0.9, 0, None)
-    return elevation.astype(np.float32)
+    return np.asarray(elevation, np.float32)
 
 
 def _water(rng: np.random.Generator, site: Site, elevation: Field) -> Picture:
@@ -101,11 +103,11 @@ def _water(rng: np.random.Generator, site: Site, elevation: Field) -> Picture:
     body += fractal_noise(rng, shape, 200, 3)[..., None] * _colour(3, 5, 4)
     # Light passes the water twice: down to the bottom and back up.
     seen = np.exp(-2 * rng.uniform(0.7, 1.2) * ATTENUATION * depth)
-    return (body + (bottom - body) * seen).astype(np.float32)
+    return _mix(body, bottom, seen)
 
 
 def _kelp(rng: np.random.Generator, site: Site, elevation: Field, water: Picture) -> tuple[Picture, Field]:
-    """Draw the kelp into the water.
+    """Draws the kelp into the water.
 
     Returns:
         The picture and the visible cover `(H, W)` in 0..1.
@@ -114,9 +116,9 @@ def _kelp(rng: np.random.Generator, site: Site, elevation: Field, water: Picture
         return water, np.zeros(elevation.shape, np.float32)
     height, width = elevation.shape
     suits = np.interp(-elevation, KELP_DEPTHS, (0, 1, 1, 0)).astype(np.float32)
-    clumps = fractal_noise(rng, elevation.shape, 85, 4, gain=0.6)
+    clumps = fractal_noise(rng, elevation.shape, 95, 4)
     threshold = np.quantile(clumps[suits > 0.5], 1 - site.kelp) if (suits > 0.5).any() else np.inf
-    density = _step(clumps - threshold, 0.45) * suits
+    density = _step(clumps - threshold, 0.25) * suits
 
     candidates = int(height * width / 110)
     x, y = rng.uniform(0, width, candidates), rng.uniform(0, height, candidates)
@@ -124,19 +126,20 @@ def _kelp(rng: np.random.Generator, site: Site, elevation: Field, water: Picture
     grown = rng.uniform(0, 1, candidates) < here
     x, y, here = x[grown], y[grown], here[grown]
     # Plants at a canopy's rim are pulled under by the current.
-    sunk = np.clip(rng.normal(0.75, 0.25, x.size) - 0.75 * here, 0, 0.9)
+    sunk = np.clip(rng.normal(0.6, 0.2, x.size) - 0.6 * here, 0, 0.9)
 
     blades = rng.integers(5, 12, x.size)
     plant = np.repeat(np.arange(x.size), blades)
+    # The deepest first, so that higher blades cover them.
     plant = plant[np.argsort(-(sunk[plant] + rng.normal(0, 0.1, plant.size)), kind="stable")]
     paths = _blade_paths(rng, elevation.shape, x, y, plant)
-    tint = rng.normal(0, 6, 3)
-    lit = np.clip(rng.normal(1.2, 0.5, x.size)[plant] + rng.normal(0, 0.7, plant.size), 0, 2.999)
-    low = lit.astype(int)
-    colours = BLADE_COLOURS[low] + (BLADE_COLOURS[low + 1] - BLADE_COLOURS[low]) * (lit - low)[:, None] + tint
+    tint = rng.normal(0, 4, 3)
+    lit = rng.normal(1.2, 0.5, x.size)[plant] + rng.normal(0, 0.7, plant.size)
+    steps = np.arange(len(BLADE_COLOURS))
+    colours = np.stack([np.interp(lit, steps, channel) for channel in BLADE_COLOURS.T], axis=1) + tint
     dip = sunk[plant][:, None]
-    below = water[y.astype(int), x.astype(int)][plant]
-    colours = colours * (1 - dip) + (below * 0.82 + (6, 0, -2)) * dip
+    below = water[y.astype(int), x.astype(int)][plant] * 0.82 + (6, 0, -2)
+    colours = colours * (1 - dip) + below * dip
     # The fourth channel gathers how much of each pixel an observer sees covered.
     inks = np.concatenate([np.clip(colours, 0, 255), 255 * (1 - 0.8 * dip)], axis=1)
     return _draw_blades(rng, water, paths, inks)
@@ -149,7 +152,7 @@ def _blade_paths(
     y: npt.NDArray[np.float64],
     plant: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """Follow the current from each plant's bulb: `(blades, points, 2)` as x, y."""
+    """Follows the current from the bulb of each blade's plant: `(blades, points, 2)` as x, y."""
     height, width = shape
     swirl = rng.uniform(0.6, 1.0) * fractal_noise(rng, shape, 140, 2) + 0.6 * fractal_noise(rng, shape, 36, 3)
     current = rng.uniform(0, 2 * math.pi) + swirl
@@ -172,25 +175,26 @@ def _blade_paths(
 def _draw_blades(
     rng: np.random.Generator, water: Picture, paths: npt.NDArray[np.float64], inks: npt.NDArray[np.float64]
 ) -> tuple[Picture, Field]:
-    fraction_bits = 3
-    fixed = np.rint(paths * 2**fraction_bits).astype(np.int32)
+    """Draws the blades in their order, each `(points, 2)` path with its ink `(4,)`: RGB and visibility."""
+    fixed = np.rint(paths * 2**SUBPIXEL_BITS).astype(np.int32)
+    # Under the blades in sight lie more that aren't: the water between them is dark and brown.
     mass = np.zeros(water.shape[:2], np.uint8)
-    cv2.polylines(mass, list(fixed), isClosed=False, color=255, thickness=2, shift=fraction_bits)
+    cv2.polylines(mass, list(fixed), isClosed=False, color=255, thickness=2, shift=SUBPIXEL_BITS)
     shade = cv2.GaussianBlur(mass.astype(np.float32) / 255, (0, 0), 3) * 0.6
     water = _blend(water, water * 0.45 + _colour(44, 32, 30), shade)
     canvas = np.dstack([to_bytes(water), np.zeros_like(mass)])
     for path, ink in zip(fixed, inks.tolist(), strict=True):
-        cv2.polylines(canvas, [path], False, ink, 1, cv2.LINE_AA, fraction_bits)
+        cv2.polylines(canvas, [path], False, ink, 1, cv2.LINE_AA, SUBPIXEL_BITS)
     bulbs = rng.uniform(0, 1, len(fixed)) < 0.12
     for path, ink in zip(fixed[bulbs], (inks[bulbs] * 1.15 + 10).tolist(), strict=True):
-        cv2.circle(canvas, path[0].tolist(), 8, ink, -1, cv2.LINE_AA, fraction_bits)
-    cover = canvas[..., 3].astype(np.float32) / 255
-    grain = fractal_noise(rng, cover.shape, 4, 2) * cover * 9
-    return canvas[..., :3] + grain[..., None] * _colour(1.2, 1, 0.8), cover
+        cv2.circle(canvas, path[0].tolist(), 2**SUBPIXEL_BITS, ink, -1, cv2.LINE_AA, SUBPIXEL_BITS)
+    cover = np.asarray(canvas[..., 3] / 255, np.float32)
+    grain = (fractal_noise(rng, cover.shape, 4, 2) * cover * 9)[..., None] * _colour(1.2, 1, 0.8)
+    return np.asarray(canvas[..., :3] + grain, np.float32), cover
 
 
 def _surface(rng: np.random.Generator, picture: Picture, cover: Field, sun: tuple[float, float]) -> Picture:
-    """Lay wind ripples, the sky's reflection and patches of sun glint over the water."""
+    """Lays wind ripples, the sky's reflection and patches of sun glint over the water."""
     shape = cover.shape
     wind = rng.uniform(0, 2 * math.pi)
     slope = _ripples(rng, shape, wind, sun)
@@ -201,7 +205,7 @@ def _surface(rng: np.random.Generator, picture: Picture, cover: Field, sun: tupl
     ripple = (slope * gusts * damped * rng.uniform(2.5, 5))[..., None]
     glint_patch = np.clip(fractal_noise(rng, shape, 150, 2) - 0.6, 0, 1.5)
     glint = np.clip(slope * damped - 2.0, 0, 1.5) * glint_patch * rng.uniform(40, 110)
-    return picture * 0.92 + sky + ripple * _colour(0.9, 1, 1) + glint[..., None]
+    return np.asarray(picture * 0.92 + sky + ripple * _colour(0.9, 1, 1) + glint[..., None], np.float32)
 
 
 def _ripples(rng: np.random.Generator, shape: tuple[int, int], wind: float, sun: tuple[float, float]) -> Field:
@@ -213,8 +217,10 @@ def _ripples(rng: np.random.Generator, shape: tuple[int, int], wind: float, sun:
     spread = np.cos(np.arctan2(down, across) - wind) ** 2
     peak = 1 / rng.uniform(5, 10)
     band = np.exp(-(np.log2(np.maximum(frequency, 1e-6) / peak) ** 2) / 0.9)
-    slope = np.fft.irfft2(white * band * spread * 1j * (across * sun[0] + down * sun[1]), s=shape)
-    return (slope / slope.std()).astype(np.float32)
+    # Differentiating is multiplying by i times the frequency.
+    towards_sun = 1j * (across * sun[0] + down * sun[1])
+    slope = np.fft.irfft2(white * band * spread * towards_sun, s=shape)
+    return np.asarray(slope / slope.std(), np.float32)
 
 
 def _land(rng: np.random.Generator, site: Site, elevation: Field, sun: tuple[float, float]) -> Picture:
@@ -233,25 +239,26 @@ def _land(rng: np.random.Generator, site: Site, elevation: Field, sun: tuple[flo
     band = elevation + 0.5 * fractal_noise(rng, shape, 50, 4)
     stone = _blend(_colour(74, 66, 54), _colour(176, 168, 150), _step(band - 2.2, 1.0))
     stone = stone + fine[..., None] * 9
-    weed_colour = _blend(_colour(50, 38, 20), _colour(146, 110, 52), _step(fractal_noise(rng, shape, 7, 3, gain=0.8), 3.0))
+    tufts = _step(fractal_noise(rng, shape, 7, 3, gain=0.8), 3.0)
+    weed_colour = _blend(_colour(48, 39, 20), _colour(132, 108, 52), tufts)
+    # Rockweed clings to the middle of the tidal range.
     weed = _step(fractal_noise(rng, shape, 35, 5, gain=0.75) + 1.1 - 0.8 * np.abs(band - 0.6), 1.2)
     green = _step(fractal_noise(rng, shape, 40, 5, gain=0.7) - 1.9, 0.8)
     rock = _blend(_blend(stone, weed_colour, weed), _colour(88, 106, 54), green * 0.7)
-    return rock * shade[..., None]
+    return np.asarray(rock * shade[..., None], np.float32)
 
 
 def _hillshade(height: Field, sun: tuple[float, float]) -> Field:
     """Brightness of a slope under the sun at 45 degrees, 1 on the level, with cast shadows."""
     down, across = np.gradient(height, PIXEL_SIZE)
-    facing = -(across * sun[0] + down * sun[1])
-    lit = np.clip((1 + 0.9 * facing) / np.sqrt(1 + across**2 + down**2), 0.15, 1.7)
+    lit = np.clip((1 - 0.9 * (across * sun[0] + down * sun[1])) / np.sqrt(1 + across**2 + down**2), 0.15, 1.7)
     shadow = np.zeros_like(height)
     for reach in (2, 4, 7, 11):
         # Ground within `reach` pixels sunward that stands above a 45 degree ray hides the sun.
         towards = np.array([[1, 0, -reach * sun[0]], [0, 1, -reach * sun[1]]], np.float64)
         blocker = cv2.warpAffine(height, towards, height.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
         shadow = np.maximum(shadow, np.clip((blocker - height - reach * PIXEL_SIZE) / 0.15, 0, 1))
-    return (lit * (1 - 0.55 * shadow)).astype(np.float32)
+    return np.asarray(lit * (1 - 0.55 * shadow), np.float32)
 
 
 def _foam(rng: np.random.Generator, picture: Picture, elevation: Field) -> Picture:
@@ -263,65 +270,71 @@ def _foam(rng: np.random.Generator, picture: Picture, elevation: Field) -> Pictu
     swash = ashore + 4 * fractal_noise(rng, shape, 40, 4)
     fringe = np.exp(-(((swash + 1) / 4) ** 2)) + 0.7 * np.exp(-(((swash + 15) / 5) ** 2))
     exposed = _step(fractal_noise(rng, shape, 110, 2) + 0.2, 1.0)
-    lace = 1 - np.abs(fractal_noise(rng, shape, 9, 3, gain=0.7))
-    return _blend(picture, _colour(222, 229, 228), np.clip(fringe * exposed * _step(lace - 0.35, 0.6), 0, 0.95))
+    lace = _step(0.65 - np.abs(fractal_noise(rng, shape, 9, 3, gain=0.7)), 0.6)
+    return _blend(picture, _colour(222, 229, 228), np.clip(fringe * exposed * lace, 0, 0.95))
 
 
 def _photograph(rng: np.random.Generator, picture: Picture) -> Bytes:
     """What the camera adds: white balance, vignette, a soft lens, sensor noise and JPEG."""
-    exposure = rng.uniform(0.86, 1.14) * (1 + rng.normal(0, 0.02, 3))
+    exposure = rng.uniform(0.9, 1.1) * (1 + rng.normal(0, 0.015, 3))
     light = 1 + 0.05 * _ramp(rng, picture.shape[:2])
     picture = picture * exposure.astype(np.float32) * light[..., None]
     picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.45, 0.7))
-    picture += rng.standard_normal(picture.shape, np.float32) * 2 + rng.standard_normal(light.shape, np.float32)[..., None] * 2
+    # Noise of each channel, and noise that all three share.
+    noise = 2 * rng.standard_normal((*light.shape, 4), np.float32)
+    picture += noise[..., :3] + noise[..., 3:]
     bgr = cv2.cvtColor(to_bytes(picture), cv2.COLOR_RGB2BGR)
     _, packed = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(84, 94))])
-    return cv2.cvtColor(cv2.imdecode(packed, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(cv2.imdecode(packed, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _annotate(rng: np.random.Generator, cover: Field) -> Bytes:
-    """Outline canopies as a person does: gaps between blades filled, strays left out, some rims left open."""
+    """Outlines canopies as a person does: gaps between blades filled, strays left out, some rims left open."""
     crowd = cv2.GaussianBlur(cover, (0, 0), 4)
-    canopy = _tidy(crowd > 0.3)
-    unsure = _tidy(crowd > 0.16) & ~canopy & (fractal_noise(rng, cover.shape, 90, 2) > 0.9)
-    label = np.where(canopy, KELP, BACKGROUND).astype(np.uint8)
-    label[unsure] = IGNORE
-    return label
+    canopy = _tidy(crowd > CANOPY_COVER)
+    unsure = _tidy(crowd > UNSURE_COVER) & ~canopy & (fractal_noise(rng, cover.shape, 90, 2) > 0.5)
+    return np.asarray(np.select([canopy, unsure], [KELP, IGNORE], BACKGROUND), np.uint8)
 
 
 def _tidy(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Round a mask's outline and drop specks and pinholes of less than about 1 m²."""
-    return cv2.medianBlur(mask.astype(np.uint8), 13) > 0
+    """Rounds a mask's outline and drops specks and pinholes of less than about 1 m²."""
+    return np.asarray(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 3.5) > 0.5, np.bool_)
 
 
 def fractal_noise(
     rng: np.random.Generator, shape: tuple[int, int], feature: float, octaves: int, gain: float = 0.5
 ) -> Field:
     """Smooth noise `(H, W)` of zero mean and unit variance whose largest features span `feature` pixels."""
-    total = np.zeros(shape, np.float32)
-    for octave in range(octaves):
-        size = max(feature / 2**octave, 1.0)
-        lattice = rng.standard_normal([math.ceil(side / size) + 3 for side in shape], np.float32)
-        grown = cv2.resize(lattice, None, fx=size, fy=size, interpolation=cv2.INTER_CUBIC)
-        top, left = (int(offset) for offset in rng.integers(0, math.ceil(size), 2))
-        total += gain**octave * grown[top : top + shape[0], left : left + shape[1]]
-    return (total - total.mean()) / total.std()
+    noise = rng.standard_normal([math.ceil(side / feature) for side in shape], np.float32)
+    for octave in range(1, octaves):
+        noise = cv2.resize(noise, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+        noise += gain**octave * rng.standard_normal(noise.shape, np.float32)
+    finest = feature / 2 ** (octaves - 1)
+    noise = cv2.resize(noise, None, fx=finest, fy=finest, interpolation=cv2.INTER_CUBIC)
+    top, left = (int(rng.integers(0, have - want + 1)) for have, want in zip(noise.shape, shape, strict=True))
+    window = noise[top : top + shape[0], left : left + shape[1]]
+    return np.asarray((window - window.mean()) / window.std(), np.float32)
 
 
 def _ramp(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
     """A plane tilted some way, -0.5 to 0.5 across the picture."""
     across, down = _direction(rng.uniform(0, 2 * math.pi))
     rows, cols = np.indices(shape, dtype=np.float32)
-    return (across * (cols / shape[1] - 0.5) + down * (rows / shape[0] - 0.5)).astype(np.float32)
+    return np.asarray(across * (cols / shape[1] - 0.5) + down * (rows / shape[0] - 0.5), np.float32)
 
 
-def _step(field: Field, width: float) -> Field:
+def _step(field: npt.NDArray[np.floating], width: float) -> Field:
     """A soft step from 0 to 1, `width` wide, around 0."""
-    return np.clip(field / width + 0.5, 0, 1)
+    return np.asarray(np.clip(field / width + 0.5, 0, 1), np.float32)
 
 
 def _blend(under: Picture, over: Picture, share: Field) -> Picture:
-    return (under + (over - under) * share[..., None]).astype(np.float32)
+    """Lays one picture over another with an opacity `(H, W)`."""
+    return _mix(under, over, share[..., None])
+
+
+def _mix(start: Picture, end: Picture, share: npt.NDArray[np.floating]) -> Picture:
+    return np.asarray(start + (end - start) * share, np.float32)
 
 
 def _colour(red: float, green: float, blue: float) -> Picture:
@@ -333,5 +346,5 @@ def _direction(angle: float) -> tuple[float, float]:
 
 
 def to_bytes(picture: npt.NDArray[np.floating]) -> Bytes:
-    """Round to the nearest of 0..255."""
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    """Rounds to the nearest of 0..255."""
+    return np.asarray(np.clip(np.rint(picture), 0, 255), np.uint8)

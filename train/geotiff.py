@@ -21,7 +21,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from train.errors import UserError
-from train.scenes import GDAL_OPTIONS, Header, Scene, first_line
+from train.scenes import GDAL_OPTIONS, Header, Scene, first_line, open_raster
 
 OPEN_FILES = 64
 
@@ -116,7 +116,7 @@ class Reader:
         if dataset is None:
             if len(self._open) >= OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
-            dataset = rasterio.open(path, NUM_THREADS=str(self.threads))
+            dataset = open_raster(path, NUM_THREADS=str(self.threads))
         self._open[path] = dataset
         return dataset
 

@@ -1,5 +1,6 @@
 """The files of a data set: images and labels paired by name, and what their headers say."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import rasterio
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from train.errors import UserError
 
@@ -117,10 +118,17 @@ def _at_most(problems: Sequence[str], limit: int = 20) -> str:
     return "\n".join([*problems[:limit], *more])
 
 
+def open_raster(path: Path, **options: str) -> Any:
+    """An open rasterio dataset; chips without a CRS are common and no reason for a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path, **options)
+
+
 def read_header(path: Path) -> Header:
     """What a file says of itself; raises `UserError` where it can't be read as an image of real numbers."""
     try:
-        with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path) as src:
+        with rasterio.Env(**GDAL_OPTIONS), open_raster(path) as src:
             alpha = tuple(i for i, c in enumerate(src.colorinterp, 1) if c == ColorInterp.alpha)
             dtypes = set(src.dtypes)
             if len(dtypes) > 1 or any("complex" in d for d in dtypes):

@@ -185,7 +185,7 @@ class ModelOpts(Section):
     drop_path_rate: Fraction | None = None
     """AerialFormer: stochastic depth."""
     dropout: Fraction | None = None
-    """AerialFormer: dropout before the classifier."""
+    """AerialFormer, DINOv2: dropout before the classifier."""
 
 
 class SegmentationConfig(Section):
@@ -197,8 +197,8 @@ class SegmentationConfig(Section):
     """Encoder: a name of SMP's, or tu-NAME for one of timm's (default resnet34; DINOv2: dinov2_s). na where the architecture brings its own."""  # noqa: E501
     opts: ModelOpts = Field(default_factory=ModelOpts)
     """Options of the network."""
-    freeze_encoder: bool = False
-    """Train the decoder alone; the encoder's normalisation layers stay as they are."""
+    freeze_encoder: bool | None = None
+    """Train the decoder alone; the encoder's normalisation layers stay as they are. Default: only with DINOv2."""
     num_classes: Positive | None = None
     """Shared key: 1 is background and one target (sigmoid); 2 and more are classes (softmax)."""
     num_bands: Positive | None = None
@@ -287,7 +287,7 @@ class TrainerConfig(Section):
     """How many devices, which ones, or auto: all."""
     num_nodes: Positive = 1
     """Machines of a cluster."""
-    strategy: Literal["auto", "ddp", "ddp_spawn", "ddp_find_unused_parameters_true"] = "auto"
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"
     """How several devices work together."""
     sync_batchnorm: bool = False
     """Several devices: batch statistics over all of them."""
@@ -482,6 +482,8 @@ class Config(Section):
         else:
             network.architecture = tables.match_dinov2_decoder(network.architecture or "multilevel")
             network.backbone = tables.resolve_dinov2(network.backbone or "dinov2_s")
+        if network.freeze_encoder is None:
+            network.freeze_encoder = self.segmentation_model_cls == "DINOv2Segmentation"
         if self.checkpoint.mode is None:
             self.checkpoint.mode = "min" if self.checkpoint.monitor.endswith("/loss") else "max"
         data = self.data_module

@@ -41,7 +41,7 @@ SMP_ARCHITECTURES: dict[str, frozenset[str]] = {
 AERIALFORMER_ARCHITECTURES = ("AerialFormer", "AerialFormer-T", "AerialFormer-S", "AerialFormer-B")
 AERIALFORMER_OPTS = frozenset({"encoder_weights", "drop_path_rate", "dropout"})
 DINOV2_DECODERS = ("multilevel", "linear")
-DINOV2_OPTS = frozenset({"encoder_weights", "encoder_indices"})
+DINOV2_OPTS = frozenset({"encoder_weights", "encoder_indices", "encoder_params", "decoder_channels", "dropout"})
 DINOV2_BACKBONES = tuple(f"dinov2_{size}{reg}" for size in "sblg" for reg in ("", "_reg"))
 
 SMP_ENCODERS: tuple[str, ...] = tuple(

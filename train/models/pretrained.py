@@ -16,6 +16,7 @@ import difflib
 import inspect
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,15 @@ Weights = str | Path | bool | None
 
 _SUFFIXES = {".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar"}
 _TIMM_FILES = ("model.safetensors", "pytorch_model.bin")  # in timm's own order
+_OWN_KEYS = ("encoder_name", "encoder_weights", "in_channels", "classes")  # of SMP's signatures; arguments here
+_DEPRECATED = ("decoder_use_batchnorm", "psp_use_batchnorm", "upscale_mode")  # SMP still takes them, with a warning
+# Without these a DPT's ViT has a classifier that no gradient reaches, and takes one image size only.
+_DPT_OPTIONS = {"num_classes": 0, "dynamic_img_size": True}
 _PROBE_S = 5.0  # how long the hub may take to answer at all, name resolution included
 
 
 def load_smp(
-    architecture: str, backbone: str, in_channels: int, classes: int, weights: Weights = None, **opts: Any
+    architecture: str, backbone: str, in_channels: int, classes: int, encoder_weights: Weights = None, **opts: Any
 ) -> nn.Module:
     """Builds a model of Segmentation Models PyTorch (SMP) and gives its encoder the weights asked for.
 
@@ -46,7 +51,7 @@ def load_smp(
         backbone: One of SMP's encoders, or `tu-NAME` for any of timm's.
         in_channels: Bands of the image; a first layer pretrained on three bands is adapted as timm does.
         classes: Channels of the logits.
-        weights: See the module.
+        encoder_weights: See the module.
         **opts: What else the architecture takes; for `tu-` encoders also what `timm.create_model` takes.
 
     Returns:
@@ -58,45 +63,69 @@ def load_smp(
     is_timm, name = backbone.startswith("tu-"), backbone.removeprefix("tu-")
     _check_backbone(name, is_timm)
     cls = smp.MODEL_ARCHITECTURES_MAPPING[architecture.lower()]
-    own = [p.name for p in inspect.signature(cls).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    for_timm = {key: value for key, value in opts.items() if key not in own}
-    if for_timm and not is_timm:
-        raise _no_such_option(next(iter(for_timm)), cls.__name__, own)  # SMP would swallow it
-    is_dpt = cls is smp.DPT
-    if is_dpt:
-        # Without these the ViT has a classifier that no gradient reaches, and takes one image size only.
-        opts = {"num_classes": 0, "dynamic_img_size": True, **opts}
-    file = source = _resolve(weights)
+    timm_opts = _timm_options(opts, cls, is_timm)
+    source = _resolve(encoder_weights)
+    build = partial(_construct, cls, in_channels=in_channels, classes=classes)
+    if not is_timm:
+        file = _fetch_smp(name, source) if isinstance(source, str) else source
+        model: nn.Module = build(name, opts)
+        if file is not None:
+            load_smp_encoder(model.get_submodule("encoder"), file, name, in_channels)
+        return model
+    if cls is smp.DPT:
+        opts = {**_DPT_OPTIONS, **opts}
     if isinstance(source, str):
-        name, file = _fetch_timm(name, source) if is_timm else (name, _fetch_smp(name, source))
-    by_timm = is_timm and isinstance(source, str)  # weights that timm publishes, it loads; it knows their oddities
-    if by_timm:
-        opts = {**opts, "pretrained_cfg_overlay": {"file": str(file)}}
-    try:
-        model: nn.Module = cls(
-            encoder_name=f"tu-{name}" if is_timm else name,
-            encoder_weights=True if by_timm else None,  # SMP takes `False` for True
-            in_channels=in_channels,
-            classes=classes,
-            **opts,
-        )
-    except (TypeError, ValueError, KeyError) as error:
-        raise UserError(f"{architecture} can't be built on {backbone}: {_one_line(error)}") from error
-    if file is not None and not by_timm:
-        if is_timm:
-            load_timm_encoder(model.encoder, Path(file), name, in_channels, **for_timm)  # type: ignore[arg-type]
-        else:
-            load_smp_encoder(model.encoder, Path(file), name, in_channels)  # type: ignore[arg-type]
-    if is_dpt:
-        vit: Any = model.encoder.model  # type: ignore[union-attr]
-        vit.prune_intermediate_layers(opts.get("encoder_output_indices") or len(vit.blocks), prune_norm=True)
+        name, file = _fetch_timm(name, source)
+        model = build(f"tu-{name}", {**opts, **_from_file(file)}, pretrained=True)
+    else:
+        model = build(f"tu-{name}", opts)
+        if source is not None:
+            load_timm_encoder(model.get_submodule("encoder"), source, name, in_channels, **timm_opts)
+    if cls is smp.DPT:
+        _finish_dpt(model.get_submodule("encoder.model"), opts.get("encoder_output_indices"), name)
     return model
+
+
+def _finish_dpt(vit: Any, indices: Sequence[int] | None, name: str) -> None:
+    """Cuts off what the decoder does not read, and refuses patches from which it can't make strides of 4 to 32."""
+    patch = vit.patch_embed.patch_size[0]
+    if patch & (patch - 1):
+        raise UserError(f"DPT can't be built on {name}: its patches are {patch} pixels wide, not a power of two")
+    vit.prune_intermediate_layers(indices or len(vit.blocks), prune_norm=True)
+
+
+def _construct(
+    cls: type, encoder_name: str, opts: dict[str, Any], *, in_channels: int, classes: int, pretrained: bool = False
+) -> Any:
+    weights = True if pretrained else None  # SMP takes `False` for True
+    try:
+        return cls(encoder_name=encoder_name, encoder_weights=weights, in_channels=in_channels, classes=classes, **opts)
+    except (TypeError, ValueError, KeyError) as error:
+        raise UserError(f"{cls.__name__} can't be built on {encoder_name}: {_one_line(error)}") from error
+
+
+def _timm_options(opts: dict[str, Any], cls: type, is_timm: bool) -> dict[str, Any]:
+    """The options that are not the architecture's own: timm checks them, but SMP would swallow them."""
+    known = [p.name for p in inspect.signature(cls).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    known = [name for name in known if name not in _OWN_KEYS]
+    others = {key: value for key, value in opts.items() if key not in (*known, *_DEPRECATED)}
+    for key in others:
+        if not is_timm or difflib.get_close_matches(key, known, n=1, cutoff=0.9):
+            raise UserError(
+                f"opts.{key}: {cls.__name__} has no such option{_hint(key, known)} (allowed: {', '.join(known)})"
+            )
+    return others
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    """Has timm load what timm publishes, as it knows the oddities of its files, but from this file, without the hub."""
+    return {"pretrained_cfg_overlay": {"file": str(file)}}
 
 
 def build_timm(
     name: str,
     in_channels: int,
-    weights: Weights = None,
+    encoder_weights: Weights = None,
     *,
     indices: Sequence[int],
     keep_norm: bool = True,
@@ -110,7 +139,7 @@ def build_timm(
     Args:
         name: timm's name, with or without a tag.
         in_channels: Bands of the image; a first layer pretrained on three bands is adapted as timm does.
-        weights: See the module.
+        encoder_weights: See the module.
         indices: The blocks or stages whose output is used, from 0.
         keep_norm: Whether the final norm is used too.
         **kwargs: What else `timm.create_model` takes.
@@ -121,11 +150,11 @@ def build_timm(
     Raises:
         UserError: The weights can't be had or don't fit.
     """
-    source = _resolve(weights)
+    source = _resolve(encoder_weights)
     extra: dict[str, Any] = {}
     if isinstance(source, str):
         name, file = _fetch_timm(name, source)
-        extra = {"pretrained": True, "pretrained_cfg_overlay": {"file": str(file)}}
+        extra = {"pretrained": True, **_from_file(file)}
     model = timm.create_model(name, in_chans=in_channels, num_classes=0, **extra, **kwargs)
     model.prune_intermediate_layers(list(indices), prune_norm=not keep_norm, prune_head=True)
     if isinstance(source, Path):
@@ -226,10 +255,6 @@ def _no_such_weights(weights: str, name: str, choices: list[str]) -> UserError:
         )
     allowed = f"allowed: {', '.join(choices)}, a local file, or null"
     return UserError(f"encoder_weights: {name} has no weights {weights!r}{_hint(weights, choices)} ({allowed})")
-
-
-def _no_such_option(key: str, architecture: str, known: list[str]) -> UserError:
-    return UserError(f"opts.{key}: {architecture} has no such option{_hint(key, known)} (allowed: {', '.join(known)})")
 
 
 def _check_backbone(name: str, is_timm: bool) -> None:

@@ -21,7 +21,7 @@ from train.models.pretrained import Weights, build_timm
 from train.models.vit import block_indices, is_plain_vit
 
 # What each decoder needs to be built upon a pyramid, beside its encoder: the fewest levels it can work with.
-MIN_DEPTH = {"Unet": 1, "UnetPlusPlus": 2, "MAnet": 1, "Linknet": 1, "FPN": 4, "Segformer": 3, "UPerNet": 3}
+MIN_DEPTH = {"Unet": 2, "UnetPlusPlus": 2, "MAnet": 2, "Linknet": 2, "FPN": 4, "Segformer": 3, "UPerNet": 3}
 _HEAD_UPSAMPLES = ("FPN", "Segformer", "UPerNet")  # their heads magnify 4 times unless told otherwise
 _DECODER_CHANNELS = (256, 128, 64, 32, 16)  # SMP's default, for five levels
 _MAX_DEPTH = len(_DECODER_CHANNELS)
@@ -37,7 +37,7 @@ class ViTPyramidEncoder(nn.Module):
         indices: Blocks, from 0, one a level, fine to coarse; by default evenly spread.
         scale_factors: Magnification of the tokens at each level, each half of the one before; by default
             such that the last is 1/2.
-        weights: See `train.models.pretrained`.
+        encoder_weights: See `train.models.pretrained`.
         placeholder: Whether an empty feature follows the image, for decoders that pass over the second.
         **params: What else timm's model takes, such as `img_size` (the size that positions are stored for).
 
@@ -56,7 +56,7 @@ class ViTPyramidEncoder(nn.Module):
         depth: int = 4,
         indices: Sequence[int] | None = None,
         scale_factors: Sequence[float] | None = None,
-        weights: Weights = None,
+        encoder_weights: Weights = None,
         *,
         placeholder: bool = False,
         **params: Any,
@@ -79,7 +79,7 @@ class ViTPyramidEncoder(nn.Module):
         self.scales = scales
         try:
             self.model = build_timm(
-                self.name, in_channels, weights, indices=self.indices, **{"dynamic_img_size": True, **params}
+                self.name, in_channels, encoder_weights, indices=self.indices, **{"dynamic_img_size": True, **params}
             )
         except TypeError as error:
             raise UserError(f"encoder_params: {self.name} does not take them: {error}") from error

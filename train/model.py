@@ -1,0 +1,321 @@
+"""The LightningModules: a network, its loss, its optimiser and its scores.
+
+All families share `SegmentationModel`; each says only how its network is built. The network itself is `.model`, and takes
+normalised images; what a batch holds is normalised here, on the device.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import lightning as L
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from inference.card import ModelCard
+from train.configs.config import Config
+from train.losses import build_loss
+from train.metrics import PooledConfusion, scores
+from train.models.aerial_former import AerialFormer as AerialFormerNetwork
+from train.models.dinov2 import DINOv2
+from train.models.padding import pad_to_multiple
+from train.models.pretrained import load_smp
+from train.models.vit import is_plain_vit
+from train.models.vit_pyramid import ViTPyramidModel, build_vit_pyramid_model
+
+PHASES = ("train", "val", "test")
+
+
+class SegmentationModel(L.LightningModule):
+    """Trains a network to tell the classes of pixels apart.
+
+    Its hyper-parameters are plain data, so that `load_from_checkpoint` needs neither the YAML nor the network.
+
+    Args:
+        config: A resolved config as plain data (`Config.plain`).
+        card: A model card as plain data: how pixels are normalised and what the classes are called.
+        pretrained: Whether the encoder starts from the weights that the config names. Not when a checkpoint is loaded:
+            nothing is ever downloaded for weights that are replaced at once.
+    """
+
+    def __init__(self, config: Mapping[str, Any], card: Mapping[str, Any], pretrained: bool = False) -> None:
+        super().__init__()
+        self.save_hyperparameters({"config": dict(config), "card": dict(card)})
+        self.config = Config.model_validate(dict(config))
+        self.card = ModelCard.model_validate(dict(card))
+        settings = self.config.segmentation_config
+        self.model = self.build(self.config, settings.opts.encoder_weights if pretrained else None)
+        if settings.freeze_encoder:
+            self.model.encoder.requires_grad_(False)
+        self.loss = build_loss(
+            self.config.loss_terms, num_classes=self.config.num_classes, ignore_index=self.config.ignore_index
+        )
+        # (pixel / max - mean) / std as one multiplication and one addition.
+        std, mean = torch.tensor(self.card.std, dtype=torch.float64), torch.tensor(self.card.mean, dtype=torch.float64)
+        scale, shift = 1 / (std * self.card.max_pixel_value), -mean / std
+        self.register_buffer("scale", scale.float().view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("shift", shift.float().view(1, -1, 1, 1), persistent=False)
+        self.pooled = {
+            phase: PooledConfusion(self.config.num_classes, ignore_index=self.config.ignore_index) for phase in PHASES
+        }
+        self._gradients: dict[str, Tensor] = {}
+        self._published = False
+
+    @staticmethod
+    def build(config: Config, weights: str | bool | None) -> nn.Module:
+        """The network: normalised (N, bands, H, W) to logits (N, channels, H, W)."""
+        raise TypeError("SegmentationModel has no network of its own: use one of its families")
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """Pixels in units of the file, (N, bands, H, W) of any type, to what the network takes, float32."""
+        return image.float() * cast(Tensor, self.scale) + cast(Tensor, self.shift)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalised (N, bands, H, W) of any size to logits (N, channels, H, W) of the same size."""
+        logits: Tensor = self.model(image)
+        return logits
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Loss of a batch, a scalar."""
+        loss = self._step("train", batch)
+        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Counts a batch of the val split."""
+        self._step("val", batch)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Counts a batch of the test split."""
+        self._step("test", batch)
+
+    def _step(self, phase: str, batch: dict[str, Tensor]) -> Tensor:
+        logits = self(self.normalize(batch["image"]))
+        loss: Tensor = self.loss(logits, batch["label"])
+        pooled = self.pooled[phase]
+        pooled.update_from_logits(logits.detach(), batch["label"], threshold=self.card.threshold)
+        pooled.update_loss(loss.detach(), (batch["label"] != self.config.ignore_index).sum())
+        return loss
+
+    def predict_classes(self, image: Tensor) -> Tensor:
+        """Pixels in units of the file, (N, bands, H, W), to class indices (N, H, W) int64."""
+        logits: Tensor = self(self.normalize(image))
+        if logits.shape[1] == 1:
+            return (logits[:, 0].sigmoid() > self.card.threshold).long()
+        return logits.argmax(dim=1)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Makes dropout and its like a function of (seed, epoch, batch, rank), so that a resumed run repeats them."""
+        entropy = [self.config.seed, 2, self.current_epoch, batch_idx, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+
+    def on_train_start(self) -> None:
+        """Puts back gradients that a checkpoint caught between two optimiser steps."""
+        for name, parameter in self.named_parameters():
+            if name in self._gradients:
+                parameter.grad = self._gradients[name].to(parameter.device)
+        self._gradients = {}
+
+    def on_train_epoch_start(self) -> None:
+        """Starts counting anew."""
+        self.pooled["train"].reset()
+        self._published = False
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts counting anew."""
+        self.pooled["val"].reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Starts counting anew."""
+        self.pooled["test"].reset()
+
+    def on_train_epoch_end(self) -> None:
+        """Publishes the scores of the epoch, if no callback has asked for them by now."""
+        if not self._published:
+            self.publish("train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Publishes the scores of the val split."""
+        self.publish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Publishes the scores of the test split."""
+        self.publish("test")
+
+    def publish(self, phase: str) -> None:
+        """Makes the scores of what was counted known to Lightning.
+
+        Callbacks are called before the module, so the first of them that needs an epoch's training scores asks here.
+        """
+        self._published = phase == "train"
+        pooled = self.pooled[phase].reduce()
+        values = {"loss": pooled.loss} | scores(
+            pooled.confusion, self.card.class_names, target_only=self.config.num_classes == 1
+        )
+        # Every device has the same numbers by now, and W&B gets them with the table of metrics.
+        self.log_dict({f"{phase}/{name}": value for name, value in values.items()}, logger=False, sync_dist=False)
+
+    def train(self, mode: bool = True) -> "SegmentationModel":
+        """Lightning calls this before each epoch; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        if mode and self.config.segmentation_config.freeze_encoder:
+            self.model.encoder.eval()  # type: ignore[union-attr]
+        return self
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW with decoupled decay (Loshchilov and Hutter, arXiv:1711.05101), none on norms, biases and positions."""
+        settings = self.config.segmentation_config
+        decayed: list[nn.Parameter] = []
+        free: list[nn.Parameter] = []
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                (free if parameter.ndim <= 1 or _is_position(name) else decayed).append(parameter)
+        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        factor = learning_rate(settings.lr_scheduler, settings.warmup_period)
+        # A closure: LambdaLR would save an object's state and so bring back the old total when a run is prolonged.
+        scheduler = LambdaLR(optimizer, lambda step: factor(min(1.0, step / total)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what an unbroken run would still have: this epoch's counts, and gradients between two steps."""
+        checkpoint["pooled"] = {phase: pooled.reduce().state_dict() for phase, pooled in self.pooled.items()}
+        scored = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
+        checkpoint["hyper_parameters"]["card"] = {**self.card.model_dump(mode="json"), "scores": scored}
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        between = progress.current.ready % self.trainer.accumulate_grad_batches != 0 and not progress.is_last_batch
+        if between:
+            # Until the last batch of a step each device has gradients of its own; their mean makes the same step.
+            checkpoint["gradients"] = {
+                name: self.trainer.strategy.reduce(parameter.grad.clone(), reduce_op="mean").cpu()
+                for name, parameter in self.named_parameters()
+                if parameter.grad is not None
+            }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes back what `on_save_checkpoint` added."""
+        self._gradients = dict(checkpoint.get("gradients", {}))
+        if self.global_rank == 0:  # they are the counts of all devices
+            for phase, state in checkpoint.get("pooled", {}).items():
+                self.pooled[phase].load_state_dict(state)
+
+
+def _is_position(name: str) -> bool:
+    return name.endswith(("pos_embed", "cls_token", "reg_token", "mask_token", "relative_position_bias_table"))
+
+
+def learning_rate(schedule: str, warmup: float) -> Callable[[float], float]:
+    """The learning rate as a share of its highest value, over the share of training that is done.
+
+    Args:
+        schedule: onecycle: both flanks are half cosines, from 1/25 and down to 1/250000 (Smith and Topin,
+            arXiv:1708.07120, as in PyTorch's OneCycleLR). cosine: a straight rise, then half a cosine down to 0
+            (Loshchilov and Hutter, arXiv:1608.03983). poly: a straight rise, then a straight fall to 0 (power 1, as
+            AerialFormer and Swin have it). constant: a straight rise, then 1.
+        warmup: Share of training in which it rises.
+    """
+    start, end = {"onecycle": (1 / 25, 1 / 250_000), "constant": (0.0, 1.0)}.get(schedule, (0.0, 0.0))
+
+    def half_cosine(begin: float, finish: float, x: float) -> float:
+        return finish + (begin - finish) * (1 + math.cos(math.pi * x)) / 2
+
+    def factor(done: float) -> float:
+        if done < warmup:
+            rise = done / warmup
+            # Never 0: the first step should count.
+            return half_cosine(start, 1.0, rise) if schedule == "onecycle" else max(1e-6, rise)
+        rest = (done - warmup) / (1 - warmup)
+        if schedule in {"onecycle", "cosine"}:
+            return half_cosine(1.0, end, rest)
+        return 1.0 + (end - 1.0) * rest
+
+    return factor
+
+
+class SMPSegmentationModel(SegmentationModel):
+    """Any architecture of segmentation-models-pytorch on any of its encoders, those of timm included."""
+
+    @staticmethod
+    def build(config: Config, weights: str | bool | None) -> nn.Module:
+        """See `SegmentationModel.build`."""
+        settings = config.segmentation_config
+        architecture, backbone = cast(str, settings.architecture), cast(str, settings.backbone)
+        opts = settings.opts.model_dump(exclude_none=True, exclude={"encoder_weights"})
+        bands, classes = config.num_bands, config.num_classes
+        if architecture != "DPT" and is_plain_vit(backbone):
+            return build_vit_pyramid_model(architecture, backbone, bands, classes, encoder_weights=weights, **opts)
+        # Of torchseg; an SMP decoder ends at the input's size, and its encoders' features have fixed places.
+        opts.pop("head_upsampling", None)
+        opts |= opts.pop("encoder_params", {})
+        if indices := opts.pop("encoder_indices", None):
+            opts["out_indices"] = indices
+        return load_smp(architecture, backbone, bands, classes, weights, **opts)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """See `SegmentationModel.forward`; SMP's networks need sides that their deepest stride divides."""
+        height, width = image.shape[-2:]
+        padded = pad_to_multiple(image, self.stride)
+        logits: Tensor = self.model(padded)
+        if logits.shape[-2:] != padded.shape[-2:]:
+            # `upsampling` and `encoder_output_stride` can leave the logits at another size.
+            logits = F.interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=False)
+        return logits[..., :height, :width]
+
+    @property
+    def stride(self) -> int:
+        """What both sides of the network's input must be divisible by."""
+        if isinstance(self.model, ViTPyramidModel):
+            return 1  # pads inside
+        output_stride = int(self.model.encoder.output_stride)  # type: ignore[union-attr, arg-type]
+        # A shallow or dilated encoder still halves its input five times somewhere; a ViT's stride is its patch.
+        return output_stride if isinstance(self.model, smp.DPT) else math.lcm(32, output_stride)
+
+
+class DINOv2Segmentation(SegmentationModel):
+    """A DINOv2 or DINOv3 backbone with a light decoder."""
+
+    @staticmethod
+    def build(config: Config, weights: str | bool | None) -> nn.Module:
+        """See `SegmentationModel.build`."""
+        settings = config.segmentation_config
+        opts = settings.opts.model_dump(exclude_none=True, exclude={"encoder_weights"})
+        return DINOv2(
+            cast(str, settings.backbone),
+            config.num_bands,
+            config.num_classes,
+            decoder=settings.architecture,  # type: ignore[arg-type]
+            encoder_weights=weights,
+            **opts.pop("encoder_params", {}),
+            **opts,
+        )
+
+
+class AerialFormer(SegmentationModel):
+    """AerialFormer (arXiv:2306.06842), tiny, small or base."""
+
+    @staticmethod
+    def build(config: Config, weights: str | bool | None) -> nn.Module:
+        """See `SegmentationModel.build`."""
+        settings = config.segmentation_config
+        opts = settings.opts.model_dump(exclude_none=True, exclude={"encoder_weights"})
+        variant = cast(str, settings.architecture)[-1]
+        return AerialFormerNetwork(
+            variant,  # type: ignore[arg-type]
+            config.num_bands,
+            config.num_classes,
+            encoder_weights=weights,
+            **opts,
+        )
+
+
+MODELS: dict[str, type[SegmentationModel]] = {
+    "SMPSegmentationModel": SMPSegmentationModel,
+    "DINOv2Segmentation": DINOv2Segmentation,
+    "AerialFormer": AerialFormer,
+}
