@@ -43,19 +43,21 @@ class MetricsTable(L.Callback):
         self.windows = 0
         self._since: float | None = None
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Takes up the rows of an earlier part of this run."""
-        if trainer.is_global_zero and self.path.is_file() and not self.rows:
+    def take_up(self, step: int) -> None:
+        """Reads the rows that an earlier part of this run wrote up to an optimiser step."""
+        if self.path.is_file() and not self.rows:
             with self.path.open(encoding="utf-8", newline="") as file:
                 read = [{k: float(v) for k, v in row.items() if v not in {"", None}} for row in csv.DictReader(file)]
-            self.rows = [row for row in read if row["step"] <= trainer.global_step]
+            self.rows = [row for row in read if row["step"] <= step]
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the clock."""
         self._since = time.monotonic()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts the clock where an epoch is taken up in the middle."""
+        """Starts the clock where an epoch is taken up in the middle, and takes up the table."""
+        if trainer.is_global_zero:
+            self.take_up(trainer.global_step)
         self._since = time.monotonic()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -96,7 +96,7 @@ def _surveys(config: Config, data: DataModule) -> dict[str, list[Survey]]:
 def _table(title: str, rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     """Lines of a table whose first column is left-aligned and whose others are as wide as they need to be."""
     wide = max(len(name) for name, _ in rows) + 2
-    columns = [max(len(row[i]) for _, row in rows if i < len(row)) for i in range(max(len(row) for _, row in rows))]
+    columns = [max((len(row[i]) for _, row in rows if i < len(row)), default=0) for i in range(max(len(row) for _, row in rows))]
     lines = [title]
     for name, row in rows:
         cells = "  ".join(f"{cell:>{width}}" for cell, width in zip(row, columns, strict=False))
@@ -111,35 +111,35 @@ def _data_table(config: Config, data: DataModule, surveys: dict[str, list[Survey
     def row(name: str, cells: Sequence[str]) -> tuple[str, Sequence[str]]:
         return name, cells
 
-    def share(part: int, whole: int) -> str:
-        return f"{part / whole:.1%}" if whole else "-"
-
-    totals = {s: _sums(surveys[s]) for s in splits}
+    totals = [_Totals(surveys[s], len(names)) for s in splits]
     rows = [row("", splits), row("images", [str(len(data.scenes[s])) for s in splits])]
     rows.append(row("smallest, pixels", [_size(min(data.scenes[s], key=_area)) for s in splits]))
     rows.append(row("largest, pixels", [_size(max(data.scenes[s], key=_area)) for s in splits]))
-    rows.append(row("megapixels", [f"{totals[s]['pixels'] / 1e6:.1f}" for s in splits]))
+    rows.append(row("megapixels", [f"{t.pixels / 1e6:.1f}" for t in totals]))
     rows.append(row("bands used", [f"{len(data.bands)} of {data.scenes[s][0].image.count}" for s in splits]))
     rows.append(row("type", [data.dtype for _ in splits]))
     rows.append(row("CRS", [_crs(data.scenes[s]) for s in splits]))
     distances = [ground_sample_distance(data.scenes[s]) for s in splits]
     rows.append(row("pixel on the ground, m", [f"{d:.3g}" if d is not None else "-" for d in distances]))
-    rows.append(row("nodata, of all pixels", [share(totals[s]["invalid"], totals[s]["pixels"]) for s in splits]))
-    unlabelled = [share(totals[s]["unlabelled"], totals[s]["pixels"]) for s in splits]
-    rows.append(row("unlabelled, of all pixels", unlabelled))
-    for index, name in enumerate(names):
-        classes = [totals[s]["classes"] for s in splits]
-        rows.append(row(f"{name}, of labelled pixels", [share(c[index], sum(c)) for c in classes]))
+    rows.append(row("share of all pixels:", []))
+    rows += [row(f"  {name}", [t.share(t.classes[i]) for t in totals]) for i, name in enumerate(names)]
+    rows.append(row("  unlabelled", [t.share(t.unlabelled) for t in totals]))
+    rows.append(row("  nodata", [t.share(t.invalid) for t in totals]))
     return _table(f"data {data.data_dir}", rows)
 
 
-def _sums(surveys: Sequence[Survey]) -> dict[str, object]:
-    return {
-        "pixels": sum(s.pixels for s in surveys),
-        "invalid": sum(s.invalid for s in surveys),
-        "unlabelled": sum(s.unlabelled for s in surveys),
-        "classes": [int(n) for n in sum(s.classes for s in surveys)],
-    }
+class _Totals:
+    """Sums over the images of a split."""
+
+    def __init__(self, surveys: Sequence[Survey], classes: int) -> None:
+        self.pixels = sum(s.pixels for s in surveys)
+        self.invalid = sum(s.invalid for s in surveys)
+        self.unlabelled = sum(s.unlabelled for s in surveys)
+        self.classes = [sum(int(s.classes[i]) for s in surveys) for i in range(classes)]
+
+    def share(self, part: int) -> str:
+        """Of all pixels."""
+        return f"{part / self.pixels:.1%}" if self.pixels else "-"
 
 
 def _area(scene: Scene) -> int:
@@ -196,10 +196,11 @@ def one_step(config: Config, data: DataModule, model: SegmentationModel) -> Step
             raise UserError(
                 "batch_size: this network normalises over a single pixel, which needs batches of 2 or more"
             ) from None
-        if not math.isfinite(float(loss)):
-            raise UserError(f"segmentation_config.loss: the first step's loss is {float(loss)}, no finite number")
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise UserError(f"segmentation_config.loss: the first step's loss is {value}, no finite number")
         torch.optim.AdamW([p for p in model.parameters() if p.grad is not None], lr=1e-6).step()
-        return Step(float(loss), time.monotonic() - began, size, batch, kept // batch)
+        return Step(value, time.monotonic() - began, size, batch, kept // batch)
     raise AssertionError("unreachable")
 
 
@@ -240,8 +241,8 @@ def _warnings(config: Config, data: DataModule, surveys: dict[str, list[Survey]]
         )
     names = class_names(config)
     for split, found in surveys.items():
-        counts = sum(s.classes for s in found)
-        absent = [names[i] for i in range(len(names)) if counts[i] == 0]
+        counts = _Totals(found, len(names)).classes
+        absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
         if absent:
             lines.append(f"{split} has no pixel of {', '.join(absent)}")
     return lines

@@ -86,6 +86,11 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
         self.epoch = 0
         self.start = 0
 
+    @property
+    def sampler(self) -> "TrainBatches":
+        """Where Lightning looks for the `set_epoch` of a batch sampler."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
         if epoch != self.epoch:

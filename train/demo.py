@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 import rasterio
-from rasterio.transform import from_origin
+from rasterio import Affine
 
 from train.demo_scene import IGNORE, PIXEL_SIZE, Site, draw_scene, fractal_noise
 from train.errors import UserError
@@ -195,7 +195,7 @@ def _write(
         "width": width,
         "nodata": nodata,
         "crs": CRS,
-        "transform": from_origin(*corner, PIXEL_SIZE, PIXEL_SIZE),
+        "transform": Affine(PIXEL_SIZE, 0, corner[0], 0, -PIXEL_SIZE, corner[1]),
         "tiled": True,
         "blockxsize": 128,
         "blockysize": 128,

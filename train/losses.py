@@ -184,9 +184,9 @@ class LovaszLoss(SegmentationLoss):
             errors = (onehot - logits.softmax(dim=1)).abs()
         if not self.per_image:  # to (1, K, N·P)
             errors, onehot, valid = (t.transpose(0, 1).flatten(1).unsqueeze(0) for t in (errors, onehot, valid))
-        # Ignored pixels go last: they add nothing, and no step before depends on them.
+        # Ignored pixels go last: no step before depends on them, and by then the intersection is 0, so theirs are 0.
         errors, order = errors.masked_fill(valid == 0, -1.0).sort(dim=-1, descending=True, stable=True)
-        losses = (errors.relu() * _jaccard_steps(onehot.gather(-1, order))).sum(-1)  # (N or 1, K)
+        losses = (errors * _jaccard_steps(onehot.gather(-1, order))).sum(-1)  # (N or 1, K)
         weights = weights * (onehot if self.present_only else valid).amax(-1)
         images, counted = _divide((weights * losses).sum(1), weights.sum(1)), weights.amax(1)
         return _divide((counted * images).sum(), counted.sum())

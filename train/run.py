@@ -292,6 +292,7 @@ def _finish(
         with _explained(config):
             trainer.test(model, datamodule=data, verbose=False)
         test = _phase(trainer.callback_metrics, "test/")
+    table.take_up(trainer.global_step)  # nothing was left to train, so nothing has asked for it
     best = _best(config, checkpoints, best_path)
     row: dict[str, float] = next((r for r in table.rows if r["step"] == best.get("step")), {})
     val = _phase(row, "val/")

@@ -130,6 +130,15 @@ def test_log_classes_and_class_weights_of_an_overlap_loss():
     assert make("DiceLoss", opts, 3)(logits, target).item() == pytest.approx(expected, rel=1e-12)
 
 
+def test_an_absent_class_counts_by_its_false_positives_or_without_smoothing_not_at_all():
+    logits, target = draw(3)
+    target[target == 1] = 2
+    p, g = pixel_list(logits, target)
+    for smooth, classes in ((1.0, [0, 1, 2]), (0.0, [0, 2])):
+        expected = np.mean([1 - overlap(p[:, c], g[:, c], alpha=0.5, beta=0.5, smooth=smooth) for c in classes])
+        assert make("DiceLoss", {"smooth": smooth}, 3)(logits, target).item() == pytest.approx(expected, rel=1e-12)
+
+
 def test_a_false_positive_costs_alpha_and_a_false_negative_beta():
     target = torch.tensor([[[1, 1, 0, 0]]])
     too_much, too_little = (torch.tensor([[[row]]]) * 1e4 for row in ([1.0, 1, 1, -1], [1.0, -1, -1, -1]))
@@ -436,6 +445,26 @@ def test_a_batch_without_valid_pixels_is_a_graph_connected_zero(name, opts, num_
     assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
+@pytest.mark.parametrize(
+    ("name", "opts", "num_classes"),
+    [
+        ("CELoss", {"class_weights": [0.0, 1.0]}, 1),
+        ("DiceLoss", {"smooth": 0.0}, 1),
+        ("DiceLoss", {"smooth": 0.0, "classes": [1, 2]}, 3),
+        ("DiceLoss", {"smooth": 0.0, "class_weights": [0.0, 1.0, 1.0]}, 3),
+        ("LovaszLoss", {"classes": [1, 2]}, 3),
+        ("LovaszLoss", {"classes": [1, 2], "per_image": True}, 3),
+    ],
+)
+def test_a_mean_over_nothing_is_zero_and_has_no_slope(name, opts, num_classes):
+    logits, target = draw(num_classes, dtype=torch.float32)
+    logits.requires_grad_()
+    value = make(name, opts, num_classes)(logits, target.masked_fill(target != IGNORE, 0))
+    (value * 2**16).backward()
+    assert value.item() == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
 @every_loss
 @pytest.mark.parametrize("label", [0, 1])
 @pytest.mark.parametrize("scale", [1.0, 1e4])
@@ -491,7 +520,9 @@ def test_half_precision_logits_are_computed_in_float32(name, opts, num_classes, 
     with torch.autocast("cpu", dtype=torch.bfloat16):
         value, grad = loss_and_grad(loss, half, target)
         inside, _ = loss_and_grad(loss, half.float(), target)
+        alone = LOSSES[name](num_classes=num_classes, ignore_index=IGNORE, **opts)(half, target)
     assert value.dtype == torch.float32
+    assert torch.equal(alone, expected)
     assert torch.equal(value, expected)
     assert torch.equal(inside, expected)
     assert grad.dtype == dtype

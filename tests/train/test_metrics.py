@@ -74,6 +74,16 @@ def test_counts_are_scikit_learns_confusion_matrix(num_classes, num_labels, dtyp
     np.testing.assert_array_equal(confusion.numpy(), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8])
+def test_many_classes_do_not_overflow_the_labels_dtype(dtype):
+    generator = torch.Generator().manual_seed(0)
+    prediction, target = (torch.randint(0, 20, (5, 40), generator=generator) for _ in range(2))
+    confusion = PooledConfusion(20, ignore_index=-242)  # 14 in uint8
+    confusion.update(prediction.to(dtype), target.to(dtype))
+    expected = sklearn_metrics.confusion_matrix(target.flatten(), prediction.flatten(), labels=range(20))
+    np.testing.assert_array_equal(confusion.confusion.numpy(), expected)
+
+
 def test_counts_do_not_depend_on_the_batches():
     pairs = batches(3)
     whole = [(torch.cat([p.flatten() for p, _ in pairs]), torch.cat([t.flatten() for _, t in pairs]))]
@@ -87,13 +97,11 @@ def test_counts_beyond_what_float32_can_hold():
     assert confusion.confusion.tolist() == [[2**24 + 1, 0], [0, 2**40 + 1]]
 
 
-@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.999])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_binary_logits_are_compared_with_a_probability(threshold, dtype):
-    generator = torch.Generator().manual_seed(0)
-    logits = (torch.randn(2, 1, 6, 7, generator=generator) * 3).to(dtype)
-    _, target = batches(2)[2]
-    target = target[:, :6, :7]
+    logits = torch.linspace(-8, 8, 300).reshape(2, 1, 10, 15).to(dtype)
+    target = torch.arange(300).reshape(2, 10, 15) % 2
     confusion = PooledConfusion(1, ignore_index=IGNORE)
     confusion.update_from_logits(logits, target, threshold=threshold)
     expected = count([((logits[:, 0].double().sigmoid() > threshold).long(), target)], 1)
@@ -224,6 +232,15 @@ def test_without_a_valid_pixel_every_score_is_undefined(num_classes):
     assert math.isnan(confusion.loss)
 
 
+def test_reset_forgets_counts_and_loss():
+    confusion = count(batches(2), 1)
+    confusion.update_loss(torch.tensor(2.0), 5)
+    confusion.reset()
+    assert confusion.confusion.tolist() == [[0, 0], [0, 0]]
+    confusion.update_loss(torch.tensor(1.0), 1)
+    assert confusion.loss == 1
+
+
 def test_an_inverted_prediction_scores_zero_after_any_number_of_perfect_training_batches():
     # What the earlier tool got wrong: one metric set for all phases let training batches lift the validation score.
     target = torch.tensor([[0, 1], [1, 0]])
@@ -251,12 +268,13 @@ def test_a_batch_without_valid_pixels_leaves_no_trace_in_the_loss_even_if_it_is_
     assert math.isnan(confusion.loss)  # where pixels count, it must show
 
 
-def test_the_loss_is_summed_in_float64():
+def test_the_loss_is_weighted_and_summed_in_float64():
     confusion = PooledConfusion(1, ignore_index=IGNORE)
-    confusion.update_loss(torch.tensor(1.0), 2**30)
-    for _ in range(3):
-        confusion.update_loss(torch.tensor(2.0), 1)
-    assert confusion.loss == pytest.approx((2**30 + 6) / (2**30 + 3), rel=1e-15)
+    tenth = torch.tensor(0.1)
+    for loss, valid in ((tenth, 2**30 - 1), (tenth * 7, 3), (tenth * 7, 3)):
+        confusion.update_loss(loss, valid)
+    expected = (tenth.item() * (2**30 - 1) + (tenth * 7).item() * 6) / (2**30 + 5)
+    assert confusion.loss == pytest.approx(expected, rel=1e-14)
 
 
 # State

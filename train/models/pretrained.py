@@ -35,6 +35,7 @@ Weights = str | Path | bool | None
 _SUFFIXES = {".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar"}
 _TIMM_FILES = ("model.safetensors", "pytorch_model.bin")  # in timm's own order
 _OWN_KEYS = ("encoder_name", "encoder_weights", "in_channels", "classes")  # of SMP's signatures; arguments here
+_NOT_LOGITS = ("activation", "aux_params")  # would make the output something else
 _DEPRECATED = ("decoder_use_batchnorm", "psp_use_batchnorm", "upscale_mode")  # SMP still takes them, with a warning
 # Without these a DPT's ViT has a classifier that no gradient reaches, and takes one image size only.
 _DPT_OPTIONS = {"num_classes": 0, "dynamic_img_size": True}
@@ -63,7 +64,7 @@ def load_smp(
     is_timm, name = backbone.startswith("tu-"), backbone.removeprefix("tu-")
     _check_backbone(name, is_timm)
     cls = smp.MODEL_ARCHITECTURES_MAPPING[architecture.lower()]
-    timm_opts = _timm_options(opts, cls, is_timm)
+    opts, timm_opts = check_options(opts, cls, more=is_timm)
     source = _resolve(encoder_weights)
     build = partial(_construct, cls, in_channels=in_channels, classes=classes)
     if not is_timm:
@@ -104,17 +105,30 @@ def _construct(
         raise UserError(f"{cls.__name__} can't be built on {encoder_name}: {_one_line(error)}") from error
 
 
-def _timm_options(opts: dict[str, Any], cls: type, is_timm: bool) -> dict[str, Any]:
-    """The options that are not the architecture's own: timm checks them, but SMP would swallow them."""
-    known = [p.name for p in inspect.signature(cls).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    known = [name for name in known if name not in _OWN_KEYS]
+def check_options(opts: dict[str, Any], cls: type, *, more: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Checks options against an architecture of SMP's, which would swallow those that it does not know.
+
+    Args:
+        opts: Options by name.
+        cls: The architecture.
+        more: Whether options that the architecture does not have may be meant for timm, which checks its own.
+
+    Returns:
+        The options to pass on, and those among them that are meant for timm.
+
+    Raises:
+        UserError: An option is not known, or makes the output something else than logits.
+    """
+    signature = inspect.signature(cls).parameters.values()
+    known = [p.name for p in signature if p.kind is not p.VAR_KEYWORD and p.name not in _OWN_KEYS + _NOT_LOGITS]
+    opts = {key: value for key, value in opts.items() if key not in _NOT_LOGITS or value is not None}
     others = {key: value for key, value in opts.items() if key not in (*known, *_DEPRECATED)}
     for key in others:
-        if not is_timm or difflib.get_close_matches(key, known, n=1, cutoff=0.9):
+        if not more or key in _NOT_LOGITS or difflib.get_close_matches(key, known, n=1, cutoff=0.9):
             raise UserError(
-                f"opts.{key}: {cls.__name__} has no such option{_hint(key, known)} (allowed: {', '.join(known)})"
+                f"opts.{key}: not an option of {cls.__name__}{_hint(key, known)} (allowed: {', '.join(known)})"
             )
-    return others
+    return opts, others
 
 
 def _from_file(file: Path) -> dict[str, Any]:

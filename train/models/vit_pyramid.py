@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from train.errors import UserError
 from train.models.padding import pad_to_multiple
-from train.models.pretrained import Weights, build_timm
+from train.models.pretrained import Weights, build_timm, check_options
 from train.models.vit import block_indices, is_plain_vit
 
 # What each decoder needs to be built upon a pyramid, beside its encoder: the fewest levels it can work with.
@@ -174,6 +174,7 @@ def build_vit_pyramid_model(
         )
     if not MIN_DEPTH[found] <= encoder_depth <= _MAX_DEPTH:
         raise UserError(f"encoder_depth: {encoder_depth} must be from {MIN_DEPTH[found]} to {_MAX_DEPTH} for {found}")
+    opts, _ = check_options(opts, getattr(smp, found), more=False)
     params = dict(encoder_params or {})
     encoder = ViTPyramidEncoder(
         backbone,

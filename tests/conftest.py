@@ -1,0 +1,119 @@
+"""Tiny real GeoTIFFs and configs that every test may build on."""
+
+import os
+
+# Two cores, and several tests start processes of their own: threads would only get in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import yaml
+from rasterio.transform import from_origin
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on the real data run where it lies beside the checkout."""
+    if not SHARED.is_dir():
+        for item in items:
+            if "shared" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs the real data in ../shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data beside the checkout."""
+    return SHARED
+
+
+def write_raster(path: Path, pixels: np.ndarray, *, origin: tuple[float, float] = (5e5, 5.8e6), **profile: Any) -> Path:
+    """Writes (bands, H, W) or (H, W) pixels as a GeoTIFF with 0.1 m pixels in UTM 9N, and returns its path."""
+    pixels = pixels if pixels.ndim == 3 else pixels[None]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    defaults = {
+        "driver": "GTiff",
+        "count": len(pixels),
+        "height": pixels.shape[1],
+        "width": pixels.shape[2],
+        "dtype": pixels.dtype,
+        "crs": "EPSG:32609",
+        "transform": from_origin(*origin, 0.1, 0.1),
+    }
+    with rasterio.open(path, "w", **(defaults | profile)) as file:
+        file.write(pixels)
+    return path
+
+
+def scene(rng: np.random.Generator, height: int, width: int, bands: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """A dark (bands, H, W) uint8 image with a bright disc, and the disc's (H, W) label."""
+    rows, cols = np.mgrid[:height, :width]
+    r, c = rng.integers(0, height), rng.integers(0, width)
+    label = ((rows - r) ** 2 + (cols - c) ** 2 < (min(height, width) / 2.5) ** 2).astype(np.uint8)
+    image = rng.integers(20, 90, (bands, height, width)) + label * 110
+    return image.astype(np.uint8), label
+
+
+def write_dataset(
+    folder: Path,
+    sizes: dict[str, Sequence[tuple[int, int]]] | None = None,
+    bands: int = 3,
+    change: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
+    **profile: Any,
+) -> Path:
+    """Writes train, val and test splits of scenes of these (height, width)."""
+    sizes = sizes or {"train": [(64, 64)] * 4 + [(90, 75)], "val": [(64, 64), (50, 70)], "test": [(70, 64)]}
+    rng = np.random.default_rng(7)
+    place = 0
+    for split, shapes in sizes.items():
+        for number, (height, width) in enumerate(shapes):
+            image, label = scene(rng, height, width, bands)
+            if change is not None:
+                image, label = change(image, label)
+            origin = (5e5 + 100 * place, 5.8e6)  # side by side, so that no two overlap
+            place += 1
+            write_raster(folder / split / "x" / f"s{number}.tif", image, origin=origin, **profile)
+            write_raster(folder / split / "y" / f"s{number}_label.tif", label, origin=origin)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small RGB scenes in the project's layout."""
+    return write_dataset(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def write_config(tmp_path: Path, dataset: Path) -> Callable[..., Path]:
+    """Writes a config of the smallest network on the small data set; keyword arguments add to its sections."""
+
+    def write(name: str = "tiny.yml", **sections: Any) -> Path:
+        config: dict[str, Any] = {
+            "tile_size": 64,
+            "batch_size": 2,
+            "max_epoch": 2,
+            "segmentation_config": {
+                "architecture": "Unet",
+                "backbone": "tu-mobilenetv3_small_050",
+                "opts": {"encoder_weights": None, "encoder_depth": 3, "decoder_channels": [16, 8, 8]},
+                "lr": 5e-3,
+            },
+            "data_module": {"data_dir": str(dataset), "num_workers": 0},
+            "trainer": {"accelerator": "cpu"},
+            "logging": {"save_dir": str(tmp_path / "runs"), "project": "p", "name": "n"},
+        }
+        for section, values in sections.items():
+            if isinstance(values, dict) and section in config:
+                config[section] = config[section] | values
+            else:
+                config[section] = values
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    return write
