@@ -1,0 +1,1 @@
+"""YAML to checkpoint to exported model."""

@@ -100,7 +100,8 @@ def _run(options: argparse.Namespace) -> int:
 
         return check(loaded.config, loaded.notices)
     from train.callbacks import Interrupted
-    from train.run import report, train
+    from train.outcome import report
+    from train.run import train
     from train.run_folder import existing_run
 
     folder = existing_run(resume) if resume is not None else None
@@ -127,7 +128,9 @@ def _resumed(folder: Path, overrides: Sequence[str], force: bool) -> tuple[str, 
         key = text.partition("=")[0].strip()
         if not force and key not in RESUMABLE and not key.startswith("logging."):
             allowed = ", ".join(k for k in RESUMABLE if not k.endswith(".")) + ", logging.*"
-            raise UserError(f"override: {key}: would change the run that is resumed (allowed: {allowed}; or add --force)")
+            raise UserError(
+                f"override: {key}: would change the run that is resumed (allowed: {allowed}; or add --force)"
+            )
     return str(folder / "config.yml"), folder
 
 

@@ -21,7 +21,7 @@ from train.model import SegmentationModel
 from train.tracking import Tracker
 
 
-class Interrupted(Exception):  # noqa: N818 - no error: the user asked for it
+class Interrupted(Exception):
     """The user pressed Ctrl-C, and the state of the run is safe."""
 
 
@@ -100,7 +100,9 @@ class MetricsTable(L.Callback):
         if not self.rows or self.rows[-1]["step"] != step:
             done: Any = trainer.fit_loop.epoch_loop.batch_progress.current
             epoch = trainer.fit_loop.epoch_progress.current.completed + done.processed / trainer.num_training_batches
-            self.rows.append({"epoch": round(epoch, 4), "step": step, "lr": trainer.optimizers[0].param_groups[0]["lr"]})
+            self.rows.append(
+                {"epoch": round(epoch, 4), "step": step, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
+            )
         self.rows[-1] |= values
         write_text(self.path, self._text())
         if self.tracker is not None:
@@ -146,9 +148,8 @@ class ProgressLines(L.Callback):
         of = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
         parts = [f"epoch {epoch:>{len(of) - 1 if of else 1}}{of}"]
         monitor = self.checkpoints.config.monitor
-        for key in dict.fromkeys(("train/loss", "val/loss", monitor)):
-            if key in metrics:
-                parts.append(f"{key} {metrics[key]:.4f}")
+        shown = dict.fromkeys(("train/loss", "val/loss", monitor))
+        parts += [f"{key} {metrics[key]:.4f}" for key in shown if key in metrics]
         best = self.checkpoints.best
         if best is not None and not math.isnan(best["score"]):
             parts.append(f"best {best['score']:.4f} (epoch {best['epoch'] + 1})")
@@ -216,7 +217,9 @@ class StopOnInterrupt(L.Callback):
             self.checkpoints.save_last(trainer)
             raise Interrupted
 
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Stops before the first batch of a new epoch: the end of the last one has saved."""
         if batch_idx == 0 and self.checkpoints.config.save_last and self._wanted(trainer):
             raise Interrupted

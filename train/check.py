@@ -11,7 +11,8 @@ import torch
 from train.callbacks import say
 from train.card import ground_sample_distance
 from train.configs.config import Config
-from train.datamodule import DataModule, TrainDataset, class_names, collate, cores
+from train.datamodule import DataModule, class_names, cores
+from train.datasets import TrainDataset, collate
 from train.errors import UserError
 from train.geotiff import Reader
 from train.model import SegmentationModel
@@ -96,7 +97,10 @@ def _surveys(config: Config, data: DataModule) -> dict[str, list[Survey]]:
 def _table(title: str, rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     """Lines of a table whose first column is left-aligned and whose others are as wide as they need to be."""
     wide = max(len(name) for name, _ in rows) + 2
-    columns = [max((len(row[i]) for _, row in rows if i < len(row)), default=0) for i in range(max(len(row) for _, row in rows))]
+    columns = [
+        max((len(row[i]) for _, row in rows if i < len(row)), default=0)
+        for i in range(max(len(row) for _, row in rows))
+    ]
     lines = [title]
     for name, row in rows:
         cells = "  ".join(f"{cell:>{width}}" for cell, width in zip(row, columns, strict=False))
@@ -164,9 +168,7 @@ def one_step(config: Config, data: DataModule, model: SegmentationModel) -> Step
     size = min(config.tile_size, STEP_SIZE)
     full = data.train_dataset()
     sizes = [(s.height, s.width) for s in full.scenes]
-    small = TrainDataset(
-        full.scenes, full.bands, full.reader, TrainingWindows(sizes, size, config.seed), full.augment
-    )
+    small = TrainDataset(full.scenes, full.bands, full.reader, TrainingWindows(sizes, size, config.seed), full.augment)
     mixed = config.trainer.precision.endswith("mixed")
     model.train()
     for batch in (1, 2):

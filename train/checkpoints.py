@@ -21,7 +21,7 @@ LAST = "last.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, syncs, renames. (Lightning goes through the system's temporary folder, unsynced.)"""
+    """Writes beside the target, syncs, renames; Lightning goes through the system's temporary folder, unsynced."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """See Lightning."""

@@ -31,7 +31,7 @@ ATTENUATION = np.array((0.42, 0.17, 0.25), np.float32)
 # OpenCV draws at whole pixels unless coordinates are scaled by a power of two.
 SUBPIXEL_BITS = 3
 # From shaded undersides to sunlit blades.
-BLADE_COLOURS = np.array(((82, 62, 56), (116, 88, 72), (150, 114, 74), (194, 156, 98)), np.float32)
+BLADE_COLOURS = np.array(((86, 62, 56), (124, 90, 72), (160, 118, 76), (202, 160, 102)), np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +96,7 @@ def _water(rng: np.random.Generator, site: Site, elevation: Field) -> Picture:
     depth = np.clip(-elevation, 0, None)[..., None]
     sandy = _step(fractal_noise(rng, shape, 90, 4) + (0.9 if site.shore == "sand" else -0.9), 0.25)
     mottle = fractal_noise(rng, shape, 14, 4, gain=0.7)[..., None]
-    algae = _colour(112, 96, 56) + mottle * _colour(30, 25, 14)
+    algae = _colour(106, 98, 58) + mottle * _colour(30, 25, 14)
     sand = _colour(176, 176, 130) + mottle * 5
     bottom = _blend(algae, sand, sandy)
     body = _blend(_colour(60, 88, 86), _colour(64, 80, 96), np.full(shape, rng.uniform(), np.float32))
@@ -116,24 +116,24 @@ def _kelp(rng: np.random.Generator, site: Site, elevation: Field, water: Picture
         return water, np.zeros(elevation.shape, np.float32)
     height, width = elevation.shape
     suits = np.interp(-elevation, KELP_DEPTHS, (0, 1, 1, 0)).astype(np.float32)
-    clumps = fractal_noise(rng, elevation.shape, 95, 4)
+    clumps = fractal_noise(rng, elevation.shape, 105, 4, gain=0.45)
     threshold = np.quantile(clumps[suits > 0.5], 1 - site.kelp) if (suits > 0.5).any() else np.inf
-    density = _step(clumps - threshold, 0.25) * suits
+    density = _step(clumps - threshold, 0.2) * suits
 
-    candidates = int(height * width / 110)
+    candidates = int(height * width / 90)
     x, y = rng.uniform(0, width, candidates), rng.uniform(0, height, candidates)
     here = density[y.astype(int), x.astype(int)]
     grown = rng.uniform(0, 1, candidates) < here
     x, y, here = x[grown], y[grown], here[grown]
     # Plants at a canopy's rim are pulled under by the current.
-    sunk = np.clip(rng.normal(0.6, 0.2, x.size) - 0.6 * here, 0, 0.9)
+    sunk = np.clip(rng.normal(0.55, 0.2, x.size) - 0.6 * here, 0, 0.8)
 
     blades = rng.integers(5, 12, x.size)
     plant = np.repeat(np.arange(x.size), blades)
     # The deepest first, so that higher blades cover them.
     plant = plant[np.argsort(-(sunk[plant] + rng.normal(0, 0.1, plant.size)), kind="stable")]
     paths = _blade_paths(rng, elevation.shape, x, y, plant)
-    tint = rng.normal(0, 4, 3)
+    tint = rng.normal(0, 3, 3)
     lit = rng.normal(1.2, 0.5, x.size)[plant] + rng.normal(0, 0.7, plant.size)
     steps = np.arange(len(BLADE_COLOURS))
     colours = np.stack([np.interp(lit, steps, channel) for channel in BLADE_COLOURS.T], axis=1) + tint
@@ -276,7 +276,7 @@ def _foam(rng: np.random.Generator, picture: Picture, elevation: Field) -> Pictu
 
 def _photograph(rng: np.random.Generator, picture: Picture) -> Bytes:
     """What the camera adds: white balance, vignette, a soft lens, sensor noise and JPEG."""
-    exposure = rng.uniform(0.9, 1.1) * (1 + rng.normal(0, 0.015, 3))
+    exposure = rng.uniform(0.93, 1.07) * (1 + rng.normal(0, 0.015, 3))
     light = 1 + 0.05 * _ramp(rng, picture.shape[:2])
     picture = picture * exposure.astype(np.float32) * light[..., None]
     picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.45, 0.7))

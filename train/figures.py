@@ -49,8 +49,8 @@ def curves(rows: Sequence[Mapping[str, float]], monitor: str, best_step: int | N
     """Draws loss and scores over epochs.
 
     Args:
-        rows: One mapping for each time that something was measured: `epoch` (fractional where validation comes within an
-            epoch), `step`, and scores such as `val/dice`.
+        rows: One mapping for each time that something was measured: `epoch` (fractional where validation comes within
+            an epoch), `step`, and scores such as `val/dice`.
         monitor: The score that decides.
         best_step: Optimiser step of the best checkpoint.
         path: Where the PNG goes.

@@ -166,9 +166,7 @@ class Reader:
                 invalid = np.pad(invalid, pad, mode="reflect")
         return image, label, invalid
 
-    def image(
-        self, scene: Scene, bands: Sequence[int], part: Window
-    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    def image(self, scene: Scene, bands: Sequence[int], part: Window) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Pixels of a part that lies inside the image.
 
         Returns:

@@ -1,7 +1,7 @@
 """The LightningModules: a network, its loss, its optimiser and its scores.
 
-All families share `SegmentationModel`; each says only how its network is built. The network itself is `.model`, and takes
-normalised images; what a batch holds is normalised here, on the device.
+All families share `SegmentationModel`; each says only how its network is built. The network itself is `.model`, and
+takes normalised images; what a batch holds is normalised here, on the device.
 """
 
 import math
@@ -172,9 +172,9 @@ class SegmentationModel(L.LightningModule):
         settings = self.config.segmentation_config
         decayed: list[nn.Parameter] = []
         free: list[nn.Parameter] = []
+        # Frozen parameters too: without a gradient they are passed over, and the state fits whatever is frozen.
         for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                (free if parameter.ndim <= 1 or _is_position(name) else decayed).append(parameter)
+            (free if parameter.ndim <= 1 or _is_position(name) else decayed).append(parameter)
         groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
         total = max(1, int(self.trainer.estimated_stepping_batches))
@@ -182,6 +182,21 @@ class SegmentationModel(L.LightningModule):
         # A closure: LambdaLR would save an object's state and so bring back the old total when a run is prolonged.
         scheduler = LambdaLR(optimizer, lambda step: factor(min(1.0, step / total)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def freeze_unreached(self) -> None:
+        """Freezes parameters that no gradient reaches, such as the stages behind the last feature that is used.
+
+        Distributed training waits for the gradient of every parameter that is not frozen.
+        """
+        size = min(self.config.tile_size, 256)
+        wanted = [p for p in self.model.parameters() if p.requires_grad]
+        training = self.training
+        self.eval()
+        logits = self(torch.zeros(1, self.config.num_bands, size, size))
+        reached = torch.autograd.grad(logits.sum(), wanted, allow_unused=True)
+        self.train(training)
+        for parameter, gradient in zip(wanted, reached, strict=True):
+            parameter.requires_grad_(gradient is not None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what an unbroken run would still have: this epoch's counts, and gradients between two steps."""

@@ -1,4 +1,4 @@
-"""How pixels are brought to the scale that a network works in: (pixel / max_pixel_value - mean) / std, for each band."""
+"""How pixels are brought to a network's scale: (pixel / max_pixel_value - mean) / std, for each band."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

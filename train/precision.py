@@ -26,7 +26,10 @@ def native_precision(wanted: str, accelerator: str) -> tuple[str, str | None]:
     if device == "cpu":
         # No CPU trains in float16; some have bfloat16.
         if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
-            return "bf16-mixed", None if wanted == "bf16-mixed" else "precision: this CPU has no float16; bf16-mixed is used"
+            return (
+                "bf16-mixed",
+                None if wanted == "bf16-mixed" else "precision: this CPU has no float16; bf16-mixed is used",
+            )
         return "32-true", f"precision: {wanted} is not native on this CPU; 32 bits are used"
     if device == "cuda" and wanted == "bf16-mixed" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return "32-true", "precision: bf16-mixed is not native on this GPU; 32 bits are used (16-mixed would be native)"

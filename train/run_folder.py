@@ -16,7 +16,7 @@ from train.configs.config import Config
 from train.errors import UserError
 from train.files import write_text
 
-# Lightning starts the other processes of a distributed run with this environment: they must not make folders of their own.
+# Lightning starts the other processes of a distributed run with this environment: they must not make their own folders.
 _FOLDER_OF_THIS_RUN = "HAKAI_RUN_FOLDER"
 
 

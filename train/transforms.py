@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 # Albumentations looks for a newer release on import, which takes seconds without a network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-import albumentations as A  # noqa: E402
+import albumentations as A
 
 Strength = Literal["none", "light", "drone", "strong"]
 
@@ -31,7 +31,9 @@ def _geometric(strength: Strength, ignore_index: int, fill_value: float) -> list
     if strength == "light":
         return [A.D4(p=1)]
     # A drone's height above ground, and so its ground sample distance, varies by a quarter within a flight.
-    shift = A.Affine(scale=(0.8, 1.25), rotate=(-30, 30), shear=(-5, 5), p=0.4 if strength == "drone" else 0.7, **outside)
+    shift = A.Affine(
+        scale=(0.8, 1.25), rotate=(-30, 30), shear=(-5, 5), p=0.4 if strength == "drone" else 0.7, **outside
+    )
     if strength == "drone":
         return [A.D4(p=1), shift]
     bend = A.OneOf(
@@ -69,7 +71,7 @@ class Augmentation:
     """Augments a window; picklable, so that it may go to a worker.
 
     Args:
-        strength: none, light (the eight flips and turns), drone (with scale, rotation, light, colour, noise and blur) or
+        strength: none, light (the eight flips and turns), drone (also scale, rotation, light, colour, noise, blur) or
             strong (with distortions, and more of everything).
         bands: Bands of the image.
         dtype: Of the image: "uint8", or anything else (which arrives as float32).

@@ -271,9 +271,9 @@ def test_a_batch_without_valid_pixels_leaves_no_trace_in_the_loss_even_if_it_is_
 def test_the_loss_is_weighted_and_summed_in_float64():
     confusion = PooledConfusion(1, ignore_index=IGNORE)
     tenth = torch.tensor(0.1)
-    for loss, valid in ((tenth, 2**30 - 1), (tenth * 7, 3), (tenth * 7, 3)):
+    for loss, valid in ((tenth, 12_345_677), (tenth * 7, 3), (tenth * 7, 3)):
         confusion.update_loss(loss, valid)
-    expected = (tenth.item() * (2**30 - 1) + (tenth * 7).item() * 6) / (2**30 + 5)
+    expected = (tenth.item() * 12_345_677 + (tenth * 7).item() * 6) / 12_345_683
     assert confusion.loss == pytest.approx(expected, rel=1e-14)
 
 

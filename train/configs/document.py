@@ -1,47 +1,50 @@
-"""YAML text to plain data, with the place of every key.
+"""YAML text to plain data, with the place of every key and value.
 
 PyYAML alone reads `1e-3` as text, `on` as a boolean and `12:30` as a number in base 60, and takes the last of two equal
-keys without a word. Here scalars follow YAML 1.2's core schema, and a duplicate key is an error.
+keys without a word. Here scalars follow YAML 1.2's core schema, a duplicate key is an error, and no tag makes an object:
+only PyYAML's scanner, parser and composer are used, none of its constructors.
 """
 
 import re
-from collections.abc import Hashable
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
+from yaml.parser import Parser
+from yaml.reader import Reader
+from yaml.resolver import BaseResolver
+from yaml.scanner import Scanner
 
+from train.configs.tables import nearest
 from train.errors import UserError
 
 KeyPath = tuple[str | int, ...]
 
-
-class _Core(yaml.SafeLoader):
-    """The safe loader with the scalars of YAML 1.2."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own name
-
+MAX_BYTES = 256 * 1024  # a resolved config is 3 KiB
+MAX_VALUES = 20_000  # aliases of aliases can make billions out of a few lines
+MAX_DEPTH = 50
 
 _INT = r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
 _FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", _INT, "-+0123456789"),
-    ("float", _FLOAT, "-+.0123456789"),
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-    ("merge", r"<<", "<"),
-):
-    _Core.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
-_Core.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^$"), [""])
+_CORE = "tag:yaml.org,2002:"
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
-
-def _int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    text = str(loader.construct_scalar(node))
-    return int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10)
-
-
-_Core.add_constructor("tag:yaml.org,2002:int", _int)
+# What PyYAML says, and what most often lies behind it.
+_HINTS = (
+    (r"character '\\t'", "indent with spaces, not tabs"),
+    (r"character '[@`%]'", "put text that begins with this sign in quotes"),
+    ("mapping values are not allowed", "a colon too many, or the line before lacks one; quote text with `: ` in it"),
+    ("undefined alias", "an alias *name needs its &name further up"),
+    ("expected <block end>", "check how far this line and those above are indented"),
+    ("could not find expected ':'", "a key needs a colon and a space after it"),
+    ("duplicate anchor", "give the second &name another name"),
+    ("another document", "keep one and drop the line ---"),
+    ("unexpected end of stream", "a closing quote or bracket is missing"),
+)
 
 
 @dataclass(frozen=True)
@@ -54,122 +57,242 @@ class Mark:
 
 @dataclass
 class Document:
-    """A YAML file as plain data, and where each of its keys stands."""
+    """A YAML file as plain data, where its keys and values stand, and what is wrong with it short of bad YAML."""
 
     path: str
-    data: dict[str, Any]
-    marks: dict[KeyPath, Mark]
-    problems: list[tuple[Mark, str]] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+    keys: dict[KeyPath, Mark] = field(default_factory=dict)
+    values: dict[KeyPath, Mark] = field(default_factory=dict)
+    problems: list[tuple[KeyPath, Mark, str]] = field(default_factory=list)
 
-    def mark(self, path: KeyPath) -> Mark | None:
-        """Where a path stands, or its nearest parent; None for what an empty file could hold."""
-        while path and path not in self.marks:
+    def mark(self, path: KeyPath, of_key: bool = False) -> Mark:
+        """Where the value (or the key) of a path stands; of what is missing, where its nearest parent does."""
+        marks = self.keys if of_key and path in self.keys else self.values
+        while path and path not in marks:
             path = path[:-1]
-        return self.marks.get(path)
-
-
-def _mark(mark: yaml.Mark | None) -> Mark:
-    return Mark(1, 1) if mark is None else Mark(mark.line + 1, mark.column + 1)
+        return marks.get(path, Mark(1, 1))
 
 
 def read(path: str | Path) -> Document:
     """Reads a YAML file whose top is a mapping.
 
     Raises:
-        UserError: The file is missing, unreadable, empty, no text, not YAML, or no mapping.
+        UserError: The file is missing, unreadable, empty, too large, no text, not YAML, or no mapping.
     """
     name = str(path)
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        status = Path(path).stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise UserError(f"{name}: is a folder (give the config file in it)")
+        if not stat.S_ISREG(status.st_mode):
+            # Each process of a distributed run reads the config anew: a pipe could serve only the first.
+            raise UserError(f"{name}: is no regular file (save the config as a file)")
+        if status.st_size > MAX_BYTES:
+            raise UserError(f"{name}: is too large for a config: {status.st_size / 1024:.0f} KiB (at most 256 KiB)")
+        text = Path(path).read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        folder = Path(path).parent
-        near = ""
-        if folder.is_dir():
-            from train.configs.tables import nearest
-
-            near = nearest(Path(path).name, [p.name for p in folder.iterdir() if p.suffix in {".yml", ".yaml"}])
-        raise UserError(f"{name}: no such file{near}") from None
-    except IsADirectoryError:
-        raise UserError(f"{name}: is a folder (give the config file in it)") from None
+        raise UserError(f"{name}: no such file{_beside(Path(path))}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{name}: not a text file: byte {error.start} is not UTF-8 (save it as UTF-8)") from None
-    except OSError as error:
-        raise UserError(f"{name}: can't be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: can't be read: {getattr(error, 'strerror', None) or error}") from None
     return parse(text, name)
+
+
+def _beside(path: Path) -> str:
+    """The config in the same folder whose name is nearest."""
+    try:
+        return nearest(path.name, [p.name for p in path.parent.iterdir() if p.suffix in {".yml", ".yaml"}])
+    except OSError:
+        return ""
 
 
 def parse(text: str, name: str) -> Document:
     """Like `read`, from text."""
     try:
-        loader = _Core(text)
-        node = loader.get_single_node()
+        node, aliases = _compose(text)
+        if node is None or (isinstance(node, yaml.ScalarNode) and node.tag == f"{_CORE}null"):
+            raise UserError(f"{name}: is empty (start from a file in train/configs/)")
+        if not isinstance(node, yaml.MappingNode):
+            mark = _mark(node.start_mark)
+            raise UserError(f"{name}:{mark.line}:{mark.column}: should be `key: value` lines, found {_kind(node)}")
+        document = Document(name)
+        document.data = _Builder(document, aliases).build(node, ())
     except yaml.reader.ReaderError as error:
-        raise UserError(f"{name}: not a text file: {error.reason} (save it as UTF-8 text)") from None
+        line = text.count("\n", 0, error.position) + 1
+        column = error.position - text.rfind("\n", 0, error.position)
+        shown = f"U+{error.character:04X}" if isinstance(error.character, int) else repr(error.character)
+        raise UserError(f"{name}:{line}:{column}: not a text file: the character {shown} can't be in YAML") from None
     except yaml.MarkedYAMLError as error:
         mark = _mark(error.problem_mark or error.context_mark)
-        context = f" {error.context}" if error.context else ""
-        hint = ""
-        if "\\t" in str(error.problem):
-            hint = " (YAML is indented with spaces, not tabs)"
-        raise UserError(f"{name}:{mark.line}:{mark.column}: bad YAML:{context} {error.problem}{hint}") from None
-    if node is None or (isinstance(node, yaml.ScalarNode) and node.value in {"", "null", "~"}):
-        raise UserError(f"{name}: is empty (start from a file in train/configs/)")
-    if not isinstance(node, yaml.MappingNode):
-        mark = _mark(node.start_mark)
-        raise UserError(f"{name}:{mark.line}:{mark.column}: should be `key: value` lines, found {_kind(node)}")
-    document = Document(name, {}, {})
-    try:
-        document.data = _construct(loader, node, (), document, frozenset())
-    except yaml.MarkedYAMLError as error:
-        mark = _mark(error.problem_mark or error.context_mark)
-        raise UserError(f"{name}:{mark.line}:{mark.column}: bad YAML: {error.problem}") from None
+        raise UserError(f"{name}:{mark.line}:{mark.column}: bad YAML: {explain(error)}") from None
     return document
 
 
-def parse_value(text: str) -> Any:
-    """The value that a YAML file would hold with this text; raises `yaml.YAMLError`."""
-    loader = _Core(text)
-    node = loader.get_single_node()
-    return None if node is None else _construct(loader, node, (), Document("", {}, {}), frozenset())
+def parse_value(text: str) -> tuple[Any, list[str]]:
+    """The value that a YAML file would hold with this text, and what is wrong with it; raises `yaml.YAMLError`."""
+    node, aliases = _compose(text)
+    document = Document("")
+    value = None if node is None else _Builder(document, aliases).build(node, ())
+    return value, [problem for _, _, problem in document.problems]
+
+
+def explain(error: yaml.YAMLError) -> str:
+    """What PyYAML found wrong, in one line, with a hint."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return "holds a character that can't be in YAML"
+    problem = str(error.problem)
+    context = f" {error.context}" if error.context and error.context.startswith("while") else ""
+    begun = error.context_mark.line + 1 if error.context_mark else None
+    if context and error.problem_mark and begun != error.problem_mark.line + 1:
+        context += f" that begins on line {begun}"
+    said = f"{error.context or ''} {problem}"
+    hint = next((f" ({hint})" for pattern, hint in _HINTS if re.search(pattern, said)), "")
+    return f"{problem}{context}{hint}"
+
+
+class _Composer(Reader, Scanner, Parser, Composer, BaseResolver):
+    """Text to nodes: scalars by YAML 1.2's core schema, and where each alias is used."""
+
+    def __init__(self, text: str) -> None:
+        Reader.__init__(self, text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+        Composer.__init__(self)
+        BaseResolver.__init__(self)
+        self.aliases: dict[tuple[int, int], Mark] = {}
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            place = index if isinstance(index, int) else id(index)
+            self.aliases[id(parent), place] = _mark(self.peek_event().start_mark)
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem="nested too deep", problem_mark=self.peek_event().start_mark)
+        node: yaml.Node | None = Composer.compose_node(self, parent, index)
+        self._depth -= 1
+        return node
+
+
+for _tag, _pattern, _first in (
+    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", _INT, "-+0123456789"),
+    ("float", _FLOAT, "-+.0123456789"),
+    ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", "<<", "<"),
+):
+    _Composer.add_implicit_resolver(f"{_CORE}{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+def _compose(text: str) -> tuple[yaml.Node | None, dict[tuple[int, int], Mark]]:
+    composer = _Composer(text)
+    return composer.get_single_node(), composer.aliases
+
+
+def _mark(mark: Any) -> Mark:
+    return Mark(1, 1) if mark is None else Mark(mark.line + 1, mark.column + 1)
 
 
 def _kind(node: yaml.Node) -> str:
-    return "a list" if isinstance(node, yaml.SequenceNode) else f"{node.value!r}"
+    text = str(node.value)
+    return "a list" if isinstance(node, yaml.SequenceNode) else repr(text if len(text) < 40 else f"{text[:40]}...")
 
 
-def _construct(loader: Any, node: yaml.Node, path: KeyPath, document: Document, above: frozenset[int]) -> Any:
-    """Plain data of a node; fills in the marks and problems of the document on the way."""
-    if id(node) in above:
-        raise yaml.MarkedYAMLError(problem="an anchor that contains itself", problem_mark=node.start_mark)
-    if isinstance(node, yaml.ScalarNode):
-        return loader.construct_object(node)
-    above = above | {id(node)}
-    if isinstance(node, yaml.SequenceNode):
-        for i, item in enumerate(node.value):
-            document.marks[(*path, i)] = _mark(item.start_mark)
-        return [_construct(loader, item, (*path, i), document, above) for i, item in enumerate(node.value)]
-    assert isinstance(node, yaml.MappingNode)
-    seen: dict[Hashable, Mark] = {}
-    for key_node, _ in node.value:
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise yaml.MarkedYAMLError(problem="a key that is no plain word", problem_mark=key_node.start_mark)
-        key, mark = loader.construct_object(key_node), _mark(key_node.start_mark)
-        if key_node.tag.endswith(":merge"):
-            continue
-        if key in seen:
-            dotted = ".".join(map(str, (*path, key)))
-            document.problems.append(
-                (mark, f"{dotted}: stands here a second time (first on line {seen[key].line}; keep one)")
-            )
-        seen[key] = mark
-    loader.flatten_mapping(node)  # `<<: *anchor`: the merged pairs come first, so that the mapping's own win
-    result: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node)
-        here = _mark(key_node.start_mark)
-        value_mark = _mark(value_node.start_mark)
-        # An alias is marked where its anchor stands; the reader wants the line that uses it.
-        beside = value_mark.line == here.line and value_mark.column > here.column
-        document.marks[(*path, key)] = value_mark if beside and isinstance(value_node, yaml.ScalarNode) else here
-        result[key] = _construct(loader, value_node, (*path, key), document, above)
-    return result
+def _scalar(node: yaml.ScalarNode) -> Any:
+    """The value of a scalar; raises `MarkedYAMLError` where a tag was written by hand that doesn't fit."""
+    kind, text = node.tag.removeprefix(_CORE), str(node.value)
+    if kind in {"str", "merge"}:
+        return text
+    try:
+        if kind == "null":
+            return None
+        if kind == "bool":
+            return {"true": True, "false": False}[text.lower()]
+        if kind == "int":
+            return int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10)
+        if kind == "float":
+            return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
+    except (ValueError, KeyError):
+        problem = f"{text[:40]!r} is no {kind}" if len(text) < 4000 else f"a number of {len(text)} digits"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+    raise _no_tag(node)
+
+
+def _no_tag(node: yaml.Node) -> yaml.MarkedYAMLError:
+    tag = node.tag.replace(_CORE, "!!")
+    return yaml.MarkedYAMLError(problem=f"the tag {tag} means nothing here (drop it)", problem_mark=node.start_mark)
+
+
+@dataclass
+class _Builder:
+    """Nodes to plain data; fills in the marks and problems of the document on the way."""
+
+    document: Document
+    aliases: dict[tuple[int, int], Mark]
+    count: int = 0
+
+    def build(self, node: yaml.Node, path: KeyPath, above: frozenset[int] = frozenset()) -> Any:
+        self.count += 1
+        if self.count > MAX_VALUES:
+            raise yaml.MarkedYAMLError(problem=f"more than {MAX_VALUES} values", problem_mark=node.start_mark)
+        if id(node) in above:
+            raise yaml.MarkedYAMLError(problem="an anchor that contains itself", problem_mark=node.start_mark)
+        above = above | {id(node)}
+        if isinstance(node, yaml.ScalarNode):
+            value = _scalar(node)
+            if isinstance(value, str) and (found := _CONTROL.search(value)):
+                text = f"holds a character that can't be shown (U+{ord(found[0]):04X})"
+                self.document.problems.append((path, self.document.mark(path), text))
+            return value
+        if isinstance(node, yaml.SequenceNode):
+            if node.tag != f"{_CORE}seq":
+                raise _no_tag(node)
+            for i, item in enumerate(node.value):
+                self.document.values[(*path, i)] = self.aliases.get((id(node), i), _mark(item.start_mark))
+            return [self.build(item, (*path, i), above) for i, item in enumerate(node.value)]
+        assert isinstance(node, yaml.MappingNode)
+        result: dict[str | int, Any] = {}
+        for key, key_node, value_node in self._pairs(node, path, above):
+            here = self.document.keys[(*path, key)] = _mark(key_node.start_mark)
+            alias = self.aliases.get((id(node), id(key_node)))
+            beside = isinstance(value_node, yaml.ScalarNode) and _mark(value_node.start_mark).line == here.line
+            self.document.values[(*path, key)] = alias or (_mark(value_node.start_mark) if beside else here)
+            result[key] = self.build(value_node, (*path, key), above)
+        return result
+
+    def _pairs(
+        self, node: yaml.MappingNode, path: KeyPath, above: frozenset[int]
+    ) -> Iterator[tuple[str | int, yaml.Node, yaml.Node]]:
+        """A mapping's own pairs, then those that it merges (`<<: *anchor`) and doesn't have."""
+        if node.tag != f"{_CORE}map":
+            raise _no_tag(node)
+        seen: dict[str | int, Mark] = {}
+        merged: list[yaml.Node] = []
+        for key_node, value_node in node.value:
+            if key_node.tag == f"{_CORE}merge":
+                merged += value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+                continue
+            key, mark = self._key(key_node), _mark(key_node.start_mark)
+            if key in seen:
+                text = f"stands here a second time (first on line {seen[key].line}; keep one)"
+                self.document.problems.append(((*path, key), mark, text))
+                continue
+            seen[key] = mark
+            yield key, key_node, value_node
+        for other in merged:
+            if not isinstance(other, yaml.MappingNode):
+                raise yaml.MarkedYAMLError(problem="<< takes a mapping or a list of them", problem_mark=other.start_mark)
+            if id(other) in above:
+                raise yaml.MarkedYAMLError(problem="an anchor that contains itself", problem_mark=other.start_mark)
+            for key, key_node, value_node in self._pairs(other, path, above | {id(other)}):
+                if key not in seen:
+                    seen[key] = _mark(key_node.start_mark)
+                    yield key, key_node, value_node
+
+    def _key(self, node: yaml.Node) -> str | int:
+        """A key: a whole number (of a label map) or, whatever YAML takes it for, its text."""
+        if not isinstance(node, yaml.ScalarNode):
+            raise yaml.MarkedYAMLError(problem="a key that is no plain word", problem_mark=node.start_mark)
+        value = _scalar(node)
+        return value if isinstance(value, int) and not isinstance(value, bool) else str(node.value)

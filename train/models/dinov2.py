@@ -114,9 +114,9 @@ class MultiLevelDecoder(nn.Module):
 class DINOv2(nn.Module):
     """DINOv2 or DINOv3 with a decoder for segmentation, for any image size.
 
-    The image is extended to a multiple of the patch (14 or 16), positions are interpolated to its size, and the logits
-    are brought to the image's size bilinearly. A traced or exported DINOv2 holds at any size; a DINOv3 only at the one it
-    was traced at, since timm's rotary positions keep that as a constant.
+    The image is extended to a multiple of the patch (14 or 16), positions are interpolated to its size, and the
+    logits are brought to the image's size bilinearly. A traced or exported DINOv2 holds at any size; a DINOv3 only at
+    the one it was traced at, since timm's rotary positions keep that as a constant.
 
     Args:
         backbone: See `timm_name`.

@@ -10,6 +10,7 @@ that trains badly.
 import pickle
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ def read_tensors(path: Path) -> Tensors:
         if start[8:9] == b"{":  # safetensors: eight bytes of length, then a JSON header
             content: Any = load_file(path, device="cpu")
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings(action="ignore"):  # about pickles that it then refuses
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if unsafe := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(

@@ -121,7 +121,7 @@ def test_stored_positions_can_have_the_size_of_the_tile() -> None:
 
 
 def as_meta_saved(vit: nn.Module) -> dict[str, Tensor]:
-    """The names of Meta's own DINOv2 files: a mask token, `register_tokens`, positions that include the class token's."""
+    """The names of Meta's own DINOv2 files: a mask token, `register_tokens`, a position of the class token too."""
     tensors = dict(vit.state_dict())
     tensors["mask_token"] = torch.zeros(1, 96)
     tensors["register_tokens"] = tensors.pop("reg_token")

@@ -71,8 +71,10 @@ def test_names_that_timm_flattens(tmp_path: Path) -> None:
     assert torch.equal(encoder.state_dict()[f"model.{key}"], whole.state_dict()[key.replace("_", ".")])
 
 
-@pytest.mark.parametrize("bands", [1, 2, 3, 4, 12])
-@pytest.mark.parametrize("backbone", [f"tu-{SMALL}", "mobilenet_v2"])
+@pytest.mark.parametrize(
+    ("backbone", "bands"),
+    [(f"tu-{SMALL}", 1), (f"tu-{SMALL}", 2), (f"tu-{SMALL}", 12), ("mobilenet_v2", 1), ("mobilenet_v2", 4)],
+)
 def test_first_layer_takes_other_band_counts(backbone: str, bands: int, tmp_path: Path) -> None:
     torch.manual_seed(5)
     source = load_smp("Linknet", backbone, 3, 1).encoder
@@ -153,13 +155,15 @@ class Malicious:
         return os.mkdir, (str(self.target),)
 
 
-@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
-def test_code_in_a_file_is_not_run(save, tmp_path: Path) -> None:
-    save({"state_dict": Malicious(tmp_path / "pwned")}, tmp_path / "evil.pth")
-    message = one_line(read_tensors, tmp_path / "evil.pth")
-    assert "refused: it holds `" in message
-    assert "mkdir" in message
+@pytest.mark.parametrize("protocol", [None, 2, 4])
+def test_code_in_a_file_is_not_run(protocol: int | None, tmp_path: Path) -> None:
+    content, path = {"state_dict": Malicious(tmp_path / "pwned")}, tmp_path / "evil.pth"
+    torch.save(content, path) if protocol is None else path.write_bytes(pickle.dumps(content, protocol))
+    message = one_line(read_tensors, path)
     assert not (tmp_path / "pwned").exists()
+    if protocol != 4:  # which PyTorch never writes, so that it counts as damaged
+        assert "refused: it holds `" in message
+        assert "mkdir" in message
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,72 @@
+"""The section `data_module`: the data set, and how its pixels reach the network."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from train.configs import tables
+from train.configs.fields import Classes, Count, Fraction, Label, Positive, Section, Seed, Text, TileSize, mistake
+
+
+class DataModuleConfig(Section):
+    """The data set, and how its pixels reach the network."""
+
+    data_dir: Text
+    """Folder with {train,val,test}/{x,y}/, relative to the working directory; or demo://kelp."""
+    num_classes: Classes | None = None
+    """Shared key."""
+    num_bands: Positive | None = None
+    """Shared key."""
+    tile_size: TileSize | None = None
+    """Shared key."""
+    batch_size: Positive | None = None
+    """Shared key."""
+    seed: Seed | None = None
+    """Shared key."""
+    bands: Annotated[list[Positive], Field(min_length=1)] | None = None
+    """Bands to read, counted from 1, in the network's order; default: all but an alpha band."""
+    num_workers: Annotated[int, Field(ge=0, le=1024)] | None = None
+    """Processes that read and augment; default: cores - 1, at most 8."""
+    pin_memory: bool = True
+    """Page-locked batches; only with CUDA."""
+    persistent_workers: bool = True
+    """Keep the workers between epochs; only with workers."""
+    mean: Annotated[list[float], Field(min_length=1)] | Literal["auto"] | None = None
+    """Of each band, after division by max_pixel_value; auto: measured on the train split. Default for three uint8 bands: ImageNet's."""  # noqa: E501
+    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] | Literal["auto"] | None = None
+    """Like mean."""
+    max_pixel_value: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None
+    """What pixels are divided by; auto: the largest value of the data type. Default: auto for integers, 1 for floats."""
+    fill_value: float = 0
+    """What the network sees at invalid pixels, in units of the file."""
+    fill_mask: int | None = None
+    """Of the earlier tool; accepted, not obeyed: pixels without a label are ignored."""
+    label_map: dict[int, Label] | None = None
+    """Label value in the file: class index (or ignore_index). Values left out stay."""
+    label_nodata: int | Literal["none"] | None = None
+    """Label value that means no label; none: no value does. Default: the file's nodata, unless it is a class."""
+    class_names: list[Text] | None = None
+    """A name for each class, background first where there is one."""
+    background_index: Annotated[int, Field(ge=0)] | Literal["none"] | None = None
+    """The class that is background, or none. Default: 0; none under species_label_transform."""
+    samples_per_epoch: Count | None = None
+    """Training windows in an epoch; default: as many as cover the train split once."""
+    foreground_share: Fraction | None = None
+    """Share of training windows that are placed on a pixel of a class that isn't background; default: none is."""
+    augmentation: Literal["none", "light", "drone", "strong"] = "drone"
+    """Strength of the augmentation of training windows."""
+
+    @field_validator("data_dir")
+    @classmethod
+    def _somewhere(cls, value: str) -> str:
+        if not value.strip() or ("://" in value and value != tables.DEMO):
+            raise mistake(f"{tables.shown(value)} is no folder and no demo data set (allowed: a folder, or {tables.DEMO})")
+        return value
+
+    @field_validator("class_names")
+    @classmethod
+    def _readable(cls, value: list[str] | None) -> list[str] | None:
+        for name in value or []:
+            if not name.strip() or not name.isprintable():
+                raise mistake(f"{tables.shown(name)} can't be the name of a class (allowed: text on one line)")
+        return value

@@ -1,0 +1,186 @@
+"""The sections around the training loop: `trainer`, `logging`, `checkpoint` and `early_stopping`."""
+
+import re
+from string import Formatter
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from train.configs import tables
+from train.configs.fields import Batches, Positive, Section, SomeBatches, Text, mistake
+
+
+class TrainerConfig(Section):
+    """Lightning's Trainer."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
+    """Where to train."""
+    devices: Positive | Literal["auto"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = 1
+    """How many devices, which ones, or auto: all."""
+    num_nodes: Positive = 1
+    """Machines of a cluster."""
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"
+    """How several devices work together."""
+    sync_batchnorm: bool = False
+    """Several devices: batch statistics over all of them."""
+    precision: Annotated[
+        Literal["32", "32-true", "16-mixed", "bf16-mixed"],
+        BeforeValidator(
+            lambda value: {"16": "16-mixed", "bf16": "bf16-mixed"}.get(str(value), str(value)),
+            json_schema_input_type=Literal["32", "32-true", "16-mixed", "bf16-mixed", "16", "bf16", 32, 16],
+        ),
+    ] = "32"
+    """Arithmetic of the network; the loss is always computed in 32 bits."""
+    accumulate_grad_batches: Positive = 1
+    """Batches whose gradients make one optimiser step."""
+    gradient_clip_val: Annotated[float, Field(ge=0)] | None = 0.5
+    """Largest norm of a gradient; null: no clipping."""
+    max_epochs: Positive | None = None
+    """Shared key."""
+    max_steps: Literal[-1] | Annotated[int, Field(ge=1, le=1_000_000_000)] = -1
+    """Stop after this many optimiser steps; -1: no limit."""
+    limit_train_batches: SomeBatches = 1.0
+    """Use only this share (float) or number (int) of batches."""
+    limit_val_batches: Batches = 1.0
+    """Like limit_train_batches; the scores are then those of a part."""
+    limit_test_batches: Batches = 1.0
+    """Like limit_train_batches; the scores are then those of a part."""
+    val_check_interval: SomeBatches = 1.0
+    """Validate after this share (float) of an epoch or number (int) of batches."""
+    log_every_n_steps: Positive = 10
+    """How often the training loss goes to W&B."""
+    deterministic: bool = True
+    """Deterministic algorithms where there are any (elsewhere a warning)."""
+    benchmark: bool = False
+    """Let cuDNN try its algorithms: faster for a fixed size, not repeatable."""
+
+
+class LoggingConfig(Section):
+    """Where runs are kept, and Weights & Biases."""
+
+    project: str = "hakai-ml-train"
+    """W&B project, and folder of the runs."""
+    name: str | None = None
+    """Name of the run; default: that of the config file."""
+    entity: Text | None = None
+    """W&B team or user; default: that of your key."""
+    save_dir: Text = "runs"
+    """Folder of all runs."""
+    log_model: bool = False
+    """Upload the best checkpoint as a W&B artifact."""
+    mode: Literal["online", "offline", "disabled"] = "online"
+    """online falls back to offline where there is no key or no network."""
+
+    @field_validator("project", "name")
+    @classmethod
+    def _one_folder(cls, value: str | None) -> str | None:
+        if value is not None and not is_file_name(value):
+            raise mistake(f"{tables.shown(value)} can't be the name of a folder (allowed: 1 to 200 letters, no slash)")
+        return value
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a folder or file of this name can be made on any system, with room for a time behind it."""
+    return (
+        bool(name.strip())
+        and name not in {".", ".."}
+        and not re.search(r"[/\\]", name)
+        and name.isprintable()
+        and len(name.encode()) <= 200
+    )
+
+
+_SPEC = re.compile(r"[<>^=]?[+ -]?0?[0-9]{0,2}(\.[0-9]{1,2})?[a-zA-Z%]?")
+
+
+def checkpoint_filename(template: str) -> str:
+    """A checkpoint's name as a format string over `epoch`, `step` and the names of scores.
+
+    The earlier tool's `{val/dice_epoch:.4f}` becomes `{dice:.4f}`: a slash would make a folder of it.
+    """
+    fields = {"epoch": 1, "step": 1} | dict.fromkeys(tables.METRICS, 0.5)
+    named = ""
+    try:
+        for text, field, spec, conversion in Formatter().parse(template):
+            named += text.replace("{", "{{").replace("}", "}}")
+            if field is None:
+                continue
+            name = field.rpartition("/")[2].removesuffix("_epoch")
+            if name not in fields:
+                raise mistake(f"unknown field {tables.shown('{' + field + '}')} (allowed: {', '.join(fields)})")
+            if spec and not _SPEC.fullmatch(spec):
+                raise mistake(f"{tables.shown(spec)} is no format of a number (such as .4f, or 03d for epoch and step)")
+            named += "{" + name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
+        name = named.format(**fields)
+    except ValueError as error:
+        if isinstance(error, PydanticCustomError):
+            raise
+        raise mistake(f"not a format that Python knows: {error} (such as {{epoch:03d}}-{{dice:.4f}})") from None
+    if not is_file_name(name) or name == "last":
+        raise mistake(f"{tables.shown(template)} can't be the name of a checkpoint (allowed: no slash, and not `last`)")
+    return named
+
+
+def score_name(value: str) -> str | None:
+    """The score that a monitor means, without the earlier tool's `_epoch`; None where nothing measures it."""
+    phase, _, metric = value.removesuffix("_epoch").partition("/")
+    return f"{phase}/{metric}" if phase in {"train", "val"} and metric in tables.METRICS else None
+
+
+def _score(value: str) -> str:
+    name = score_name(value)
+    if name is None:
+        near = tables.nearest(value.removesuffix("_epoch"), [f"{p}/{m}" for p in ("val", "train") for m in tables.METRICS])
+        allowed = f"val/ or train/ with {', '.join(tables.METRICS)}"
+        raise mistake(f"unknown score {tables.shown(value)}{near} (allowed: {allowed})")
+    return name
+
+
+class CheckpointConfig(Section):
+    """Which checkpoints are kept."""
+
+    monitor: str = "val/dice"
+    """The score that decides: val/ or train/ and loss, accuracy, iou, dice, f1, precision or recall."""
+    mode: Literal["max", "min"] | None = None
+    """max or min; follows from monitor."""
+    save_top_k: Annotated[int, Field(ge=-1, le=1_000_000)] = 1
+    """How many of the best are kept; -1: all."""
+    save_last: bool = True
+    """Keep last.ckpt as well, which --resume goes on from."""
+    filename: str = "{epoch:03d}-{dice:.4f}"
+    """Name of a checkpoint; may hold {epoch}, {step} and any score of the monitored phase, such as {iou:.3f}."""
+    dirpath: str | None = None
+    """Of the earlier tool; accepted, not obeyed: checkpoints lie in the run folder."""
+    every_n_epochs: Positive = 1
+    """Of the earlier tool: keep the best of every n-th epoch only."""
+    save_on_train_epoch_end: bool = False
+    """Of the earlier tool; accepted, not obeyed: checkpoints are taken after validation."""
+    verbose: bool = False
+    """Say when a checkpoint is written."""
+
+    @field_validator("monitor")
+    @classmethod
+    def _measured(cls, value: str) -> str:
+        return _score(value)
+
+    @field_validator("filename")
+    @classmethod
+    def _template(cls, value: str) -> str:
+        return checkpoint_filename(value)
+
+
+class EarlyStoppingConfig(Section):
+    """Stop when nothing improves."""
+
+    monitor: str | None = None
+    """Default: checkpoint.monitor."""
+    patience: Positive = 10
+    """Validations without an improvement."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """A smaller change is no improvement."""
+
+    @field_validator("monitor")
+    @classmethod
+    def _measured(cls, value: str | None) -> str | None:
+        return None if value is None else _score(value)
