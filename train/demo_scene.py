@@ -120,7 +120,7 @@ def _kelp(rng: np.random.Generator, site: Site, elevation: Field, water: Picture
     threshold = np.quantile(clumps[suits > 0.5], 1 - site.kelp) if (suits > 0.5).any() else np.inf
     density = _step(clumps - threshold, 0.2) * suits
 
-    candidates = int(height * width / 90)
+    candidates = int(height * width / 100)
     x, y = rng.uniform(0, width, candidates), rng.uniform(0, height, candidates)
     here = density[y.astype(int), x.astype(int)]
     grown = rng.uniform(0, 1, candidates) < here
@@ -232,7 +232,7 @@ def _land(rng: np.random.Generator, site: Site, elevation: Field, sun: tuple[flo
         dry = np.clip(elevation / 0.8, 0, 1)
         beach = _blend(_colour(112, 104, 82), _colour(186, 178, 154), dry) + grain[..., None]
         weed = _step(fractal_noise(rng, shape, 30, 4) - 1.2 - np.abs(elevation - 0.5), 0.3)
-        return _blend(beach, _colour(66, 50, 26) + fine[..., None] * 18, weed)
+        return _blend(beach, _colour(78, 56, 36) + fine[..., None] * 18, weed)
     bumps = fractal_noise(rng, shape, 40, 6, gain=0.55)
     cracks = np.exp(-((fractal_noise(rng, shape, 70, 4) / 0.06) ** 2))
     shade = _hillshade(elevation + 0.5 * bumps - 0.4 * cracks, sun)
@@ -240,7 +240,7 @@ def _land(rng: np.random.Generator, site: Site, elevation: Field, sun: tuple[flo
     stone = _blend(_colour(74, 66, 54), _colour(176, 168, 150), _step(band - 2.2, 1.0))
     stone = stone + fine[..., None] * 9
     tufts = _step(fractal_noise(rng, shape, 7, 3, gain=0.8), 3.0)
-    weed_colour = _blend(_colour(48, 39, 20), _colour(132, 108, 52), tufts)
+    weed_colour = _blend(_colour(50, 38, 22), _colour(150, 112, 58), tufts)
     # Rockweed clings to the middle of the tidal range.
     weed = _step(fractal_noise(rng, shape, 35, 5, gain=0.75) + 1.1 - 0.8 * np.abs(band - 0.6), 1.2)
     green = _step(fractal_noise(rng, shape, 40, 5, gain=0.7) - 1.9, 0.8)

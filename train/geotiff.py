@@ -24,6 +24,7 @@ from train.errors import UserError
 from train.scenes import GDAL_OPTIONS, Header, Scene, first_line, open_raster
 
 OPEN_FILES = 64
+_WORTH_A_THREAD = 128 * 128
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Reader:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": OrderedDict()}
 
-    def _dataset(self, path: Path) -> Any:
+    def _dataset(self, path: Path, header: Header) -> Any:
         if self._process != os.getpid():
             # Forked: the parent's handles share its file positions. They are dropped unclosed, they aren't ours.
             self._inherited = self._open
@@ -116,7 +117,9 @@ class Reader:
         if dataset is None:
             if len(self._open) >= OPEN_FILES:
                 self._open.popitem(last=False)[1].close()
-            dataset = open_raster(path, NUM_THREADS=str(self.threads))
+            # Strips of a few lines are decoded faster than they are handed to another thread.
+            large = header.block[0] * header.block[1] >= _WORTH_A_THREAD
+            dataset = open_raster(path, NUM_THREADS=str(self.threads if large else 1))
         self._open[path] = dataset
         return dataset
 
@@ -179,8 +182,11 @@ class Reader:
         path, header = scene.pair.image, scene.image
         try:
             with rasterio.Env(**GDAL_OPTIONS):
-                src = self._dataset(path)
-                pixels = src.read(list(bands), window=part)
+                src = self._dataset(path, header)
+                # Pixel-interleaved, as both augmentation and a channels-last network want it; GDAL puts each value
+                # where it belongs, so that nothing is copied.
+                image = np.empty((int(part.height), int(part.width), len(bands)), header.dtype)
+                src.read(list(bands), window=part, out=image.transpose(2, 0, 1))
                 invalid = None
                 if header.alpha:
                     invalid = src.read(header.alpha[0], window=part) == 0
@@ -188,21 +194,17 @@ class Reader:
                     invalid = src.read_masks(bands[0], window=part) == 0
                 elif any(src.nodatavals[b - 1] is not None for b in bands):
                     # As GDAL has it: one band with data makes a pixel valid.
-                    each = [_equals(band, src.nodatavals[b - 1]) for band, b in zip(pixels, bands, strict=True)]
+                    each = [_equals(image[..., i], src.nodatavals[b - 1]) for i, b in enumerate(bands)]
                     invalid = np.logical_and.reduce(each)
         except RasterioError as error:
             raise UserError(f"{path}: {_place(part)} can't be read: {first_line(error)}") from None
-        if pixels.dtype.kind == "f":
+        if image.dtype.kind == "f":
             # GDAL calls a NaN valid unless it is the nodata value; no network can do anything with it.
-            nan = ~np.isfinite(pixels).all(axis=0)
+            nan = ~np.isfinite(image).all(axis=-1)
             invalid = nan if invalid is None else invalid | nan
         if invalid is not None and not invalid.any():
             invalid = None
-        if pixels.dtype != np.uint8:
-            pixels = pixels.astype(np.float32)
-        # Pixel-interleaved, as both augmentation and a channels-last network want it.
-        image = cv2.merge(list(pixels)) if len(pixels) > 1 else pixels[0][..., None]
-        return image.reshape(*pixels.shape[1:], len(pixels)), invalid
+        return image if image.dtype == np.uint8 else image.astype(np.float32), invalid
 
     def label(self, scene: Scene, part: Window) -> NDArray[np.uint8]:
         """Class indices of a part that lies inside the image, (H, W) uint8; ignore_index where there is no label.
@@ -214,7 +216,7 @@ class Reader:
         band = next(i for i in range(1, header.count + 1) if i not in header.alpha)
         try:
             with rasterio.Env(**GDAL_OPTIONS):
-                src = self._dataset(path)
+                src = self._dataset(path, header)
                 values = src.read(band, window=part)
                 unlabelled = None
                 if header.alpha or MaskFlags.per_dataset in src.mask_flag_enums[band - 1]:

@@ -34,10 +34,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Header:
-    """What a GeoTIFF says of itself; height and width in pixels."""
+    """What a GeoTIFF says of itself; height, width and the (height, width) of its blocks in pixels."""
 
     height: int
     width: int
+    block: tuple[int, int]
     count: int
     dtype: str
     nodata: float | None
@@ -133,7 +134,17 @@ def read_header(path: Path) -> Header:
             dtypes = set(src.dtypes)
             if len(dtypes) > 1 or any("complex" in d for d in dtypes):
                 raise UserError(f"{path}: bands of type {', '.join(sorted(dtypes))} (all must be of one real type)")
-            return Header(src.height, src.width, src.count, src.dtypes[0], src.nodata, alpha, src.crs, src.transform)
+            return Header(
+                height=src.height,
+                width=src.width,
+                block=src.block_shapes[0],
+                count=src.count,
+                dtype=src.dtypes[0],
+                nodata=src.nodata,
+                alpha=alpha,
+                crs=src.crs,
+                transform=src.transform,
+            )
     except RasterioError as error:
         raise UserError(f"{path}: can't be read as a GeoTIFF: {first_line(error)}") from None
 

@@ -157,7 +157,7 @@ def test_colour_alone_does_not_find_the_kelp(tiles):
     scores = features @ weights
     found = [scores > threshold for threshold in np.quantile(scores, np.linspace(0.3, 0.95, 40))]
     best = max((kelp & guess).sum() / (kelp | guess).sum() for guess in found)
-    assert 0.3 < best < 0.7  # kelp's colour tells something, but not enough
+    assert 0.3 < best < 0.75  # kelp's colour tells something, but not enough
 
 
 def test_drawing_again_gives_the_same_pixels(data, monkeypatch, tmp_path):

@@ -128,7 +128,7 @@ class Config(Section):
         return terms
 
     def plain(self) -> dict[str, Any]:
-        """Plain data that reads back as this config: dicts, lists, text and numbers, so that a checkpoint may hold it."""
+        """Plain data that reads back as this config: no other types than a checkpoint may hold."""
         plain = _plain(self)
         assert isinstance(plain, dict)
         return plain

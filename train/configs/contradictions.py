@@ -1,300 +1,214 @@
 """What two keys of a YAML say together: values that are each fine, and don't fit each other.
 
-Works on the plain mapping before Pydantic sees it, so that a contradiction is reported beside the mistakes that Pydantic
-finds. A value of a wrong type is Pydantic's to report: here it is passed over.
+Works on the plain mapping before Pydantic sees it, so that a contradiction is reported beside the mistakes that
+Pydantic finds. A value of a wrong type or out of range is Pydantic's to report: here it is passed over.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from string import Formatter
+from typing import Any
 
 from train.configs import tables
-from train.configs.config import SHARED_NAMES, SHARED_SECTIONS
+from train.configs.document import KeyPath
+from train.configs.problems import Problem, View
+from train.configs.training import score_name
+from train.configs.wording import shown
 
-T = TypeVar("T")
-Path = tuple[str | int, ...]
-
-# top-level key -> every path that may hold it
-SHARED: dict[str, list[Path]] = {}
-for _section, _key in SHARED_SECTIONS:
-    SHARED.setdefault(SHARED_NAMES.get(_key, _key), [(SHARED_NAMES.get(_key, _key),)]).append((_section, _key))
-
-_LABEL_TRANSFORM = {0: 2, 1: 0, 2: 1}
+DATA = "data_module"
+NETWORK = "segmentation_config"
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Something that the user must mend, and where: the first path is where it shows, the rest is what it clashes with."""
+class Facts:
+    """A YAML whose shared keys are settled, and what the rules ask of it.
 
-    message: str
-    paths: tuple[Path, ...]
-
-
-@dataclass
-class View:
-    """Typed reading of an untyped mapping."""
-
-    data: Any
-
-    def get(self, path: Path) -> Any:
-        """The value at a path; None where there is nothing."""
-        value = self.data
-        for key in path:
-            if isinstance(value, Mapping):
-                value = value.get(key)
-            elif isinstance(value, list) and isinstance(key, int) and key < len(value):
-                value = value[key]
-            else:
-                return None
-        return value
-
-    def typed(self, kind: type[T], *path: str | int) -> T | None:
-        """The value at a path if it has this type."""
-        value = self.get(path)
-        return value if isinstance(value, kind) and not (kind is int and isinstance(value, bool)) else None
-
-
-def share(data: dict[str, Any], overrides: Mapping[Path, Any]) -> list[Problem]:
-    """Settles the keys that stand in several places, in `data` itself.
-
-    Afterwards the top level holds the value that counts, and each section its own or, where it had none, nothing.
-    An override of the top level reaches every section that has the key; one of a section replaces only that one, and
-    counts.
-
-    Args:
-        data: The YAML with its overrides already written into it; changed in place.
-        overrides: The overrides by path.
-
-    Returns:
-        A problem for each key whose values in the file disagree.
+    Attributes:
+        view: The YAML.
+        origin: Of a shared key: the path that its value comes from (see `shared.Settled`).
     """
-    problems = []
-    view = View(data)
-    for top, paths in SHARED.items():
-        overridden = [path for path in paths if path in overrides]
-        if (top,) in overrides:
-            for path in paths[1:]:
-                if path not in overrides and view.get(path) is not None:
-                    data[str(path[0])][path[1]] = overrides[(top,)]
-        else:
-            in_file = [(path, view.get(path)) for path in paths if path not in overridden]
-            said = [(path, value) for path, value in in_file if value is not None]
-            for path, value in said[1:]:
-                if value != said[0][1]:
-                    first = ".".join(map(str, said[0][0]))
-                    problems.append(
-                        Problem(
-                            f"is {value!r}, but {first} is {said[0][1]!r} (they are one value: change one, or "
-                            f"leave all but {top} out)",
-                            (path, said[0][0]),
-                        )
-                    )
-        counts = overridden[-1] if overridden else next((p for p in paths if view.get(p) is not None), None)
-        if counts is not None:
-            data[top] = view.get(counts)
-    bands = view.typed(list, "data_module", "bands")
-    if data.get("num_bands") is None and bands:
-        data["num_bands"] = len(bands)
-    return problems
+
+    view: View
+    origin: Mapping[str, KeyPath]
+
+    @property
+    def num_classes(self) -> int | None:
+        """Classes that the network tells apart; None where the value is a mistake."""
+        return self._shared("num_classes", default=1, highest=255)
+
+    @property
+    def num_bands(self) -> int | None:
+        """Bands that the network sees; None where the value is a mistake."""
+        bands = self.view.typed(list, DATA, "bands")
+        return self._shared("num_bands", default=len(bands) if bands else 3, highest=1_000_000)
+
+    def _shared(self, key: str, default: int, highest: int) -> int | None:
+        if self.view.get(key) is None:
+            return default
+        value = self.view.typed(int, key)
+        return value if value is not None and 1 <= value <= highest else None
+
+    def where(self, key: str) -> tuple[KeyPath, ...]:
+        """Where a shared key gets its value, for a problem to refer to; nothing where it is a default."""
+        return (self.origin[key],) if key in self.origin else ()
+
+    @property
+    def ignore_index(self) -> int:
+        """The label that counts nowhere."""
+        given = self.view.typed(int, NETWORK, "ignore_index")
+        return tables.default_ignore_index(self.num_classes or 1) if given is None else given
+
+    @property
+    def task(self) -> str:
+        """Binary or multiclass."""
+        return "binary" if self.num_classes == 1 else "multiclass"
+
+    @property
+    def labels(self) -> int:
+        """How many classes a label may hold."""
+        return max(2, self.num_classes or 1)
 
 
-def check(data: Mapping[str, Any]) -> Iterator[Problem]:
-    """Every contradiction in a YAML whose shared keys are settled."""
-    view = View(data)
-    yield from _network(view)
-    yield from _classes(view)
-    yield from _bands(view)
-    yield from _monitor(view)
+def check(data: Mapping[str, Any], origin: Mapping[str, KeyPath]) -> Iterator[Problem]:
+    """Every contradiction among the keys about data, classes and checkpoints."""
+    facts = Facts(View(data), origin)
+    if facts.num_classes is not None:
+        yield from _ignore_index(facts)
+        yield from _class_names(facts)
+        yield from _label_map(facts)
+    if facts.num_bands is not None:
+        yield from _bands(facts)
+    yield from _normalization(facts)
+    yield from _checkpoint(facts)
 
 
-def _network(view: View) -> Iterator[Problem]:
-    family = view.typed(str, "segmentation_model_cls") or "SMPSegmentationModel"
-    at: Path = ("segmentation_config", "architecture")
-    architecture = view.typed(str, *at)
-    backbone = view.typed(str, "segmentation_config", "backbone")
-    opts = view.typed(dict, "segmentation_config", "opts") or {}
-    if family == "SMPSegmentationModel":
-        canonical = tables.match_architecture(architecture or "UnetPlusPlus")
-        if architecture is not None and canonical is None:
-            others = {"aerialformer": "AerialFormer", "dinov2": "DINOv2Segmentation"}
-            other = next((cls for start, cls in others.items() if architecture.lower().startswith(start)), None)
-            hint = (
-                f" (it belongs to segmentation_model_cls: {other})"
-                if other
-                else f"{tables.nearest(architecture, tables.SMP_ARCHITECTURES)} "
-                f"(allowed: {', '.join(tables.SMP_ARCHITECTURES)})"
-            )
-            yield Problem(f"unknown architecture {architecture!r}{hint}", (at,))
-        if backbone is not None and tables.resolve_backbone(backbone)[0] is None:
-            near = tables.nearest(backbone.removeprefix("tu-"), [*tables.SMP_ENCODERS, *tables.timm_models()])
-            yield Problem(
-                f"unknown encoder {backbone!r}{near} (allowed: an encoder of segmentation-models-pytorch, such as "
-                "resnet34 or mit_b3, or tu-NAME with a name of timm's)",
-                (("segmentation_config", "backbone"),),
-            )
-        takes = tables.SMP_ARCHITECTURES.get(canonical or "")
-    elif family == "AerialFormer":
-        canonical = tables.match_aerialformer(architecture or "AerialFormer")
-        if canonical is None:
-            yield Problem(
-                f"unknown architecture {architecture!r}{tables.nearest(architecture or '', tables.AERIALFORMER_ARCHITECTURES)} "
-                f"(allowed: {', '.join(tables.AERIALFORMER_ARCHITECTURES)})",
-                (at, ("segmentation_model_cls",)),
-            )
-        if backbone is not None and backbone.lower() not in {"na", "none"}:
-            yield Problem(
-                f"AerialFormer brings its own encoder: {backbone!r} can't be used (allowed: na, or leave it out)",
-                (("segmentation_config", "backbone"),),
-            )
-        takes = tables.AERIALFORMER_OPTS
-    elif family == "DINOv2Segmentation":
-        canonical = tables.match_dinov2_decoder(architecture or "multilevel")
-        if canonical is None:
-            yield Problem(
-                f"unknown decoder {architecture!r}{tables.nearest(architecture or '', tables.DINOV2_DECODERS)} "
-                f"(allowed with DINOv2Segmentation: {', '.join(tables.DINOV2_DECODERS)})",
-                (at, ("segmentation_model_cls",)),
-            )
-        if backbone is not None and tables.resolve_dinov2(backbone) is None:
-            yield Problem(
-                f"unknown DINOv2 backbone {backbone!r}{tables.nearest(backbone, tables.DINOV2_BACKBONES)} (allowed: "
-                f"{', '.join(tables.DINOV2_BACKBONES)}, or a DINOv2 or DINOv3 name of timm's)",
-                (("segmentation_config", "backbone"),),
-            )
-        takes = tables.DINOV2_OPTS
-    else:
-        meant = tables.match_architecture(family)
-        hint = (
-            f" (that is an architecture: write segmentation_model_cls: SMPSegmentationModel and architecture: {meant})"
-            if meant
-            else f"{tables.nearest(family, tables.MODEL_CLASSES)} (allowed: {', '.join(tables.MODEL_CLASSES)})"
+def _ignore_index(facts: Facts) -> Iterator[Problem]:
+    given = facts.view.typed(int, NETWORK, "ignore_index")
+    if given is not None and 0 <= given < facts.labels:
+        yield Problem(
+            f"is {given}, but {given} is a class too: num_classes {facts.num_classes} means labels 0 to "
+            f"{facts.labels - 1} (allowed: {facts.labels} to 255)",
+            ((NETWORK, "ignore_index"), *facts.where("num_classes")),
         )
-        yield Problem(f"unknown class {family!r}{hint}", (("segmentation_model_cls",),))
+    task = facts.view.typed(str, NETWORK, "task")
+    if task in {"binary", "multiclass"} and task != facts.task:
+        yield Problem(
+            f"is {task}, but num_classes {facts.num_classes} is {facts.task}",
+            ((NETWORK, "task"), *facts.where("num_classes")),
+        )
+
+
+def _class_names(facts: Facts) -> Iterator[Problem]:
+    names = facts.view.typed(list, DATA, "class_names")
+    if names is not None and len(names) != facts.labels:
+        yield Problem(
+            f"has {len(names)} names for {facts.labels} classes"
+            + (" (a binary model has background and target)" if facts.num_classes == 1 else ""),
+            ((DATA, "class_names"), *facts.where("num_classes")),
+        )
+    texts = [name for name in names or [] if isinstance(name, str)]
+    for name in dict.fromkeys(name for name in texts if texts.count(name) > 1):
+        yield Problem(f"names {shown(name)} twice (each class needs a name of its own)", ((DATA, "class_names"),))
+    background = facts.view.get(DATA, "background_index")
+    if facts.num_classes == 1 and (background == "none" or (facts.view.typed(int, DATA, "background_index") or 0) > 0):
+        yield Problem(
+            f"is {background}, but the background of a binary model is class 0 (leave it out)",
+            ((DATA, "background_index"), *facts.where("num_classes")),
+        )
+    elif (facts.view.typed(int, DATA, "background_index") or 0) >= facts.labels:
+        yield Problem(
+            f"is {shown(background)}, but classes are 0 to {facts.labels - 1}",
+            ((DATA, "background_index"), *facts.where("num_classes")),
+        )
+
+
+def _label_map(facts: Facts) -> Iterator[Problem]:
+    label_map = facts.view.typed(dict, DATA, "label_map") or {}
+    if "species_label_transform" in (facts.view.typed(list, "extra_transforms") or []):
+        if label_map and label_map != tables.SPECIES_LABEL_TRANSFORM:
+            yield Problem(
+                "and extra_transforms both map labels (keep one of them)", ((DATA, "label_map"), ("extra_transforms",))
+            )
+        if facts.ignore_index != 2:
+            given = facts.view.get(NETWORK, "ignore_index") is not None
+            yield Problem(
+                "species_label_transform makes 0 into 2, which must be ignore_index; that is "
+                f"{facts.ignore_index}{'' if given else f' with num_classes {facts.num_classes}'}",
+                (("extra_transforms",), *([(NETWORK, "ignore_index")] if given else facts.where("num_classes"))),
+            )
         return
-    from train.configs.config import ModelOpts
-
-    for key in opts:
-        # A key that no network has is Pydantic's to report.
-        if takes is not None and key in ModelOpts.model_fields and key not in takes and opts[key] is not None:
+    for source, target in label_map.items():
+        if type(target) is int and not 0 <= target < facts.labels and target != facts.ignore_index:
             yield Problem(
-                f"{canonical} has no such option (it takes: {', '.join(sorted(takes))})",
-                (("segmentation_config", "opts", key),),
+                f"maps {source} to {shown(target)}, which is no class (allowed: 0 to {facts.labels - 1}, and "
+                f"{facts.ignore_index} to ignore)",
+                ((DATA, "label_map", source), *facts.where("num_classes")),
             )
 
 
-def _classes(view: View) -> Iterator[Problem]:
-    num_classes = view.typed(int, "num_classes") or 1
-    where = next((p for p in SHARED["num_classes"] if view.get(p) is not None), ("num_classes",))
-    task = "binary" if num_classes == 1 else "multiclass"
-    labels = max(2, num_classes)
-    ignore = view.typed(int, "segmentation_config", "ignore_index")
-    if ignore is not None and 0 <= ignore < labels:
+def _bands(facts: Facts) -> Iterator[Problem]:
+    bands = facts.view.typed(list, DATA, "bands")
+    if bands and len(bands) != facts.num_bands:
         yield Problem(
-            f"is {ignore}, but {ignore} is a class too: num_classes {num_classes} means labels 0 to {labels - 1} "
-            f"(allowed: {labels} to 255)",
-            (("segmentation_config", "ignore_index"), where),
+            f"chooses {len(bands)} bands, but num_bands is {facts.num_bands}",
+            ((DATA, "bands"), *facts.where("num_bands")),
         )
-    if ignore is None:
-        ignore = 2 if num_classes <= 2 else 255
-    said = view.typed(str, "segmentation_config", "task")
-    if said in {"binary", "multiclass"} and said != task:
-        yield Problem(f"is {said}, but num_classes {num_classes} is {task}", (("segmentation_config", "task"), where))
-    yield from _losses(view, num_classes, where)
-    names = view.typed(list, "data_module", "class_names")
-    if names is not None and len(names) != labels:
-        yield Problem(
-            f"has {len(names)} names for {labels} classes"
-            + (" (a binary model has background and target)" if labels != num_classes else ""),
-            (("data_module", "class_names"), where),
-        )
-    if names is not None and len(set(map(str, names))) != len(names):
-        yield Problem("names a class twice", (("data_module", "class_names"),))
-    background = view.typed(int, "data_module", "background_index")
-    if background is not None and background >= labels:
-        yield Problem(
-            f"is {background}, but classes are 0 to {labels - 1}", (("data_module", "background_index"), where)
-        )
-    if num_classes == 1 and view.get(("data_module", "background_index")) not in {None, 0}:
-        yield Problem("a binary model's background is class 0", (("data_module", "background_index"), where))
-    label_map = view.typed(dict, "data_module", "label_map")
-    if view.typed(list, "extra_transforms"):
-        if label_map is not None and label_map != _LABEL_TRANSFORM:
-            yield Problem(
-                "and extra_transforms both map labels (keep one)", (("data_module", "label_map"), ("extra_transforms",))
-            )
-        label_map = _LABEL_TRANSFORM
-        if ignore != 2:
-            yield Problem(
-                f"species_label_transform makes 0 into 2, which must be ignore_index; that is {ignore}",
-                (("extra_transforms",), ("segmentation_config", "ignore_index")),
-            )
-    for source, target in (label_map or {}).items():
-        if isinstance(target, int) and not 0 <= target < labels and target != ignore:
-            yield Problem(
-                f"maps {source} to {target}, which is no class (allowed: 0 to {labels - 1}, and {ignore} to ignore)",
-                (("data_module", "label_map", source), where),
-            )
-
-
-def _losses(view: View, num_classes: int, where: Path) -> Iterator[Problem]:
-    at: Path = ("segmentation_config", "loss")
-    loss = view.get(at)
-    terms = [((*at, i), term) for i, term in enumerate(loss)] if isinstance(loss, list) else [(at, loss)]
-    task = "binary" if num_classes == 1 else "multiclass"
-    for path, term in terms:
-        if not isinstance(term, Mapping):
-            continue
-        opts = term.get("opts")
-        for inner in ((), ("focal_kwargs",), ("dice_kwargs",)):
-            found = View(opts).get(inner) if inner else opts
-            mode = View(found).typed(str, "mode")
-            if mode in {"binary", "multiclass"} and mode != task:
-                yield Problem(f"is {mode}, but num_classes {num_classes} is {task}", ((*path, "opts", *inner, "mode"), where))
-            classes = View(found).typed(list, "classes") or []
-            wrong = [c for c in classes if isinstance(c, int) and c >= max(2, num_classes)]
-            if wrong or (classes and num_classes == 1):
-                yield Problem(
-                    f"names classes {classes}, but num_classes is {num_classes}"
-                    + (" (classes chooses among several: leave it out)" if num_classes == 1 else ""),
-                    ((*path, "opts", *inner, "classes"), where),
-                )
-            weights = View(found).typed(list, "class_weights")
-            if weights is not None and len(weights) != max(2, num_classes):
-                yield Problem(
-                    f"has {len(weights)} weights for {max(2, num_classes)} classes",
-                    ((*path, "opts", *inner, "class_weights"), where),
-                )
-        name = tables.match_loss(str(term.get("name")))
-        if name == "BCELoss" and num_classes != 1:
-            yield Problem(f"BCELoss is binary, but num_classes is {num_classes} (use CELoss)", ((*path, "name"), where))
-
-
-def _bands(view: View) -> Iterator[Problem]:
-    num_bands = view.typed(int, "num_bands") or 3
-    where = next((p for p in SHARED["num_bands"] if view.get(p) is not None), ("data_module", "bands"))
-    bands = view.typed(list, "data_module", "bands")
-    if bands is not None and len(bands) != num_bands:
-        yield Problem(f"chooses {len(bands)} bands, but num_bands is {num_bands}", (("data_module", "bands"), where))
     for key in ("mean", "std"):
-        values = view.typed(list, "data_module", key)
-        if values is not None and len(values) != num_bands:
-            yield Problem(f"has {len(values)} values for {num_bands} bands", (("data_module", key), where))
-    given = {key: view.get(("data_module", key)) for key in ("mean", "std")}
-    kinds = {key: type(value).__name__ for key, value in given.items()}
-    if kinds["mean"] != kinds["std"] and set(kinds.values()) <= {"list", "str", "NoneType"}:
+        values = facts.view.typed(list, DATA, key)
+        if values and len(values) != facts.num_bands:
+            where = facts.where("num_bands") or (((DATA, "bands"),) if bands else ())
+            yield Problem(f"has {len(values)} of {facts.num_bands} (one for each band)", ((DATA, key), *where))
+
+
+def _normalization(facts: Facts) -> Iterator[Problem]:
+    given = {key: facts.view.get(DATA, key) for key in ("mean", "std")}
+    sound = all(value is None or value == "auto" or isinstance(value, list) for value in given.values())
+    if sound and len({type(value) for value in given.values()}) > 1:
         yield Problem(
             "mean and std go together: both given, both auto, or neither",
-            tuple(("data_module", key) for key, value in given.items() if value is not None),
+            tuple((DATA, key) for key, value in given.items() if value is not None),
         )
 
 
-def _monitor(view: View) -> Iterator[Problem]:
-    monitor = view.typed(str, "checkpoint", "monitor")
-    mode = view.typed(str, "checkpoint", "mode")
-    right = "min" if (monitor or "val/dice").removesuffix("_epoch").endswith("/loss") else "max"
-    if mode in {"min", "max"} and mode != right:
+def _checkpoint(facts: Facts) -> Iterator[Problem]:
+    said = facts.view.get("checkpoint", "monitor")
+    monitor = score_name("val/dice" if said is None else said) if said is None or isinstance(said, str) else None
+    mode = facts.view.typed(str, "checkpoint", "mode")
+    if monitor is not None:
+        right = "min" if monitor.endswith("/loss") else "max"
+        if mode in {"min", "max"} and mode != right:
+            yield Problem(
+                f"is {mode}, but the best {monitor} is the {'lowest' if right == 'min' else 'highest'} "
+                f"(write {right}, or leave it out)",
+                (("checkpoint", "mode"), ("checkpoint", "monitor")),
+            )
+        phase = monitor.partition("/")[0]
+        for other in _phases(facts.view.typed(str, "checkpoint", "filename") or ""):
+            if other != phase:
+                yield Problem(
+                    f"names a score of {other}/, but a checkpoint is taken when {monitor} is known, and its name can "
+                    f"hold scores of {phase}/ only",
+                    (("checkpoint", "filename"), ("checkpoint", "monitor")),
+                )
+    if facts.view.typed(int, "checkpoint", "save_top_k") == 0 and facts.view.get("checkpoint", "save_last") is False:
         yield Problem(
-            f"is {mode}, but the best {monitor or 'val/dice'} is the {'lowest' if right == 'min' else 'highest'} "
-            f"(write {right}, or leave it out)",
-            (("checkpoint", "mode"), ("checkpoint", "monitor")),
+            "is 0, and save_last is false: no checkpoint would be kept (change one of them)",
+            (("checkpoint", "save_top_k"), ("checkpoint", "save_last")),
         )
+    if facts.view.get("early_stopping") is not None and facts.view.get("trainer", "limit_val_batches") == 0:
+        stop = facts.view.get("early_stopping", "monitor")
+        watched = monitor if stop is None else score_name(stop) if isinstance(stop, str) else None
+        if watched is not None and watched.startswith("val/"):
+            yield Problem(
+                f"waits for {watched}, but limit_val_batches is 0: nothing is validated",
+                (("early_stopping",), ("trainer", "limit_val_batches")),
+            )
+
+
+def _phases(template: str) -> set[str]:
+    """The phases that a template's fields name (`{val/f1_epoch}` names val)."""
+    try:
+        fields = [field for _, field, _, _ in Formatter().parse(template) if field]
+    except ValueError:
+        return set()
+    return {field.partition("/")[0] for field in fields if score_name(field) is not None}

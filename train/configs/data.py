@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from train.configs import tables
 from train.configs.fields import Classes, Count, Fraction, Label, Positive, Section, Seed, Text, TileSize, mistake
+from train.configs.wording import shown
 
 
 class DataModuleConfig(Section):
@@ -36,7 +37,7 @@ class DataModuleConfig(Section):
     std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] | Literal["auto"] | None = None
     """Like mean."""
     max_pixel_value: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None
-    """What pixels are divided by; auto: the largest value of the data type. Default: auto for integers, 1 for floats."""
+    """What pixels are divided by; auto: the data type's largest value. Default: auto for integers, 1 for floats."""
     fill_value: float = 0
     """What the network sees at invalid pixels, in units of the file."""
     fill_mask: int | None = None
@@ -60,7 +61,7 @@ class DataModuleConfig(Section):
     @classmethod
     def _somewhere(cls, value: str) -> str:
         if not value.strip() or ("://" in value and value != tables.DEMO):
-            raise mistake(f"{tables.shown(value)} is no folder and no demo data set (allowed: a folder, or {tables.DEMO})")
+            raise mistake(f"{shown(value)} is no folder and no demo data set (allowed: a folder, or {tables.DEMO})")
         return value
 
     @field_validator("class_names")
@@ -68,5 +69,5 @@ class DataModuleConfig(Section):
     def _readable(cls, value: list[str] | None) -> list[str] | None:
         for name in value or []:
             if not name.strip() or not name.isprintable():
-                raise mistake(f"{tables.shown(name)} can't be the name of a class (allowed: text on one line)")
+                raise mistake(f"{shown(name)} can't be the name of a class (allowed: text on one line)")
         return value

@@ -1,8 +1,8 @@
 """YAML text to plain data, with the place of every key and value.
 
 PyYAML alone reads `1e-3` as text, `on` as a boolean and `12:30` as a number in base 60, and takes the last of two equal
-keys without a word. Here scalars follow YAML 1.2's core schema, a duplicate key is an error, and no tag makes an object:
-only PyYAML's scanner, parser and composer are used, none of its constructors.
+keys without a word. Here scalars follow YAML 1.2's core schema, a duplicate key is an error, and no tag makes an
+object: only PyYAML's scanner, parser and composer are used, none of its constructors.
 """
 
 import re
@@ -19,7 +19,7 @@ from yaml.reader import Reader
 from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
-from train.configs.tables import nearest
+from train.configs.wording import nearest
 from train.errors import UserError
 
 KeyPath = tuple[str | int, ...]
@@ -125,30 +125,27 @@ def parse(text: str, name: str) -> Document:
         raise UserError(f"{name}:{line}:{column}: not a text file: the character {shown} can't be in YAML") from None
     except yaml.MarkedYAMLError as error:
         mark = _mark(error.problem_mark or error.context_mark)
-        raise UserError(f"{name}:{mark.line}:{mark.column}: bad YAML: {explain(error)}") from None
+        raise UserError(f"{name}:{mark.line}:{mark.column}: bad YAML: {_explain(error)}") from None
     return document
 
 
-def parse_value(text: str) -> tuple[Any, list[str]]:
-    """The value that a YAML file would hold with this text, and what is wrong with it; raises `yaml.YAMLError`."""
+def parse_value(text: str) -> tuple[Any, list[tuple[KeyPath, str]]]:
+    """The value that a YAML file would hold with this text, and what is wrong within it; raises `yaml.YAMLError`."""
     node, aliases = _compose(text)
     document = Document("")
     value = None if node is None else _Builder(document, aliases).build(node, ())
-    return value, [problem for _, _, problem in document.problems]
+    return value, [(path, problem) for path, _, problem in document.problems]
 
 
-def explain(error: yaml.YAMLError) -> str:
+def _explain(error: yaml.MarkedYAMLError) -> str:
     """What PyYAML found wrong, in one line, with a hint."""
-    if not isinstance(error, yaml.MarkedYAMLError):
-        return "holds a character that can't be in YAML"
-    problem = str(error.problem)
-    context = f" {error.context}" if error.context and error.context.startswith("while") else ""
-    begun = error.context_mark.line + 1 if error.context_mark else None
-    if context and error.problem_mark and begun != error.problem_mark.line + 1:
-        context += f" that begins on line {begun}"
-    said = f"{error.context or ''} {problem}"
+    problem, context = str(error.problem), error.context or ""
+    said = f"{context} {problem}".strip()
+    if context.startswith("while"):
+        begun = "" if error.context_mark is None else f" that begins on line {error.context_mark.line + 1}"
+        said = f"{problem} {context.replace('while scanning for the next token', '')}".strip() + begun
     hint = next((f" ({hint})" for pattern, hint in _HINTS if re.search(pattern, said)), "")
-    return f"{problem}{context}{hint}"
+    return said + hint
 
 
 class _Composer(Reader, Scanner, Parser, Composer, BaseResolver):
@@ -164,12 +161,12 @@ class _Composer(Reader, Scanner, Parser, Composer, BaseResolver):
         self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        here = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         if self.check_event(yaml.AliasEvent):
-            place = index if isinstance(index, int) else id(index)
-            self.aliases[id(parent), place] = _mark(self.peek_event().start_mark)
+            self.aliases[id(parent), index if isinstance(index, int) else id(index)] = _mark(here)
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise yaml.MarkedYAMLError(problem="nested too deep", problem_mark=self.peek_event().start_mark)
+            raise yaml.MarkedYAMLError(problem="nested too deep", problem_mark=here)
         node: yaml.Node | None = Composer.compose_node(self, parent, index)
         self._depth -= 1
         return node
@@ -282,7 +279,9 @@ class _Builder:
             yield key, key_node, value_node
         for other in merged:
             if not isinstance(other, yaml.MappingNode):
-                raise yaml.MarkedYAMLError(problem="<< takes a mapping or a list of them", problem_mark=other.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem="<< takes a mapping or a list of them", problem_mark=other.start_mark
+                )
             if id(other) in above:
                 raise yaml.MarkedYAMLError(problem="an anchor that contains itself", problem_mark=other.start_mark)
             for key, key_node, value_node in self._pairs(other, path, above | {id(other)}):

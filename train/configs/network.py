@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator
 
 from train.configs import tables
 from train.configs.fields import Classes, Fraction, Label, Positive, Section, Text, TileSize, mistake
+from train.configs.wording import nearest, shown
 
 
 class LossOpts(Section):
@@ -75,8 +76,8 @@ class LossConfig(Section):
     def _known(cls, name: str) -> str:
         canonical = tables.match_loss(name)
         if canonical is None:
-            near = tables.nearest(name, [*tables.LOSSES, *(known.removesuffix("Loss") for known in tables.LOSSES)])
-            raise mistake(f"unknown loss {tables.shown(name)}{near} (allowed: {', '.join(tables.LOSSES)})")
+            near = nearest(name, [*tables.LOSSES, *(known.removesuffix("Loss") for known in tables.LOSSES)])
+            raise mistake(f"unknown loss {shown(name)}{near} (allowed: {', '.join(tables.LOSSES)})")
         return canonical
 
 

@@ -6,8 +6,6 @@ What stands here repeats what the libraries know, so that a typo is answered in 
 
 import importlib.util
 import re
-from collections.abc import Iterable
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +36,10 @@ SMP_ARCHITECTURES: dict[str, frozenset[str]] = {
         "UnetPlusPlus": "decoder_use_norm decoder_channels decoder_attention_type decoder_interpolation",
     }.items()
 }
+# What `decoder_channels` is where it is an option: a list with a number for each stage, or one number.
+CHANNELS_LISTED = frozenset({"MAnet", "Unet", "UnetPlusPlus"})
+OUTPUT_STRIDES = {"DeepLabV3": (8, 16), "DeepLabV3Plus": (8, 16), "PAN": (16, 32)}
+
 AERIALFORMER_ARCHITECTURES = ("AerialFormer", "AerialFormer-T", "AerialFormer-S", "AerialFormer-B")
 AERIALFORMER_OPTS = frozenset({"encoder_weights", "drop_path_rate", "dropout"})
 DINOV2_DECODERS = ("multilevel", "linear")
@@ -62,23 +64,34 @@ SMP_ENCODERS: tuple[str, ...] = tuple(
     ).split()
 )
 
-_REGION = frozenset({"mode", "from_logits", "smooth", "eps", "log_loss", "classes", "class_weights"})
-_OVERLAP = frozenset({"mode", "from_logits"})
+_ANY_LOSS = frozenset({"mode", "from_logits", "ignore_index"})
+_REGION = _ANY_LOSS | {"smooth", "eps", "log_loss", "classes", "class_weights"}
 
 # loss -> the options that `loss.opts` may set; their meaning stands with each loss in train/losses.py.
 LOSSES: dict[str, frozenset[str]] = {
     "DiceLoss": _REGION,
     "JaccardLoss": _REGION,
     "TverskyLoss": _REGION | {"alpha", "beta", "gamma"},
-    "FocalTverskyLoss": _OVERLAP | {"delta", "gamma", "smooth", "classes"},
-    "LovaszLoss": _OVERLAP | {"per_image", "classes"},
-    "FocalLoss": _OVERLAP | {"alpha", "gamma", "reduction", "normalized", "reduced_threshold"},
-    "BCELoss": _OVERLAP | {"label_smoothing", "pos_weight", "class_weights"},
-    "CELoss": _OVERLAP | {"label_smoothing", "class_weights"},
-    "MCCLoss": _OVERLAP | {"eps"},
-    "FocalDiceComboLoss": _OVERLAP | {"alpha", "focal_kwargs", "dice_kwargs"},
+    "FocalTverskyLoss": _REGION | {"delta", "gamma"},
+    "LovaszLoss": _ANY_LOSS | {"per_image", "classes"},
+    "FocalLoss": _ANY_LOSS | {"alpha", "gamma", "reduction", "normalized", "reduced_threshold"},
+    "BCELoss": _ANY_LOSS | {"label_smoothing", "pos_weight", "class_weights"},
+    "CELoss": _ANY_LOSS | {"label_smoothing", "class_weights"},
+    "MCCLoss": _ANY_LOSS | {"eps"},
+    "FocalDiceComboLoss": _ANY_LOSS | {"alpha", "focal_kwargs", "dice_kwargs"},
 }
-_LOSS_ALIASES = {"lovász": "LovaszLoss", "crossentropy": "CELoss", "binarycrossentropy": "BCELoss", "iou": "JaccardLoss"}
+# Losses that are averaged over classes: with one target there is nothing to choose or to weigh.
+REGION_LOSSES = frozenset(name for name, opts in LOSSES.items() if "classes" in opts)
+_LOSS_ALIASES = {
+    "lovász": "LovaszLoss",
+    "crossentropy": "CELoss",
+    "binarycrossentropy": "BCELoss",
+    "bcewithlogits": "BCELoss",
+    "iou": "JaccardLoss",
+}
+
+DEMO = "demo://kelp"
+SPECIES_LABEL_TRANSFORM = {0: 2, 1: 0, 2: 1}
 
 METRICS = ("loss", "accuracy", "iou", "dice", "f1", "precision", "recall")
 
@@ -97,7 +110,8 @@ def match_architecture(name: str) -> str | None:
 def match_aerialformer(name: str) -> str | None:
     """AerialFormer-T, -S or -B, whatever the case; AerialFormer alone and `na` are the tiny one."""
     short = {"na": "AerialFormer-T", "aerialformer": "AerialFormer-T"}
-    return short.get(_folded(name)) or {_folded(known): known for known in AERIALFORMER_ARCHITECTURES}.get(_folded(name))
+    known = {_folded(architecture): architecture for architecture in AERIALFORMER_ARCHITECTURES}
+    return (known | short).get(_folded(name))
 
 
 def match_dinov2_decoder(name: str) -> str | None:
@@ -150,11 +164,9 @@ def resolve_dinov2(name: str) -> str | None:
         return f"dinov2_{torch_hub[1]}{torch_hub[2] or ''}"
     if bare in DINOV2_BACKBONES:
         return bare
-    return bare if re.search("dinov[23]", bare) and bare.split(".")[0] in timm_models() else None
+    return bare if re.match("vit_.*dinov[23]", bare) and bare.split(".")[0] in timm_models() else None
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'X'?)`, or nothing where no known name is near."""
-    names = {str(k).lower(): str(k) for k in known}
-    found = get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
-    return f" (did you mean {names[found[0]]!r}?)" if found else ""
+def default_ignore_index(num_classes: int) -> int:
+    """The label that counts nowhere where the config doesn't say."""
+    return 2 if num_classes <= 2 else 255

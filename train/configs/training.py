@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from train.configs import tables
 from train.configs.fields import Batches, Positive, Section, SomeBatches, Text, mistake
+from train.configs.wording import nearest, shown
 
 
 class TrainerConfig(Section):
@@ -76,7 +77,7 @@ class LoggingConfig(Section):
     @classmethod
     def _one_folder(cls, value: str | None) -> str | None:
         if value is not None and not is_file_name(value):
-            raise mistake(f"{tables.shown(value)} can't be the name of a folder (allowed: 1 to 200 letters, no slash)")
+            raise mistake(f"{shown(value)} can't be the name of a folder (allowed: 1 to 200 letters, no slash)")
         return value
 
 
@@ -108,9 +109,9 @@ def checkpoint_filename(template: str) -> str:
                 continue
             name = field.rpartition("/")[2].removesuffix("_epoch")
             if name not in fields:
-                raise mistake(f"unknown field {tables.shown('{' + field + '}')} (allowed: {', '.join(fields)})")
+                raise mistake(f"unknown field {shown('{' + field + '}')} (allowed: {', '.join(fields)})")
             if spec and not _SPEC.fullmatch(spec):
-                raise mistake(f"{tables.shown(spec)} is no format of a number (such as .4f, or 03d for epoch and step)")
+                raise mistake(f"{shown(spec)} is no format of a number (such as .4f, or 03d for epoch and step)")
             named += "{" + name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
         name = named.format(**fields)
     except ValueError as error:
@@ -118,7 +119,7 @@ def checkpoint_filename(template: str) -> str:
             raise
         raise mistake(f"not a format that Python knows: {error} (such as {{epoch:03d}}-{{dice:.4f}})") from None
     if not is_file_name(name) or name == "last":
-        raise mistake(f"{tables.shown(template)} can't be the name of a checkpoint (allowed: no slash, and not `last`)")
+        raise mistake(f"{shown(template)} can't be the name of a checkpoint (allowed: no slash, and not `last`)")
     return named
 
 
@@ -131,9 +132,9 @@ def score_name(value: str) -> str | None:
 def _score(value: str) -> str:
     name = score_name(value)
     if name is None:
-        near = tables.nearest(value.removesuffix("_epoch"), [f"{p}/{m}" for p in ("val", "train") for m in tables.METRICS])
+        near = nearest(value.removesuffix("_epoch"), [f"{p}/{m}" for p in ("val", "train") for m in tables.METRICS])
         allowed = f"val/ or train/ with {', '.join(tables.METRICS)}"
-        raise mistake(f"unknown score {tables.shown(value)}{near} (allowed: {allowed})")
+        raise mistake(f"unknown score {shown(value)}{near} (allowed: {allowed})")
     return name
 
 

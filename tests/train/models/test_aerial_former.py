@@ -22,28 +22,32 @@ def tiny() -> AerialFormer:
     return AerialFormer("T", 3, 2).eval()
 
 
-@pytest.mark.parametrize(
-    ("variant", "classes", "expected"),
-    [
-        ("T", 16, 42_711_626),
-        ("S", 16, 64_029_530),
-        ("B", 16, 113_822_292),
-        ("T", 2, 42_710_940),
-        ("S", 2, 64_028_844),
-        ("B", 2, 113_821_382),
-    ],
-)
-def test_parameter_count_is_the_published_one(variant: str, classes: int, expected: int) -> None:
+@pytest.fixture(scope="module", params=VARIANTS)
+def outline(request: pytest.FixtureRequest) -> tuple[str, AerialFormer]:
+    """Each variant without storage, for 16 classes."""
     with torch.device("meta"):
-        assert count(AerialFormer(variant, 3, classes)) == expected
+        return request.param, AerialFormer(request.param, 3, 16)
 
 
-def test_parameter_count_of_each_part() -> None:
+def test_parameter_count_is_the_published_one(outline: tuple[str, AerialFormer]) -> None:
+    variant, network = outline
+    assert count(network) == {"T": 42_711_626, "S": 64_029_530, "B": 113_822_292}[variant]
+
+
+@pytest.mark.parametrize(("variant", "expected"), [("T", 42_710_940), ("B", 113_821_382)])
+def test_parameter_count_with_two_classes(variant: str, expected: int) -> None:
     with torch.device("meta"):
-        base = AerialFormer("B", 3, 16)
-    assert count(base.encoder) + count(base.norms) == 86_880_376
-    assert count(base.stem) == 80_064
-    assert count(base.decoder) + count(base.segmentation_head) == 26_861_852
+        assert count(AerialFormer(variant, 3, 2)) == expected
+
+
+def test_parameter_count_of_each_part(outline: tuple[str, AerialFormer]) -> None:
+    variant, network = outline
+    stem = {"T": 79_008, "S": 79_008, "B": 80_064}[variant]
+    encoder = {"T": 27_520_698, "S": 48_838_602, "B": 86_880_376}[variant]
+    decoder = {"T": 15_111_920, "S": 15_111_920, "B": 26_861_852}[variant]
+    assert count(network.stem) == stem
+    assert count(network.encoder) + count(network.norms) == encoder
+    assert count(network.decoder) + count(network.segmentation_head) == decoder
 
 
 def test_skips_have_the_published_strides_and_widths(tiny: AerialFormer) -> None:
@@ -79,21 +83,19 @@ def test_features_are_those_of_swin_before_merging(tiny: AerialFormer) -> None:
         torch.testing.assert_close(feature, reference)
 
 
-@pytest.mark.parametrize(("variant", "window"), [("T", 7), ("S", 7), ("B", 12)])
-def test_windows_are_shifted_at_every_stage(variant: str, window: int) -> None:
+def test_windows_are_shifted_at_every_stage(outline: tuple[str, AerialFormer]) -> None:
     """Also at the last one, where timm leaves the shift out at the size that its weights were made for."""
-    with torch.device("meta"):
-        encoder = AerialFormer(variant, 3, 2).encoder
-    for stage in encoder.layers:
+    variant, network = outline
+    window = {"T": 7, "S": 7, "B": 12}[variant]
+    for stage in network.encoder.layers:
         for position, block in enumerate(stage.blocks):
             assert block.window_size == (window, window)
             assert block.shift_size == ((window // 2, window // 2) if position % 2 else (0, 0))
 
 
-def test_stochastic_depth_rises_linearly() -> None:
-    with torch.device("meta"):
-        encoder = AerialFormer("T", 3, 2, drop_path_rate=0.3).encoder
-    rates = [getattr(block.drop_path1, "drop_prob", 0.0) for stage in encoder.layers for block in stage.blocks]
+def test_stochastic_depth_rises_linearly(tiny: AerialFormer) -> None:
+    blocks = [block for stage in tiny.encoder.layers for block in stage.blocks]
+    rates = [getattr(block.drop_path1, "drop_prob", 0.0) for block in blocks]
     assert rates == pytest.approx(torch.linspace(0, 0.3, 12).tolist())
 
 

@@ -1,0 +1,203 @@
+"""Windows per second of the data module, side by side with what users would write or use instead; one process each.
+
+    uv run --with torchgeo python benchmarks/loader.py
+
+1. Chips: 1024 px images with the drone augmentations, against the plain way: PIL reads the whole file, the same
+   augmentations, float32 normalisation before the batch.
+2. Mosaic: 1024 px windows out of an 8192 px deflate mosaic, no augmentation, image and label, against torchgeo's
+   RasterDataset and RandomGeoSampler (left out where torchgeo isn't installed).
+
+The two of a pair take turns, so that a machine that slows down slows both; the median of the rounds counts.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import rasterio
+import torch
+from rasterio.transform import from_origin
+from torch.utils.data import DataLoader, Dataset
+
+from train.configs.config import Config
+from train.datamodule import DataModule
+from train.demo import demo_data_dir
+from train.normalization import IMAGENET_MEAN, IMAGENET_STD
+from train.transforms import Augmentation
+
+TILE = 1024
+BATCH = 4
+
+
+def texture(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """A (3, side, side) uint8 image and its label, laid out from tiles of the demo data: compresses like real ones."""
+    folder = demo_data_dir("demo://kelp") / "train"
+    tiles = []
+    for path in sorted((folder / "x").iterdir()):
+        with rasterio.open(path) as image, rasterio.open(folder / "y" / f"{path.stem}_label.tif") as label:
+            if min(image.shape) >= 256:
+                tiles.append((image.read()[:, :256, :256], label.read(1)[:256, :256]))
+    rng = np.random.default_rng(0)
+    image, label = np.empty((3, side, side), np.uint8), np.empty((side, side), np.uint8)
+    for row in range(0, side, 256):
+        for col in range(0, side, 256):
+            x, y = tiles[rng.integers(len(tiles))]
+            turns = int(rng.integers(4))
+            image[:, row : row + 256, col : col + 256] = np.rot90(x, turns, (1, 2))
+            label[row : row + 256, col : col + 256] = np.rot90(y, turns)
+    return image, label
+
+
+def write(path: Path, pixels: np.ndarray, origin: float, **profile: Any) -> None:
+    """Writes (bands, H, W) uint8 as deflate GeoTIFF."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = {"count": len(pixels), "height": pixels.shape[1], "width": pixels.shape[2]}
+    place = {"crs": "EPSG:32609", "transform": from_origin(origin, 5.8e6, 0.1, 0.1)}
+    with rasterio.open(path, "w", driver="GTiff", dtype="uint8", compress="deflate", **shape, **place, **profile) as file:
+        file.write(pixels)
+
+
+def make_data(folder: Path, chips: int, side: int) -> None:
+    """Chips (one strip layout, as chip writers leave it) and a tiled mosaic, each in the project's layout."""
+    image, label = texture(side)
+    per_row = side // TILE
+    for number in range(chips):
+        row, col = divmod(number % per_row**2, per_row)
+        part = np.s_[row * TILE : (row + 1) * TILE, col * TILE : (col + 1) * TILE]
+        for split in ("train", "val"):
+            if split == "val" and number:
+                continue
+            write(folder / "chips" / split / "x" / f"c{number:03d}.tif", image[:, *part], 5e5 + 200 * number)
+            write(folder / "chips" / split / "y" / f"c{number:03d}_label.tif", label[None, *part], 5e5 + 200 * number)
+    tiled = {"tiled": True, "blockxsize": 512, "blockysize": 512}
+    for split in ("train", "val"):
+        pixels = (image, label) if split == "train" else (image[:, :TILE, :TILE], label[:TILE, :TILE])
+        write(folder / "mosaic" / split / "x" / "m.tif", pixels[0], 5e5, photometric="RGB", **tiled)
+        write(folder / "mosaic" / split / "y" / "m_label.tif", pixels[1][None], 5e5, **tiled)
+
+
+def ours(folder: Path, augmentation: str, windows: int) -> Callable[[], int]:
+    """An epoch of the data module in this process."""
+    config = Config.model_validate(
+        {
+            "tile_size": TILE,
+            "batch_size": BATCH,
+            "data_module": {
+                "data_dir": str(folder),
+                "num_workers": 0,
+                "augmentation": augmentation,
+                "samples_per_epoch": windows,
+            },
+        }
+    )
+    data = DataModule(config)
+    data.prepare()
+    loader = data.train_dataloader()
+    return lambda: sum(len(batch["image"]) for batch in loader)
+
+
+class PlainChips(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Whole files with PIL, augmentation, normalisation to float32."""
+
+    def __init__(self, folder: Path) -> None:
+        self.images = sorted((folder / "train" / "x").iterdir())
+        self.augment = Augmentation("drone", 3, "uint8", 2, 0)
+        self.mean, self.std = np.float32(IMAGENET_MEAN), np.float32(IMAGENET_STD)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        from PIL import Image
+
+        path = self.images[index]
+        image = np.array(Image.open(path))
+        label = np.array(Image.open(path.parents[1] / "y" / f"{path.stem}_label.tif"))
+        image, label = self.augment(image, label, None, index)
+        image = (image.astype(np.float32) / 255 - self.mean) / self.std
+        return torch.from_numpy(image.transpose(2, 0, 1).copy()), torch.from_numpy(label).long()
+
+
+def plain(folder: Path) -> Callable[[], int]:
+    """An epoch of the plain way."""
+    loader = DataLoader(PlainChips(folder), batch_size=BATCH, shuffle=True)
+    return lambda: sum(len(images) for images, _ in loader)
+
+
+def torchgeo(folder: Path, windows: int) -> Callable[[], int] | None:
+    """As many random windows with torchgeo, image and mask; None where it isn't installed."""
+    try:
+        from torchgeo.datasets import RasterDataset, stack_samples
+        from torchgeo.samplers import RandomGeoSampler, Units
+    except ImportError:
+        return None
+
+    class Images(RasterDataset):  # type: ignore[misc]
+        filename_glob = "m.tif"
+
+    class Masks(RasterDataset):  # type: ignore[misc]
+        filename_glob = "m_label.tif"
+        is_image = False
+
+    dataset = Images(str(folder / "train" / "x")) & Masks(str(folder / "train" / "y"))
+    sampler = RandomGeoSampler(dataset, size=TILE, length=windows, units=Units.PIXELS)
+    loader = DataLoader(dataset, batch_size=BATCH, sampler=sampler, collate_fn=stack_samples)
+    return lambda: sum(len(batch["image"]) for batch in loader)
+
+
+def side_by_side(contenders: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
+    """Windows per second of each, the median of rounds in which they take turns; the first round warms up."""
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        for name, epoch in contenders.items():
+            began = time.perf_counter()
+            count = epoch()
+            if number:
+                speeds[name].append(count / (time.perf_counter() - began))
+    return {name: statistics.median(values) for name, values in speeds.items()}
+
+
+def report(title: str, speeds: dict[str, float]) -> Iterator[str]:
+    """A line for each contender, with its ratio to the last."""
+    *_, reference = speeds
+    yield title
+    for name, speed in speeds.items():
+        yield f"  {name:<28}{speed:8.1f} windows/s  {speed / speeds[reference]:6.2f}x"
+
+
+def main() -> None:
+    """Measures and prints."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--chips", type=int, default=32)
+    arguments.add_argument("--windows", type=int, default=32, help="windows of the mosaic in a round")
+    arguments.add_argument("--side", type=int, default=8192, help="side of the mosaic, pixels")
+    options = arguments.parse_args()
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_data(folder, options.chips, options.side)
+        chips = {
+            "data module": ours(folder / "chips", "drone", options.chips),
+            "PIL, whole files": plain(folder / "chips"),
+        }
+        print("\n".join(report("chips, 1024 px, drone augmentations", side_by_side(chips, options.rounds))))
+        mosaic: dict[str, Callable[[], int]] = {"data module": ours(folder / "mosaic", "none", options.windows)}
+        peer = torchgeo(folder / "mosaic", options.windows)
+        if peer is None:
+            print("torchgeo isn't installed: uv run --with torchgeo python benchmarks/loader.py", file=sys.stderr)
+        else:
+            mosaic["torchgeo"] = peer
+        title = f"windows of a {options.side} px mosaic, 1024 px, no augmentation"
+        print("\n".join(report(title, side_by_side(mosaic, options.rounds))))
+
+
+if __name__ == "__main__":
+    main()

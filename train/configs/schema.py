@@ -1,0 +1,167 @@
+"""What the schema says about a path of keys: what may stand there, in words, and where a misplaced key belongs.
+
+Also the JSON Schema itself, for editors.
+"""
+
+import json
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from train.configs.config import Config
+from train.configs.document import KeyPath
+from train.configs.wording import nearest
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the kinds of values that may stand at a path.
+
+    Attributes:
+        type: `int`, `list[int]`, a model, a `Literal` and so on; never a union.
+        limits: What bounds it, such as `annotated_types.Ge`.
+    """
+
+    type: Any
+    limits: tuple[Any, ...] = ()
+
+    @property
+    def model(self) -> type[BaseModel] | None:
+        """The model, where it is one."""
+        return self.type if isinstance(self.type, type) and issubclass(self.type, BaseModel) else None
+
+    @property
+    def free(self) -> bool:
+        """Whether it is a mapping whose keys are the user's own."""
+        return get_origin(self.type) is dict
+
+    @property
+    def items(self) -> list["Kind"]:
+        """What the items are, where it is a list."""
+        return list(_kinds(get_args(self.type)[0])) if get_origin(self.type) is list else []
+
+    def limit(self, name: str) -> Any:
+        """The bound of this name (ge, gt, le, lt); None without one."""
+        return next((getattr(limit, name) for limit in self.limits if hasattr(limit, name)), None)
+
+    def words(self) -> str:
+        """The kind in words: `a number > 0`."""
+        if get_origin(self.type) is Literal:
+            return ", ".join(map(str, get_args(self.type)))
+        names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", types.NoneType: "null"}
+        least, most = self.limit("min_length"), self.limit("max_length")
+        if get_origin(self.type) is list:
+            return (
+                f"a list of {least}" if least == most and least else f"a list of {least} or more" if least else "a list"
+            )
+        if self.type not in names:
+            return "a mapping"
+        if self.type is str and least:
+            return "text that isn't empty"
+        low = f">= {_number(ge)}" if (ge := self.limit("ge")) is not None else None
+        low = f"> {_number(gt)}" if (gt := self.limit("gt")) is not None else low
+        high = f"<= {_number(le)}" if (le := self.limit("le")) is not None else None
+        high = f"< {_number(lt)}" if (lt := self.limit("lt")) is not None else high
+        if ge is not None and le is not None:
+            return f"{names[self.type]} from {_number(ge)} to {_number(le)}"
+        return " ".join(filter(None, [names[self.type], " and ".join(filter(None, [low, high]))]))
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else str(value)
+
+
+def _kinds(annotation: Any, limits: tuple[Any, ...] = ()) -> Iterator[Kind]:
+    if get_origin(annotation) is Annotated:
+        inner, *extra = get_args(annotation)
+        yield from _kinds(inner, (*limits, *_limits(extra)))
+    elif get_origin(annotation) in {Union, types.UnionType}:
+        for choice in get_args(annotation):
+            yield from _kinds(choice)
+    else:
+        yield Kind(annotation, limits)
+
+
+def _limits(metadata: list[Any]) -> list[Any]:
+    return [limit for item in metadata for limit in (item.metadata if isinstance(item, FieldInfo) else [item])]
+
+
+def kinds(path: KeyPath) -> list[Kind]:
+    """What may stand at a path; nothing where the schema has no such path."""
+    here = [Kind(Config)]
+    for key in path:
+        below: list[Kind] = []
+        for kind in here:
+            if kind.model is not None and key in kind.model.model_fields:
+                field = kind.model.model_fields[str(key)]
+                below += _kinds(field.annotation, tuple(field.metadata))
+            elif kind.free:
+                below += _kinds(get_args(kind.type)[1])
+            elif isinstance(key, int):
+                below += kind.items
+            elif kind.type is Any:
+                below.append(kind)
+        here = below
+    return here
+
+
+def allowed(path: KeyPath) -> str:
+    """What may stand at a path, in words."""
+    null_counts = any(
+        kind.model.model_fields[str(path[-1])].default is not None
+        for kind in kinds(path[:-1])
+        if kind.model is not None and path[-1] in kind.model.model_fields
+    )
+    words = [kind.words() for kind in kinds(path) if kind.type is not types.NoneType or null_counts]
+    *others, last = dict.fromkeys(words)
+    return f"{', '.join(others)}{',' * (len(others) > 1)} or {last}" if others else last
+
+
+def choices(path: KeyPath) -> list[str]:
+    """The words that may stand at a path."""
+    return [str(c) for kind in kinds(path) if get_origin(kind.type) is Literal for c in get_args(kind.type)]
+
+
+def unknown_key(path: KeyPath) -> str | None:
+    """What is wrong with the last key of a path; None where the schema has it."""
+    around, key = kinds(path[:-1]), str(path[-1])
+    models = [kind.model for kind in around if kind.model is not None]
+    if kinds(path) or not around:
+        return None
+    if not models:
+        listed = any(kind.items for kind in around)
+        return "is no key: " + ("items of a list are numbered from 0" if listed else "a single value stands here")
+    keys = sorted({name for model in models for name in model.model_fields})
+    # A slip of one letter is more likely than a key that is right in another section.
+    near = nearest(key, keys, cutoff=0.85)
+    if not near and (elsewhere := _homes().get(key)):
+        near = f" (it belongs to {' or '.join(elsewhere)})"
+    return "unknown key" + (near or nearest(key, keys) or f" (allowed: {', '.join(keys)})")
+
+
+def _homes() -> dict[str, list[str]]:
+    """Key -> the sections that have it."""
+    homes: dict[str, list[str]] = {}
+    seen: set[type[BaseModel]] = set()
+    sections: list[tuple[str, type[BaseModel]]] = [("the top level", Config)]
+    for name, model in sections:  # grows on the way
+        if model in seen:
+            continue
+        seen.add(model)
+        for key, field in model.model_fields.items():
+            homes.setdefault(key, []).append(name)
+            inner = f"{name}.{key}" if model is not Config else key
+            below = list(_kinds(field.annotation))
+            below += [item for kind in below for item in kind.items]
+            sections += [(inner, kind.model) for kind in below if kind.model is not None]
+    return homes
+
+
+def json_schema() -> str:
+    """The JSON Schema (draft 2020-12) of a training YAML."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Config.model_json_schema()
+    return json.dumps(schema, indent=2)
