@@ -79,7 +79,7 @@ def read(path: str | Path) -> Document:
     Raises:
         UserError: The file is missing, unreadable, empty, too large, no text, not YAML, or no mapping.
     """
-    name = str(path)
+    name = str(path) or "''"
     try:
         status = Path(path).stat()
         if stat.S_ISDIR(status.st_mode):
@@ -100,7 +100,9 @@ def read(path: str | Path) -> Document:
 
 
 def _beside(path: Path) -> str:
-    """The config in the same folder whose name is nearest."""
+    """What may have been meant: the config in the same folder whose name is nearest."""
+    if "=" in path.name:
+        return " (the config comes first, KEY=VALUE after it)"
     try:
         return nearest(path.name, [p.name for p in path.parent.iterdir() if p.suffix in {".yml", ".yaml"}])
     except OSError:

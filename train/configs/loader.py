@@ -107,9 +107,10 @@ def _explain(error: ValidationError, data: dict[str, Any], settled: Settled) -> 
         path = _in_document(detail["loc"], data)
         kind = "key" if "[key]" in detail["loc"] else detail["type"]
         groups.setdefault(path, []).append((kind, detail["msg"]))
+    parents = {path[:depth] for path in groups for depth in range(len(path))}
     problems = []
     for path, details in groups.items():
-        if any(other[: len(path)] == path and len(other) > len(path) for other in groups):
+        if path in parents:
             continue  # of a union: the list that was meant has a wrong item, and that is reported
         message, of_key = _sentence(path, details, value_at(data, path))
         at = settled.moved.get(str(path[0]), path) if len(path) == 1 else path

@@ -79,10 +79,9 @@ def _write(data: Any, path: KeyPath, value: Any) -> str | None:
         if depth == len(path) - 1:
             data[key] = value
         elif isinstance(data, dict) and data.get(key) is None:
-            if isinstance(path[depth + 1], int) and not _free(path[: depth + 1]):
-                return (
-                    f"{dotted(path[: depth + 1])} is not set, so it has no item {path[depth + 1]} (give a whole list)"
-                )
+            below, item = path[: depth + 1], path[depth + 1]
+            if isinstance(item, int) and not _free(below):
+                return f"{dotted(below)} is not set, so it has no item {item} (give the whole list)"
             data[key] = {}
         data = data[key]
     return None

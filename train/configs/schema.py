@@ -7,6 +7,7 @@ import json
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -55,9 +56,7 @@ class Kind:
         names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", types.NoneType: "null"}
         least, most = self.limit("min_length"), self.limit("max_length")
         if get_origin(self.type) is list:
-            return (
-                f"a list of {least}" if least == most and least else f"a list of {least} or more" if least else "a list"
-            )
+            return f"a list of {least}" if most else "a list that isn't empty" if least else "a list"
         if self.type not in names:
             return "a mapping"
         if self.type is str and least:
@@ -90,15 +89,19 @@ def _limits(metadata: list[Any]) -> list[Any]:
     return [limit for item in metadata for limit in (item.metadata if isinstance(item, FieldInfo) else [item])]
 
 
+@cache
+def _fields(model: type[BaseModel]) -> dict[str, list[Kind]]:
+    return {key: list(_kinds(f.annotation, tuple(f.metadata))) for key, f in model.model_fields.items()}
+
+
 def kinds(path: KeyPath) -> list[Kind]:
     """What may stand at a path; nothing where the schema has no such path."""
     here = [Kind(Config)]
     for key in path:
         below: list[Kind] = []
         for kind in here:
-            if kind.model is not None and key in kind.model.model_fields:
-                field = kind.model.model_fields[str(key)]
-                below += _kinds(field.annotation, tuple(field.metadata))
+            if kind.model is not None:
+                below += _fields(kind.model).get(str(key), []) if isinstance(key, str) else []
             elif kind.free:
                 below += _kinds(get_args(kind.type)[1])
             elif isinstance(key, int):
@@ -143,6 +146,7 @@ def unknown_key(path: KeyPath) -> str | None:
     return "unknown key" + (near or nearest(key, keys) or f" (allowed: {', '.join(keys)})")
 
 
+@cache
 def _homes() -> dict[str, list[str]]:
     """Key -> the sections that have it."""
     homes: dict[str, list[str]] = {}

@@ -68,7 +68,7 @@ class LoggingConfig(Section):
     """W&B team or user; default: that of your key."""
     save_dir: Text = "runs"
     """Folder of all runs."""
-    log_model: bool = False
+    log_model: bool = True
     """Upload the best checkpoint as a W&B artifact."""
     mode: Literal["online", "offline", "disabled"] = "online"
     """online falls back to offline where there is no key or no network."""

@@ -46,8 +46,11 @@ def read_tensors(path: Path) -> Tensors:
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
-    with path.open("rb") as file:
-        start = file.read(512)
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise UserError(f"{path}: can't be read: {error.strerror}") from error
     if start.lstrip().startswith(b"<"):
         raise UserError(f"{path}: this is a web page, not weights: the download has failed (a login or error page?)")
     if start.startswith(b"version https://git-lfs"):
@@ -199,7 +202,8 @@ def _misfit(
 ) -> UserError:
     kinds = zip(("missing", "unexpected", "of another shape"), _differences(wanted, tensors, spare), strict=True)
     found = [
-        f"{len(names)} {kind} ({', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''})"
+        f"{len(names)} {kind} ({', '.join(n.removeprefix('model.') for n in names[:_SHOWN])}"
+        f"{', ...' if len(names) > _SHOWN else ''})"
         for kind, names in kinds
         if names
     ]

@@ -103,6 +103,16 @@ def test_logits_stay_in_place(network: nn.Module) -> None:
         assert difference[rows, columns].mean() > 1.5 * difference.mean()
 
 
+def test_logits_are_magnified_bilinearly(name: str, network: nn.Module) -> None:
+    side = 64 if name in ("aerial_former", "dinov3", "pyramid_patch16") else 56  # needs no padding
+    coarse: list[Tensor] = []
+    handle = network.segmentation_head.register_forward_hook(lambda _, __, output: coarse.append(output))
+    logits = predict(network, images(1, BANDS, side, side))
+    handle.remove()
+    expected = nn.functional.interpolate(coarse[0], size=(side, side), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(logits, expected)
+
+
 def test_training_reaches_every_parameter(network: nn.Module) -> None:
     torch.manual_seed(0)
     network.train()(images()).square().mean().backward()

@@ -22,6 +22,19 @@ def test_every_architecture_trains(architecture: str) -> None:
     assert {key.partition(".")[0] for key in model.state_dict()} == {"encoder", "decoder", "segmentation_head"}
 
 
+@pytest.mark.parametrize("architecture", ["FPN", "Segformer", "UPerNet"])
+def test_heads_do_not_magnify(architecture: str) -> None:
+    """They would by 4, past the size of the image, only to be brought back."""
+    head = build_vit_pyramid_model(architecture, PATCH_16, 3, 1, encoder_params=dict(THIN)).segmentation_head
+    assert head(torch.zeros(1, head[0].in_channels, 5, 7)).shape == (1, 1, 5, 7)
+
+
+def test_upernet_sees_all_levels() -> None:
+    """SMP's UPerNet passes over the image and the feature after it, which is a placeholder here."""
+    decoder = build_vit_pyramid_model("UPerNet", PATCH_16, 3, 1, encoder_params=dict(THIN)).decoder
+    assert [norm.normalized_shape for norm in decoder.feature_norms] == [(96,)] * 4
+
+
 @pytest.mark.parametrize("architecture", ["unet", "FPN", "UPERNET"])
 def test_patch_14(architecture: str) -> None:
     model = build_vit_pyramid_model(architecture, PATCH_14, 3, 1, encoder_params=dict(THIN)).eval()

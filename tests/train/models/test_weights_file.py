@@ -129,7 +129,7 @@ def test_a_missing_layer_is_an_error(whole: nn.Module, tmp_path: Path) -> None:
     del tensors["blocks.3.1.conv_pw.weight"]
     torch.save(tensors, tmp_path / "weights.pth")
     message = one_line(load_smp, "FPN", f"tu-{SMALL}", 3, 1, tmp_path / "weights.pth")
-    assert "1 missing (model.blocks.3.1.conv_pw.weight)" in message
+    assert "1 missing (blocks.3.1.conv_pw.weight)" in message
     assert "unexpected" not in message
 
 

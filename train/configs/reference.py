@@ -1,0 +1,90 @@
+"""The reference of all keys, written from the schema: `python -m train.configs.reference` prints README's section."""
+
+import sys
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from train.configs.config import Config
+from train.configs.network import LossConfig
+
+_WORDS = {int: "whole number", float: "number", str: "text", bool: "true, false", dict: "mapping", list: "list"}
+
+
+def _kinds(annotation: Any) -> Iterator[str]:
+    """What a value may be, in words."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _kinds(get_args(annotation)[0])
+    elif origin is Literal:
+        yield from (f"`{_yaml(value)}`" for value in get_args(annotation))
+    elif origin in {Union, types.UnionType}:
+        for part in get_args(annotation):
+            if part is not types.NoneType:
+                yield from _kinds(part)
+    elif origin is list:
+        (inner,) = get_args(annotation)
+        yield f"list of {' or '.join(f'{word}s' if word[-1].isalpha() else word for word in _kinds(inner))}"
+    elif origin is dict:
+        yield "mapping"
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield "mapping"
+    else:
+        yield _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _yaml(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "**required**"
+    if field.default_factory is not None or isinstance(field.default, BaseModel):
+        made: Any = field.get_default(call_default_factory=True, validated_data={})
+        return f"`{made.name}`" if isinstance(made, LossConfig) else ""
+    if field.default is None or field.default is PydanticUndefined:
+        return ""
+    return f"`{_yaml(field.default)}`"
+
+
+def _sections(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    yield path, model
+    for name, field in model.model_fields.items():
+        for part in _inner(field.annotation):
+            if part is not model:
+                yield from _sections(part, f"{path}.{name}".lstrip("."))
+
+
+def _inner(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    found = [model for part in get_args(annotation) for model in _inner(part)]
+    return list(dict.fromkeys(found))
+
+
+def reference() -> str:
+    """Markdown: a table for each section, a row for each key."""
+    lines: list[str] = []
+    for path, model in _sections(Config, ""):
+        about = (model.__doc__ or "").strip().splitlines()[0]
+        lines += [f"#### {f'`{path}`' if path else 'Top level'}", "", about, "", "| key | default | values | meaning |"]
+        lines.append("|---|---|---|---|")
+        for name, field in model.model_fields.items():
+            kinds = ", ".join(dict.fromkeys(_kinds(field.annotation)))
+            meaning = " ".join((field.description or "").split())
+            lines.append(f"| `{name}` | {_default(field)} | {kinds} | {meaning} |")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
