@@ -60,7 +60,9 @@ def write(path: Path, pixels: np.ndarray, origin: float, **profile: Any) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = {"count": len(pixels), "height": pixels.shape[1], "width": pixels.shape[2]}
     place = {"crs": "EPSG:32609", "transform": from_origin(origin, 5.8e6, 0.1, 0.1)}
-    with rasterio.open(path, "w", driver="GTiff", dtype="uint8", compress="deflate", **shape, **place, **profile) as file:
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="uint8", compress="deflate", **shape, **place, **profile
+    ) as file:
         file.write(pixels)
 
 

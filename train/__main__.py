@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 EPILOG = """\
 examples:
@@ -95,6 +96,7 @@ def _run(options: argparse.Namespace) -> int:
 
     # Only now what is slow to import: a typo in the YAML must not wait for it.
     sys.stderr.write("loading ...\n")
+    _import_timm()
     if options.check:
         from train.check import check
 
@@ -114,6 +116,16 @@ def _run(options: argparse.Namespace) -> int:
     if result.folder.summary.is_file():
         sys.stdout.write(report(loaded.config, options.config, result) + "\n")
     return 0
+
+
+def _import_timm() -> None:
+    """Imports timm without W&B, which it would import for a helper that nobody here uses, at the cost of seconds."""
+    if "wandb" not in sys.modules:
+        sys.modules["wandb"] = cast(Any, None)
+        try:
+            import timm  # noqa: F401
+        finally:
+            del sys.modules["wandb"]
 
 
 def _resumed(folder: Path, overrides: Sequence[str], force: bool) -> tuple[str, Path]:

@@ -121,7 +121,7 @@ class Checkpoints(Checkpoint):
     def _name(self, trainer: L.Trainer, metrics: dict[str, float]) -> str:
         phase = self.config.monitor.partition("/")[0]
         values = {k.partition("/")[2]: v for k, v in metrics.items() if k.startswith(f"{phase}/") and k.count("/") == 1}
-        epoch = trainer.fit_loop.epoch_progress.current.completed
+        epoch = trainer.fit_loop.epoch_progress.current.completed + 1  # people count from 1
         fields = {"epoch": epoch, "step": trainer.global_step} | values
         try:
             stem = self.config.filename.format(**fields)

@@ -73,9 +73,9 @@ ROUNDS: tuple[Literal["train", "val", "test"], ...] = ("train", "train", "train"
 def demo_data_dir(name: str, cache_dir: Path | None = None, progress: bool = True) -> Path:
     """Gives the folder of a demo data set, drawing it on first use.
 
-    The drawing is seeded and cached: it is the same everywhere, save that another kind of processor may round a pixel
-    here and there by one. Several processes may ask at once, and an interrupted drawing leaves nothing that passes for
-    whole.
+    The drawing is seeded: with the same NumPy and OpenCV it has the same pixels on every x86-64 processor. On others
+    OpenCV rounds differently, so that a blade may shift (under 1 % of the pixels). It is cached; several processes may
+    ask at once, and an interrupted drawing leaves nothing that passes for whole.
 
     Args:
         name: `demo://kelp`.

@@ -4,6 +4,7 @@ import json
 import logging
 import netrc
 import os
+import shutil
 import threading
 import urllib.error
 import urllib.request
@@ -100,7 +101,9 @@ class Tracker:
         self.run.log({p.stem: wandb.Image(str(p)) for p in pictures if p.is_file()})
         for path in (self._folder.config, self._folder.card, self._folder.summary):
             if path.is_file():
-                self.run.save(str(path), base_path=str(self._folder.path), policy="now")
+                # A copy: W&B would leave a link, which breaks when the folder moves before it is synced.
+                copy = shutil.copy(path, self.run.dir)
+                self.run.save(copy, base_path=self.run.dir, policy="now")
         if best is not None and upload:
             artifact = wandb.Artifact(f"model-{self.run.id}", type="model", metadata={"score": score})
             artifact.add_file(str(best), name="model.ckpt")

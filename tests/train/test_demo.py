@@ -92,6 +92,20 @@ def test_no_two_tiles_overlap(data):
                 assert split == other_split
 
 
+def test_tiles_of_a_site_lie_side_by_side_as_they_were_cut(data):
+    for first in data.glob("*/x/*_0.tif"):
+        with rasterio.open(first) as one, rasterio.open(first.with_name(first.name.replace("_0", "_1"))) as two:
+            right = (two.bounds.left, two.bounds.top) == pytest.approx((one.bounds.right, one.bounds.top), abs=1e-6)
+            below = (two.bounds.left, two.bounds.top) == pytest.approx((one.bounds.left, one.bounds.bottom), abs=1e-6)
+            assert right != below
+            # The picture goes on across the cut: no step beyond what neighbouring pixels show.
+            axis = 2 if right else 1
+            last, before, after = one.read().take(-1, axis), one.read().take(-2, axis), two.read().take(0, axis)
+            shared = min(last.shape[1], after.shape[1])
+            step = np.abs(last[:, :shared].astype(int) - after[:, :shared]).mean()
+            assert step < 2 * np.abs(last.astype(int) - before).mean() + 1
+
+
 def test_tile_sizes_make_loaders_pad_and_crop(tiles):
     for split in SPLITS:
         shapes = [label.shape for _, _, label, _ in tiles[split]]
@@ -235,7 +249,7 @@ def test_the_slower_of_two_processes_keeps_the_faster_ones_drawing(small, monkey
 
     monkeypatch.setattr(demo, "_draw_site", draw_while_another_finishes)
     assert demo_data_dir(KELP, tmp_path, progress=False) == folder
-    assert (folder / "from-another-process").exists()
+    assert {path.name for path in folder.iterdir()} == {"train", "from-another-process"}
     assert list(folder.parent.iterdir()) == [folder]
 
 

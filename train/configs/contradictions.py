@@ -39,8 +39,7 @@ class Facts:
     @property
     def num_bands(self) -> int | None:
         """Bands that the network sees; None where the value is a mistake."""
-        bands = self.view.typed(list, DATA, "bands")
-        return self._shared("num_bands", default=len(bands) if bands else 3, highest=1_000_000)
+        return self._shared("num_bands", default=3, highest=1_000_000)
 
     def _shared(self, key: str, default: int, highest: int) -> int | None:
         if self.view.get(key) is None:
@@ -156,8 +155,9 @@ def _bands(facts: Facts) -> Iterator[Problem]:
     for key in ("mean", "std"):
         values = facts.view.typed(list, DATA, key)
         if values and len(values) != facts.num_bands:
-            where = facts.where("num_bands") or (((DATA, "bands"),) if bands else ())
-            yield Problem(f"has {len(values)} of {facts.num_bands} (one for each band)", ((DATA, key), *where))
+            yield Problem(
+                f"has {len(values)} of {facts.num_bands} (one for each band)", ((DATA, key), *facts.where("num_bands"))
+            )
 
 
 def _normalization(facts: Facts) -> Iterator[Problem]:

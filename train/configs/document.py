@@ -131,6 +131,14 @@ def parse(text: str, name: str) -> Document:
     return document
 
 
+def dump(data: dict[str, Any]) -> str:
+    """YAML text that `parse` and PyYAML alike read as this data.
+
+    PyYAML's own writer leaves text such as 1e-3 without quotes, as its reader takes that for text.
+    """
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
 def parse_value(text: str) -> tuple[Any, list[tuple[KeyPath, str]]]:
     """The value that a YAML file would hold with this text, and what is wrong within it; raises `yaml.YAMLError`."""
     node, aliases = _compose(text)
@@ -182,6 +190,14 @@ for _tag, _pattern, _first in (
     ("merge", "<<", "<"),
 ):
     _Composer.add_implicit_resolver(f"{_CORE}{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's writer, which also puts what YAML 1.2 takes for a number in quotes."""
+
+
+_Dumper.add_implicit_resolver(f"{_CORE}int", re.compile(f"^(?:{_INT})$"), list("-+0123456789"))
+_Dumper.add_implicit_resolver(f"{_CORE}float", re.compile(f"^(?:{_FLOAT})$"), list("-+.0123456789"))
 
 
 def _compose(text: str) -> tuple[yaml.Node | None, dict[tuple[int, int], Mark]]:
@@ -281,9 +297,7 @@ class _Builder:
             yield key, key_node, value_node
         for other in merged:
             if not isinstance(other, yaml.MappingNode):
-                raise yaml.MarkedYAMLError(
-                    problem="<< takes a mapping or a list of them", problem_mark=other.start_mark
-                )
+                raise yaml.MarkedYAMLError(problem="<< takes mappings only", problem_mark=other.start_mark)
             if id(other) in above:
                 raise yaml.MarkedYAMLError(problem="an anchor that contains itself", problem_mark=other.start_mark)
             for key, key_node, value_node in self._pairs(other, path, above | {id(other)}):

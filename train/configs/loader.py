@@ -192,6 +192,6 @@ def _notices(data: dict[str, Any], config: Config) -> list[str]:
         ("checkpoint", "save_on_train_epoch_end"): "checkpoints are taken after validation",
         ("segmentation_config", "opts", "head_upsampling"): "the output always has the input's size",
     }.items():
-        if view.get(*path) not in {None, False}:
+        if view.get(*path) is not None and view.get(*path) is not False:
             notices.append(f"{'.'.join(path)} is accepted, not obeyed: {why}")
     return notices

@@ -110,7 +110,7 @@ class ModelOpts(Section):
     """Unet, UnetPlusPlus, MAnet: a list, deepest first; DeepLabV3, DeepLabV3Plus, PAN, UPerNet, DINOv2: one number."""
     decoder_attention_type: Literal["scse"] | None = None
     """Unet, UnetPlusPlus: attention in the decoder."""
-    decoder_use_norm: bool | Literal["batchnorm", "instancenorm", "identity"] | None = None
+    decoder_use_norm: bool | Literal["batchnorm", "identity"] | None = None
     """Normalisation in the decoder."""
     decoder_interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
     """How the decoder enlarges its features."""

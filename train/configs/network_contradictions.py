@@ -108,6 +108,12 @@ def _decoder_channels(view: View, architecture: str, encoder: str | None) -> Ite
                 f"has {len(channels)} numbers, but encoder_depth is {depth} (one for each stage)",
                 (at, (NETWORK, "opts", "encoder_depth")),
             )
+        small = [n for n in channels if type(n) is int and n < 16] if isinstance(channels, list) else []
+        attention: KeyPath = (NETWORK, "opts", "decoder_attention_type")
+        if small and view.get(*attention) == "scse":
+            yield Problem(
+                f"is scse, which needs 16 channels and more; decoder_channels has {small[0]}", (attention, at)
+            )
     elif isinstance(channels, list) and channels:
         yield Problem(f"is a list, but {architecture} takes one number", (at, ARCHITECTURE))
 

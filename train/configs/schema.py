@@ -141,9 +141,15 @@ def unknown_key(path: KeyPath) -> str | None:
     keys = sorted({name for model in models for name in model.model_fields})
     # A slip of one letter is more likely than a key that is right in another section.
     near = nearest(key, keys, cutoff=0.85)
-    if not near and (elsewhere := _homes().get(key)):
-        near = f" (it belongs to {' or '.join(elsewhere)})"
+    if not near and (homes := _homes().get(key)):
+        below = [home for home in homes if home.startswith(_section(path))]
+        near = f" (it belongs to {' or '.join(below or homes)})"
     return "unknown key" + (near or nearest(key, keys) or f" (allowed: {', '.join(keys)})")
+
+
+def _section(path: KeyPath) -> str:
+    """The mapping that a key is in, as `_homes` names it."""
+    return ".".join(part for part in path[:-1] if isinstance(part, str)) or "the top level"
 
 
 @cache

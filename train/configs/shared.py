@@ -67,6 +67,10 @@ def settle(data: dict[str, Any], overrides: Mapping[KeyPath, Any]) -> Settled:
             if value_at(data, (top,)) is None:
                 data[top] = counts
                 settled.moved[top] = first
+    bands = value_at(data, ("data_module", "bands"))
+    if data.get("num_bands") is None and isinstance(bands, list) and bands:
+        data["num_bands"] = len(bands)
+        settled.origin["num_bands"] = settled.moved["num_bands"] = ("data_module", "bands")
     return settled
 
 

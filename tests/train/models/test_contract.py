@@ -24,6 +24,14 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
         "UnetPlusPlus", "vit_tiny_patch16_224", bands, CLASSES, encoder_params=dict(THIN)
     ),
 }
+MULTIPLE = {
+    "aerial_former": 32,
+    "dinov2": 14,
+    "dinov2_linear": 14,
+    "dinov3": 16,
+    "pyramid_patch14": 28,
+    "pyramid_patch16": 32,
+}
 BANDS = 4
 
 
@@ -103,8 +111,15 @@ def test_logits_stay_in_place(network: nn.Module) -> None:
         assert difference[rows, columns].mean() > 1.5 * difference.mean()
 
 
+def test_padding_is_cut_off_where_it_was_put(name: str, network: nn.Module) -> None:
+    """An image and the same with its border repeated by hand, so that it needs no padding, have the same logits."""
+    image, multiple = images(1), MULTIPLE[name]
+    by_hand = nn.functional.pad(image, (0, -40 % multiple, 0, -45 % multiple), mode="replicate")
+    torch.testing.assert_close(predict(network, image), predict(network, by_hand)[..., :45, :40])
+
+
 def test_logits_are_magnified_bilinearly(name: str, network: nn.Module) -> None:
-    side = 64 if name in ("aerial_former", "dinov3", "pyramid_patch16") else 56  # needs no padding
+    side = 2 * MULTIPLE[name]
     coarse: list[Tensor] = []
     handle = network.segmentation_head.register_forward_hook(lambda _, __, output: coarse.append(output))
     logits = predict(network, images(1, BANDS, side, side))
