@@ -74,12 +74,14 @@ def curves(rows: Sequence[Mapping[str, float]], monitor: str, best_step: int | N
                 axis.axvline(best["epoch"], color="0.6", linewidth=1, linestyle=":", zorder=0)
             on = left if monitor.endswith("/loss") else right
             on.plot(best["epoch"], best[monitor], "o", color=_VERMILION, zorder=5)
-            on.annotate(
-                f"best {best[monitor]:.4f}",
-                (best["epoch"], best[monitor]),
-                xytext=(-6, -12),
-                textcoords="offset points",
-                ha="right",
+            late = best["epoch"] > (rows[0]["epoch"] + rows[-1]["epoch"]) / 2
+            # Half way up the line: the curves themselves end in a corner.
+            on.text(
+                best["epoch"],
+                0.55,
+                f" best {best[monitor]:.4f} ",
+                transform=on.get_xaxis_transform(),
+                ha="right" if late else "left",
                 color=_VERMILION,
             )
         for axis in (left, right):

@@ -105,7 +105,9 @@ def test_a_server_that_answers_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_wandb_is_not_imported_when_logging_is_off(write_config: Callable[..., Path]) -> None:
-    script = "import sys; from train.__main__ import main; code = main(sys.argv[1:]); print(code, 'wandb' in sys.modules)"
+    script = (
+        "import sys; from train.__main__ import main; code = main(sys.argv[1:]); print(code, 'wandb' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script, str(write_config(max_epoch=1))],
         cwd=Path(__file__).parents[2],
