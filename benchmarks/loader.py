@@ -1,6 +1,6 @@
 """Windows per second of the data module, side by side with what users would write or use instead; one process each.
 
-    uv run --with torchgeo python benchmarks/loader.py
+    uv run --with torchgeo python -m benchmarks.loader
 
 1. Chips: 1024 px images with the drone augmentations, against the plain way: PIL reads the whole file, the same
    augmentations, float32 normalisation before the batch.
@@ -194,7 +194,7 @@ def main() -> None:
         mosaic: dict[str, Callable[[], int]] = {"data module": ours(folder / "mosaic", "none", options.windows)}
         peer = torchgeo(folder / "mosaic", options.windows)
         if peer is None:
-            print("torchgeo isn't installed: uv run --with torchgeo python benchmarks/loader.py", file=sys.stderr)
+            print("torchgeo isn't installed: uv run --with torchgeo python -m benchmarks.loader", file=sys.stderr)
         else:
             mosaic["torchgeo"] = peer
         title = f"windows of a {options.side} px mosaic, 1024 px, no augmentation"

@@ -2,9 +2,9 @@
 
     uv run python -m benchmarks.step
 
-Both train the same network from the same weights on the same windows, read by the same loader with the same workers, and
-validate nothing. `train()` counts scores, logs, checks for Ctrl-C and saves; the bare loop does forward, backward and
-step. They take turns, so that a machine that slows down slows both; the median of the rounds counts.
+Both train the same network on the same windows, read by the same loader with the same workers, and validate nothing.
+`train()` counts scores, logs and checks for Ctrl-C besides; the bare loop does forward, backward, clipping and step.
+They take turns, so that a machine that slows down slows both; the median of the rounds counts.
 """
 
 import argparse

@@ -6,15 +6,17 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from pyproj import CRS, Geod, Transformer
+from pyproj import Geod
 
 from inference.card import ModelCard, TrainingData
 from train.configs.config import Config
 from train.datamodule import DataModule, background_index, class_names
+from train.overlap import transformer
 from train.run_folder import versions
 from train.scenes import Header, Scene
 
 _GSD_SCENES = 200
+_SAMPLE = 2**16  # bytes
 
 
 def model_card(
@@ -38,7 +40,7 @@ def model_card(
         ground_sample_distance=ground_sample_distance(data.scenes["train"]),
         ignore_index=config.ignore_index,
         training_data=TrainingData(
-            source=Path(config.data_module.data_dir.rstrip("/")).name,
+            source=_source(config.data_module.data_dir),
             fingerprint=fingerprint(data.scenes["train"]),
             images=len(data.scenes["train"]),
             pixels=sum(s.height * s.width for s in data.scenes["train"]),
@@ -49,14 +51,30 @@ def model_card(
     )
 
 
+def _source(data_dir: str) -> str:
+    """The name of a data set: of its folder, whatever way leads there (such as . or ~/data/), or of the demo."""
+    return data_dir.rpartition("://")[2] if "://" in data_dir else Path(data_dir).expanduser().resolve().name
+
+
 def fingerprint(scenes: Sequence[Scene]) -> str:
-    """SHA-256 over the names, file sizes and grids of these scenes: tells data sets apart without reading pixels."""
+    """SHA-256 that tells data sets apart: over names, sizes, grids, all bytes of the labels and some of the images.
+
+    A label corrected in place is another data set, though neither its name nor its size may tell. Images are corrected
+    seldom and are large: of each, the beginning, the middle and the end count.
+    """
     digest = hashlib.sha256()
     for scene in sorted(scenes, key=lambda s: s.pair.image.name):
         for path, header in ((scene.pair.image, scene.image), (scene.pair.label, scene.label)):
-            what = (path.name, path.stat().st_size, header.height, header.width, header.count, header.dtype)
-            digest.update(repr(what).encode())
-            digest.update(repr(tuple(header.transform)).encode())
+            size = path.stat().st_size
+            digest.update(repr((path.name, size, header.height, header.width, header.count, header.dtype)).encode())
+            digest.update(repr((header.crs and header.crs.to_wkt(), tuple(header.transform))).encode())
+            with path.open("rb") as file:
+                if path == scene.pair.label:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+                    continue
+                for start in (0, (size - _SAMPLE) // 2, size - _SAMPLE):
+                    file.seek(max(0, start))
+                    digest.update(file.read(_SAMPLE))
     return digest.hexdigest()
 
 
@@ -64,7 +82,7 @@ def ground_sample_distance(scenes: Sequence[Scene]) -> float | None:
     """Median side of a pixel on the ground, metres; None where no scene is georeferenced."""
     chosen = scenes[:: max(1, len(scenes) // _GSD_SCENES)]
     sides = [side for scene in chosen if (side := _pixel_side(scene.image)) is not None]
-    return round(median(sides), 6) if sides else None
+    return round(median(sides), 6) or None if sides else None
 
 
 def _pixel_side(header: Header) -> float | None:
@@ -77,8 +95,7 @@ def _pixel_side(header: Header) -> float | None:
     row, col = header.height / 2, header.width / 2
     corners = [header.transform @ (c, r) for c, r in ((col, row), (col + 1, row), (col + 1, row + 1), (col, row + 1))]
     try:
-        to_degrees = Transformer.from_crs(CRS.from_wkt(header.crs.to_wkt()), CRS.from_epsg(4326), always_xy=True)
-        lons, lats = to_degrees.transform(*zip(*corners, strict=True))
+        lons, lats = transformer(header.crs, None).transform(*zip(*corners, strict=True))
     except Exception:  # a CRS that PROJ can't place on the Earth, such as an engineering one
         return None
     if not np.isfinite([*lons, *lats]).all():

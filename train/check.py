@@ -5,8 +5,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from pyproj import CRS
 
 from train.callbacks import say
 from train.card import ground_sample_distance
@@ -20,12 +22,11 @@ from train.overlap import overlaps
 from train.precision import native_precision
 from train.progress import progress
 from train.run import build_model
-from train.scenes import Scene
-from train.survey import Survey, survey
+from train.scenes import Scene, join_some
+from train.survey import Survey, survey, together
 from train.windows import TrainingWindows, quotas
 
 STEP_SIZE = 256
-_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -59,39 +60,44 @@ def check(config: Config, notices: Sequence[str]) -> int:
     for notice in notices:
         say(f"note: {notice}")
     data = DataModule(config)
-    data.prepare()
+    problems = data.find()
+    surveys, unreadable = _surveys(config, data, sound=not problems)
+    if problems or unreadable:
+        raise UserError("\n".join([*problems, *unreadable]))
+    data.normalize(together(surveys["train"], len(data.bands), config.labels))
     for notice in data.notices:
         say(f"note: {notice}")
-    surveys = _surveys(config, data)
-    for line in _data_table(config, data, surveys):
-        sys.stdout.write(line + "\n")
+    _show(_data_table(config, data, surveys))
     model = build_model(config, data, pretrained=True)
     step = one_step(config, data, model)
-    for line in _model_table(config, data, model, step):
-        sys.stdout.write(line + "\n")
+    _show(_model_table(config, data, model, step))
     warned = _warnings(config, data, surveys)
-    for line in warned:
-        sys.stdout.write(f"warning: {line}\n")
-    sys.stdout.write("ready to train\n" if not warned else "ready to train, if the warnings are all right with you\n")
+    _show([f"warning: {line}" for line in warned])
+    _show(["ready to train" if not warned else "ready to train, if the warnings are all right with you"])
     return 0
 
 
-def _surveys(config: Config, data: DataModule) -> dict[str, list[Survey]]:
-    """Every pixel of every split; files that can't be read and labels that are no class are all named."""
+def _show(lines: Sequence[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()  # in step with what goes to stderr
+
+
+def _surveys(config: Config, data: DataModule, sound: bool) -> tuple[dict[str, list[Survey]], list[str]]:
+    """Every pixel of every split, and what must be mended: all files that can't be read and all labels of no class.
+
+    Where other things must be mended first, the images may have any bands, and all are read.
+    """
     reader = Reader(data.rule, config.data_module.fill_value, cores())
     scenes = [(split, scene) for split, found in data.scenes.items() for scene in found]
     surveys: dict[str, list[Survey]] = {split: [] for split in data.scenes}
     problems = []
     for split, scene in progress(scenes, len(scenes), "reading images and labels"):
-        try:
-            surveys[split].append(survey([scene], data.bands, reader, scene.pair.name))
-        except UserError as error:
-            problems.append(str(error))
+        bands = data.bands if sound else range(1, scene.image.count + 1)
+        found, unreadable = survey([scene], bands, reader, scene.pair.name)
+        surveys[split] += found
+        problems += unreadable
     reader.close()
-    if problems:
-        more = [f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        raise UserError("\n".join([*problems[:_SHOWN], *more]))
-    return surveys
+    return surveys, problems
 
 
 def _table(title: str, rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
@@ -115,35 +121,33 @@ def _data_table(config: Config, data: DataModule, surveys: dict[str, list[Survey
     def row(name: str, cells: Sequence[str]) -> tuple[str, Sequence[str]]:
         return name, cells
 
-    totals = [_Totals(surveys[s], len(names)) for s in splits]
+    totals = [together(surveys[s], len(data.bands), len(names)) for s in splits]
     rows = [row("", splits), row("images", [str(len(data.scenes[s])) for s in splits])]
     rows.append(row("smallest, pixels", [_size(min(data.scenes[s], key=_area)) for s in splits]))
     rows.append(row("largest, pixels", [_size(max(data.scenes[s], key=_area)) for s in splits]))
-    rows.append(row("megapixels", [f"{t.pixels / 1e6:.1f}" for t in totals]))
+    rows.append(row("megapixels", [f"{t.pixels / 1e6:.3g}" for t in totals]))
     rows.append(row("bands used", [f"{len(data.bands)} of {data.scenes[s][0].image.count}" for s in splits]))
     rows.append(row("type", [data.dtype for _ in splits]))
+    rows.append(row("values", [_values(t) for t in totals]))
     rows.append(row("CRS", [_crs(data.scenes[s]) for s in splits]))
     distances = [ground_sample_distance(data.scenes[s]) for s in splits]
     rows.append(row("pixel on the ground, m", [f"{d:.3g}" if d is not None else "-" for d in distances]))
     rows.append(row("share of all pixels:", []))
-    rows += [row(f"  {name}", [t.share(t.classes[i]) for t in totals]) for i, name in enumerate(names)]
-    rows.append(row("  unlabelled", [t.share(t.unlabelled) for t in totals]))
-    rows.append(row("  nodata", [t.share(t.invalid) for t in totals]))
+    rows += [row(f"  {name}", [_share(t.classes[i], t) for t in totals]) for i, name in enumerate(names)]
+    rows.append(row("  unlabelled", [_share(t.unlabelled, t) for t in totals]))
+    rows.append(row("  nodata", [_share(t.invalid, t) for t in totals]))
     return _table(f"data {data.data_dir}", rows)
 
 
-class _Totals:
-    """Sums over the images of a split."""
+def _share(part: int, of: Survey) -> str:
+    """A share of all pixels; what is there is never shown as 0."""
+    share = part / max(1, of.pixels)
+    return f"{share:.1%}" if share >= 0.0005 or not part else "<0.1%"
 
-    def __init__(self, surveys: Sequence[Survey], classes: int) -> None:
-        self.pixels = sum(s.pixels for s in surveys)
-        self.invalid = sum(s.invalid for s in surveys)
-        self.unlabelled = sum(s.unlabelled for s in surveys)
-        self.classes = [sum(int(s.classes[i]) for s in surveys) for i in range(classes)]
 
-    def share(self, part: int) -> str:
-        """Of all pixels."""
-        return f"{part / self.pixels:.1%}" if self.pixels else "-"
+def _values(of: Survey) -> str:
+    """Smallest and largest value of all bands."""
+    return f"{of.low.min():.6g} to {of.high.max():.6g}" if of.valid else "-"
 
 
 def _area(scene: Scene) -> int:
@@ -155,8 +159,39 @@ def _size(scene: Scene) -> str:
 
 
 def _crs(scenes: Sequence[Scene]) -> str:
-    found = {scene.image.crs.to_string() if scene.image.crs else "none" for scene in scenes}
+    found = {_crs_name(scene.image.crs) for scene in scenes}
     return found.pop() if len(found) == 1 else f"{len(found)} different"
+
+
+def _crs_name(crs: Any) -> str:
+    """EPSG:32609 and the like; a CRS without such a code has a page of text, of which the name is enough."""
+    if not crs:
+        return "none"
+    code = crs.to_authority()
+    return ":".join(code) if code else CRS.from_wkt(crs.to_wkt()).name
+
+
+class _Kept:
+    """The memory that a backward pass keeps for its images: each storage once, and no weights.
+
+    Attributes:
+        storages: Bytes of each, by its address; all of them live until the pass is over.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.storages: dict[int, int] = {}
+        weights = [*model.parameters(), *model.buffers()]
+        self._weights = {weight.untyped_storage().data_ptr() for weight in weights}
+        self._shapes = {weight.shape for weight in weights if weight.ndim > 1}
+
+    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Counts a tensor that is kept; autograd's hook."""
+        storage = tensor.untyped_storage()
+        # Under autocast a layer keeps its weights too, in 16 bits: they don't grow with the image.
+        cast = tensor.dtype == torch.bfloat16 and tensor.shape in self._shapes
+        if storage.data_ptr() not in self._weights and not cast:
+            self.storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
 
 
 def one_step(config: Config, data: DataModule, model: SegmentationModel) -> Step:
@@ -169,22 +204,16 @@ def one_step(config: Config, data: DataModule, model: SegmentationModel) -> Step
     full = data.train_dataset()
     sizes = [(s.height, s.width) for s in full.scenes]
     small = TrainDataset(full.scenes, full.bands, full.reader, TrainingWindows(sizes, size, config.seed), full.augment)
-    mixed = config.trainer.precision.endswith("mixed")
+    precision, _ = native_precision(config.trainer.precision, config.trainer.accelerator)
     model.train()
     for batch in (1, 2):
         samples = [small[(0, i % len(small.windows))] for i in range(batch)]
-        kept = 0
-
-        def pack(tensor: torch.Tensor) -> torch.Tensor:
-            nonlocal kept
-            kept += 0 if isinstance(tensor, torch.nn.Parameter) else tensor.numel() * tensor.element_size()
-            return tensor
-
+        kept = _Kept(model)
         began = time.monotonic()
         try:
             with (
-                torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-                torch.autocast("cpu", torch.bfloat16, enabled=mixed),
+                torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor),
+                torch.autocast("cpu", torch.bfloat16, enabled=precision.endswith("mixed")),
             ):
                 content = collate(samples)
                 logits = model(model.normalize(content["image"]))
@@ -202,18 +231,36 @@ def one_step(config: Config, data: DataModule, model: SegmentationModel) -> Step
         if not math.isfinite(value):
             raise UserError(f"segmentation_config.loss: the first step's loss is {value}, no finite number")
         torch.optim.AdamW([p for p in model.parameters() if p.grad is not None], lr=1e-6).step()
-        return Step(value, time.monotonic() - began, size, batch, kept // batch)
+        return Step(value, time.monotonic() - began, size, batch, sum(kept.storages.values()) // batch)
     raise AssertionError("unreachable")
+
+
+def parameters(model: torch.nn.Module) -> tuple[int, int]:
+    """How many numbers a model consists of, and how many of them are trained."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
+
+
+def memory(config: Config, model: torch.nn.Module, step: Step) -> float:
+    """Bytes that training takes on a device, estimated: activations grow with the number of pixels."""
+    total, trained = parameters(model)
+    buffers = sum(b.numel() * b.element_size() for b in model.buffers())
+    # Weights; for those that are trained also a gradient and AdamW's two moments: all float32.
+    fixed = 4 * total + 12 * trained + buffers
+    return fixed + step.activations * (config.tile_size / step.size) ** 2 * config.batch_size
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _bytes(number: float) -> str:
+    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"
 
 
 def _model_table(config: Config, data: DataModule, model: SegmentationModel, step: Step) -> list[str]:
     settings = config.segmentation_config
-    total = sum(p.numel() for p in model.parameters())
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    buffers = sum(b.numel() * b.element_size() for b in model.buffers())
-    # Weights; for those that are trained also a gradient and AdamW's two moments: all float32.
-    fixed = 4 * total + 12 * trained + buffers
-    activations = step.activations * (config.tile_size / step.size) ** 2 * config.batch_size
+    total, trained = parameters(model)
     windows = config.data_module.samples_per_epoch or sum(
         quotas([(s.height, s.width) for s in data.scenes["train"]], config.tile_size)
     )
@@ -226,9 +273,9 @@ def _model_table(config: Config, data: DataModule, model: SegmentationModel, ste
         ("parameters", [f"{total / 1e6:.2f} million, {trained / 1e6:.2f} million trained"]),
         ("loss", [losses.removeprefix("1 ") if len(config.loss_terms) == 1 else losses]),
         ("precision", [precision]),
-        ("an epoch", [f"{windows} windows of {config.tile_size} px, {steps} optimiser steps of {config.batch_size}"]),
+        ("an epoch", [f"{_count(windows, 'window')} of {config.tile_size} px in {_count(steps, 'optimiser step')}"]),
         ("one step", [f"{step.batch} of {step.size} px: loss {step.loss:.4f}, {step.seconds:.1f} s on the CPU"]),
-        ("memory, estimated", [f"{(fixed + activations) / 2**30:.1f} GiB for a batch of {config.batch_size}"]),
+        ("memory, estimated", [f"{_bytes(memory(config, model, step))} for a batch of {config.batch_size}"]),
     ]
     wide = max(len(name) for name, _ in rows) + 2
     return ["model", *(f"  {name:<{wide}}{row[0]}" for name, row in rows), ""]
@@ -237,14 +284,17 @@ def _model_table(config: Config, data: DataModule, model: SegmentationModel, ste
 def _warnings(config: Config, data: DataModule, surveys: dict[str, list[Survey]]) -> list[str]:
     lines = []
     for (first, second), pairs in overlaps(data.scenes).items():
-        shown = ", ".join(f"{a} and {b}" for a, b in pairs[:3]) + (", ..." if len(pairs) > 3 else "")
+        shown = join_some(f"{a} and {b}" for a, b in pairs)
+        times = "an image" if len(pairs) == 1 else f"{len(pairs)} times an image"
         lines.append(
-            f"{len(pairs)} images of {first} and {second} overlap on the ground ({shown}): the scores will be too good"
+            f"{times} of {first} and one of {second} show the same ground ({shown}): the scores will be too good"
         )
     names = class_names(config)
     for split, found in surveys.items():
-        counts = _Totals(found, len(names)).classes
-        absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
-        if absent:
-            lines.append(f"{split} has no pixel of {', '.join(absent)}")
+        total = together(found, len(data.bands), len(names))
+        absent = [name for name, count in zip(names, total.classes, strict=True) if count == 0]
+        if len(absent) == len(names):
+            lines.append(f"{split} has no pixel with a label")
+        elif absent:
+            lines.append(f"{split} has no pixel of {join_some(absent, 10)}")
     return lines

@@ -6,6 +6,7 @@ int64, the scene's number, row and column of each window.
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from train.configs.config import Config, DataModuleConfig
 from train.datasets import GridBatches, GridDataset, Sample, TrainBatches, TrainDataset, collate, init_worker
 from train.errors import UserError
 from train.geotiff import LabelRule, Reader
-from train.normalization import Normalization, normalization
-from train.scenes import SPLITS, Scene, choose_bands, find_pairs, read_scenes
-from train.survey import foreground
+from train.normalization import Normalization, given_normalization, measured_normalization
+from train.scenes import SPLITS, Scene, choose_bands, find_pairs, join_some, misplaced, read_scenes
+from train.survey import Survey, foreground, survey, together
 from train.transforms import Augmentation
 from train.windows import TrainingWindows
 
@@ -52,67 +53,128 @@ class DataModule(L.LightningDataModule):
         """
         if self.normalization is not None:
             return
-        self.data_dir = data_dir(self.settings.data_dir)
+        if problems := self.find():
+            raise UserError("\n".join(problems))
+        self.normalize()
+
+    def find(self) -> list[str]:
+        """Finds the files and reads their headers; `prepare` without reading pixels.
+
+        Returns:
+            What must be mended, a line each. With any, `scenes` has what is sound.
+        """
+        try:
+            self.data_dir = data_dir(self.settings.data_dir)
+        except UserError as error:
+            return [str(error)]
+        problems = []
         for split in SPLITS:
-            if split == "test" and not (self.data_dir / split).is_dir():
+            if split == "test" and not (self.data_dir / split).exists():
                 self.notices.append(f"{self.data_dir}: has no test/, so there will be no test scores")
                 continue
-            self.scenes[split] = read_scenes(find_pairs(self.data_dir, split))
-        self.bands, self.dtype = self._one_kind()
-        self.notices += self._label_notices()
-        rule = self.rule
-        self.normalization, notice = normalization(
-            self.settings, self.scenes["train"], self.bands, Reader(rule, self.settings.fill_value, cores()), self.dtype
-        )
-        self.notices += [notice] if notice else []
-        self._check_fill_value()
+            found = find_pairs(self.data_dir, split)
+            self.scenes[split], unsound = read_scenes(found.pairs)
+            self.notices += found.notices
+            problems += found.problems + unsound
+        problems += self._settle_kind()
+        self.notices += self._label_notices() + self._augmentation_notices()
+        return problems
 
-    def _one_kind(self) -> tuple[tuple[int, ...], str]:
-        """Bands to read and data type, which must be the same in all files."""
-        first: Scene | None = None
-        bands: tuple[int, ...] = ()
-        problems = []
+    def normalize(self, measured: Survey | None = None) -> None:
+        """Settles how pixels are normalised.
+
+        Args:
+            measured: A survey of the train split, if there is one already.
+
+        Raises:
+            UserError: The config leaves it open, or it can't be measured.
+        """
+        self.normalization = given_normalization(self.settings, self.bands, self.dtype)
+        if self.normalization is not None:
+            return
+        if measured is None:
+            reader = Reader(self.rule, self.settings.fill_value, cores())
+            surveys, problems = survey(self.scenes["train"], self.bands, reader, "measuring mean and std", labels=False)
+            reader.close()
+            if problems:
+                raise UserError("\n".join(problems))
+            measured = together(surveys, len(self.bands), self.rule.classes)
+        self.normalization = found = measured_normalization(self.settings, self.bands, self.dtype, measured)
+        shown = ", ".join(f"{m:.4g}±{s:.4g}" for m, s in zip(found.mean, found.std, strict=True))
+        self.notices.append(f"normalisation measured on the train split: {shown} of {found.max_pixel_value:g}")
+
+    def _settle_kind(self) -> list[str]:
+        """Bands to read and data type, which must be the same in all files; returns what must be mended."""
+        problems, chosen = [], []
         for scene in (s for scenes in self.scenes.values() for s in scenes):
             try:
-                chosen = choose_bands(scene, self.settings.bands, self.config.num_bands)
+                chosen.append((scene, choose_bands(scene, self.settings.bands, self.config.num_bands)))
             except UserError as error:
                 problems.append(str(error))
-                continue
-            if first is None:
-                first, bands = scene, chosen
-            elif scene.image.dtype != first.image.dtype:
+        if not chosen:
+            return problems
+        # What most files are is what is meant.
+        self.dtype, _ = Counter(scene.image.dtype for scene, _ in chosen).most_common(1)[0]
+        self.bands, _ = Counter(bands for _, bands in chosen).most_common(1)[0]
+        for scene, bands in chosen:
+            if scene.image.dtype != self.dtype:
                 problems.append(
-                    f"{scene.pair.image}: is {scene.image.dtype}, {first.pair.image.name} is {first.image.dtype} "
-                    "(all images must be of one type)"
+                    f"{scene.pair.image}: is {scene.image.dtype}, most images are {self.dtype} (all must be the same)"
                 )
-            elif chosen != bands:
+            elif bands != self.bands:
                 problems.append(f"{scene.pair.image}: has its alpha band elsewhere (choose with data_module.bands)")
-        if problems or first is None:
-            more = [f"... and {len(problems) - 10} more"] if len(problems) > 10 else []
-            raise UserError("\n".join([*problems[:10], *more]))
-        return bands, first.image.dtype
+        try:
+            self._check_fill_value()
+            given_normalization(self.settings, self.bands, self.dtype)
+        except UserError as error:
+            problems.append(str(error))
+        return problems
 
     def _check_fill_value(self) -> None:
-        info = np.iinfo(self.dtype) if np.dtype(self.dtype).kind in "iu" else np.finfo(np.float32)
-        if not info.min <= self.settings.fill_value <= info.max:
-            raise UserError(f"data_module.fill_value: {self.settings.fill_value:g} is no value of {self.dtype}")
-        if np.dtype(self.dtype).kind in "iu" and not float(self.settings.fill_value).is_integer():
-            raise UserError(f"data_module.fill_value: {self.settings.fill_value:g} is no whole number ({self.dtype})")
+        value, integer = self.settings.fill_value, np.dtype(self.dtype).kind in "iu"
+        info = np.iinfo(self.dtype) if integer else np.finfo(np.float32)
+        if not info.min <= value <= info.max:
+            raise UserError(
+                f"data_module.fill_value: {value:g} is no value of {self.dtype} (allowed: {info.min:g} to {info.max:g})"
+            )
+        if integer and not float(value).is_integer():
+            raise UserError(f"data_module.fill_value: {value:g} must be a whole number, as pixels of {self.dtype} are")
 
     def _label_notices(self) -> list[str]:
-        """Label files whose nodata value is a class: it stays that class, which should not come as a surprise."""
-        if self.rule.nodata is not None:
+        """What is odd about label files and goes on all the same, which should not come as a surprise."""
+        scenes = [s for scenes in self.scenes.values() for s in scenes]
+        notices = []
+        if self.rule.nodata is None:
+            # A nodata value that is a class stays that class.
+            kept = Counter(s.label.nodata for s in scenes if _nodata_class(s.label.nodata, self.rule))
+            notices = [
+                f"{'a label file has' if count == 1 else f'{count} label files have'} nodata {value:g}, which is a "
+                f"class: it stays that class (to ignore those pixels: data_module.label_nodata: {value:g})"
+                for value, count in kept.items()
+            ]
+        off = [(name, far) for name, far in ((s.pair.label.name, misplaced(s)) for s in scenes) if far > 0.5]
+        if off:
+            shown = join_some(f"{name} by {far:.{0 if far >= 10 else 1}f} pixels" for name, far in off)
+            notices.append(
+                f"{'a label file lies' if len(off) == 1 else f'{len(off)} label files lie'} off the image by the "
+                f"georeference ({shown}): pixels are paired by row and column all the same"
+            )
+        return notices
+
+    def _augmentation_notices(self) -> list[str]:
+        left_out = self._augmentation().left_out if self.dtype else []
+        if not left_out:
             return []
-        kept: dict[float, int] = {}
-        for scene in (s for scenes in self.scenes.values() for s in scenes):
-            nodata = scene.label.nodata
-            if nodata is not None and float(nodata).is_integer() and self.rule.class_of(int(nodata)) is not None:
-                kept[nodata] = kept.get(nodata, 0) + 1
-        return [
-            f"{count} label files have nodata {value:g}, which is a class: it stays that class "
-            f"(to ignore those pixels: data_module.label_nodata: {value:g})"
-            for value, count in kept.items()
-        ]
+        why = f"made for three bands, these are {len(self.bands)}"
+        if self.dtype != "uint8":
+            why = f"made for uint8, these images are {self.dtype}"
+        return [f"augmentation {self.settings.augmentation} does without {', '.join(left_out)}: {why}"]
+
+    def _augmentation(self) -> Augmentation:
+        settings = self.settings
+        return Augmentation(
+            settings.augmentation, len(self.bands), self.dtype, self.rule.ignore_index, settings.fill_value
+        )
 
     def setup(self, stage: str | None = None) -> None:
         """Lightning's hook; the same as `prepare`."""
@@ -126,7 +188,8 @@ class DataModule(L.LightningDataModule):
         if settings.foreground_share:
             reader = Reader(self.rule, settings.fill_value, cores())
             where = foreground(scenes, reader, background_index(self.config), "looking for foreground")
-            if not len(where.cells):
+            reader.close()
+            if not len(where):
                 raise UserError(
                     "data_module.foreground_share: the train split has no pixel of any class but the background"
                 )
@@ -138,10 +201,7 @@ class DataModule(L.LightningDataModule):
             where,
             settings.foreground_share or 0.0,
         )
-        augment = Augmentation(
-            settings.augmentation, len(self.bands), self.dtype, self.rule.ignore_index, settings.fill_value
-        )
-        return TrainDataset(scenes, self.bands, self._reader(), windows, augment)
+        return TrainDataset(scenes, self.bands, self._reader(), windows, self._augmentation())
 
     def grid_dataset(self, split: str) -> GridDataset:
         """Windows of the val or test split."""
@@ -208,12 +268,29 @@ class DataModule(L.LightningDataModule):
 
 
 def data_dir(name: str) -> Path:
-    """The folder that `data_dir` names; draws the demo data set where it is asked for."""
+    """The folder that `data_dir` names; draws the demo data set where it is asked for.
+
+    Raises:
+        UserError: There is no such folder.
+    """
     if "://" in name:
         from train.demo import demo_data_dir
 
         return demo_data_dir(name)
-    return Path(name).expanduser()
+    wanted = "data_module.data_dir: a folder with train/, val/ and test/"
+    try:
+        folder = Path(name).expanduser()
+        if folder.is_dir():
+            return folder
+        found = "is no folder" if folder.exists() else "no such folder"
+    except (RuntimeError, OSError) as error:
+        raise UserError(f"{name}: {str(error).rstrip('.')} ({wanted})") from None
+    raise UserError(f"{folder}: {found} ({wanted})")
+
+
+def _nodata_class(nodata: float | None, rule: LabelRule) -> bool:
+    """Whether a label file's nodata value is a class."""
+    return nodata is not None and float(nodata).is_integer() and rule.class_of(int(nodata)) is not None
 
 
 def label_rule(config: Config) -> LabelRule:

@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
@@ -46,20 +45,26 @@ class LabelRule:
 
     def allowed(self) -> str:
         """The values that a file may hold, in words."""
-        mapped = dict(self.label_map)
-        known = sorted({*mapped, *(v for v in (*range(self.classes), self.ignore_index) if v not in mapped)})
-        return ", ".join(map(str, known))
+        known = {*dict(self.label_map), *range(self.classes), self.ignore_index}
+        known |= {self.nodata} if isinstance(self.nodata, int) else set()
+        words: list[str] = []
+        for value in sorted(known):
+            if value - 1 not in known or value + 1 not in known or len(known) <= 10:
+                words.append(str(value))
+            elif words[-1] != "to":
+                words.append("to")
+        return ", ".join(words).replace(", to, ", " to ")
 
-    def nodata_of(self, header: Header) -> int | None:
+    def nodata_of(self, header: Header) -> float | None:
         """The value in this file that means "no label", or None."""
         if self.nodata == "none":
             return None
         if self.nodata is not None:
             return int(self.nodata)
-        if header.nodata is None or not float(header.nodata).is_integer():
-            return None
-        value = int(header.nodata)
-        return None if self.class_of(value) is not None else value
+        nodata = header.nodata
+        if nodata is None or not float(nodata).is_integer():
+            return nodata
+        return None if self.class_of(int(nodata)) is not None else int(nodata)
 
     def class_of(self, value: int) -> int | None:
         """The class index that a value in the file stands for; None for ignored and unknown values."""
@@ -67,24 +72,24 @@ class LabelRule:
         return mapped if 0 <= mapped < self.classes else None
 
     @property
-    def unknown(self) -> int:
-        """A value that no mapped label has: it marks what is neither a class nor ignored."""
-        return next(v for v in range(255, 0, -1) if v >= self.classes and v != self.ignore_index)
+    def unknown(self) -> int | None:
+        """A value that no mapped label has: it marks what is neither a class nor ignored. None where all are taken."""
+        return next((v for v in range(255, 0, -1) if v >= self.classes and v != self.ignore_index), None)
 
-    def table(self, nodata: int | None) -> NDArray[np.uint8]:
+    def table(self, nodata: float | None) -> NDArray[np.uint8]:
         """The mapping of all uint8 values, shape (256,); unknown values become `self.unknown`."""
         return _table(self, nodata)
 
 
 @lru_cache(maxsize=64)
-def _table(rule: LabelRule, nodata: int | None) -> NDArray[np.uint8]:
-    table = np.full(256, rule.unknown, np.uint8)
+def _table(rule: LabelRule, nodata: float | None) -> NDArray[np.uint8]:
+    table = np.full(256, rule.unknown or 0, np.uint8)
     table[: rule.classes] = np.arange(rule.classes)
     table[rule.ignore_index] = rule.ignore_index
     for source, target in rule.label_map:
         if 0 <= source <= 255:
             table[source] = target
-    if nodata is not None and 0 <= nodata <= 255:
+    if isinstance(nodata, int) and 0 <= nodata <= 255:
         table[nodata] = rule.ignore_index
     return table
 
@@ -103,10 +108,11 @@ class Reader:
         self.fill_value = fill_value
         self.threads = threads
         self._open: OrderedDict[Path, Any] = OrderedDict()
+        self._inherited: OrderedDict[Path, Any] | None = None
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": OrderedDict()}
+        return self.__dict__ | {"_open": OrderedDict(), "_inherited": None}
 
     def _dataset(self, path: Path, header: Header) -> Any:
         if self._process != os.getpid():
@@ -151,22 +157,21 @@ class Reader:
         Raises:
             UserError: Pixels that can't be decoded, or a label value that is no class.
         """
-        height, width = scene.height, scene.width
-        top, left = max(row, 0), max(col, 0)
-        bottom, right = min(row + size, height), min(col + size, width)
-        part = Window(left, top, right - left, bottom - top)
-        image, invalid = self.image(scene, bands, part)
-        label = self.label(scene, part)
+        top, bottom, above, below = _span(row, size, scene.height)
+        left, right, before, after = _span(col, size, scene.width)
+        image, invalid = self.image(scene, bands, Window(left, top, right - left, bottom - top))
+        label = self.label(scene, Window(col + before, row + above, size - before - after, size - above - below))
         if invalid is not None:
-            image[invalid] = self.fill_value
-            label[invalid] = self.rule.ignore_index
-        pad = ((top - row, row + size - bottom), (left - col, col + size - right))
-        if any(n for side in pad for n in side):
-            image = np.pad(image, (*pad, (0, 0)), mode="reflect")
-            label = np.pad(label, pad, constant_values=self.rule.ignore_index)
-            if invalid is not None:
-                # A reflection of what is no image is no image either.
-                invalid = np.pad(invalid, pad, mode="reflect")
+            refill(image, invalid, self.fill_value)
+        sides = (above, below, before, after)
+        if any(sides):
+            corner = (row + above - top, col + before - left)
+            image = _reflect(image, sides, corner, size)
+            # A reflection of what is no image is no image either.
+            invalid = None if invalid is None else _reflect(invalid.view(np.uint8), sides, corner, size)[..., 0] != 0
+            label = cv2.copyMakeBorder(label, *sides, cv2.BORDER_CONSTANT, value=self.rule.ignore_index)
+        if invalid is not None:
+            np.copyto(label, self.rule.ignore_index, where=invalid)
         return image, label, invalid
 
     def image(self, scene: Scene, bands: Sequence[int], part: Window) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
@@ -183,28 +188,20 @@ class Reader:
         try:
             with rasterio.Env(**GDAL_OPTIONS):
                 src = self._dataset(path, header)
-                # Pixel-interleaved, as both augmentation and a channels-last network want it; GDAL puts each value
-                # where it belongs, so that nothing is copied.
-                image = np.empty((int(part.height), int(part.width), len(bands)), header.dtype)
+                # Pixel-interleaved, as both augmentation and a channels-last network want it; GDAL converts each value
+                # and puts it where it belongs, so that nothing is copied.
+                dtype = np.uint8 if header.dtype == "uint8" else np.float32
+                image = np.empty((int(part.height), int(part.width), len(bands)), dtype)
                 src.read(list(bands), window=part, out=image.transpose(2, 0, 1))
-                invalid = None
-                if header.alpha:
-                    invalid = src.read(header.alpha[0], window=part) == 0
-                elif MaskFlags.per_dataset in src.mask_flag_enums[bands[0] - 1]:
-                    invalid = src.read_masks(bands[0], window=part) == 0
-                elif any(src.nodatavals[b - 1] is not None for b in bands):
-                    # As GDAL has it: one band with data makes a pixel valid.
-                    each = [_equals(image[..., i], src.nodatavals[b - 1]) for i, b in enumerate(bands)]
-                    invalid = np.logical_and.reduce(each)
+                invalid = _masked(src, header, bands, part)
         except RasterioError as error:
-            raise UserError(f"{path}: {_place(part)} can't be read: {first_line(error)}") from None
-        if image.dtype.kind == "f":
+            raise _undecodable(path, part, error) from None
+        # As GDAL has it: one band with data makes a pixel valid.
+        invalid = _either(invalid, _all_equal(image, header.nodata))
+        if np.dtype(header.dtype).kind == "f" and not np.isfinite(image).all():
             # GDAL calls a NaN valid unless it is the nodata value; no network can do anything with it.
-            nan = ~np.isfinite(image).all(axis=-1)
-            invalid = nan if invalid is None else invalid | nan
-        if invalid is not None and not invalid.any():
-            invalid = None
-        return image if image.dtype == np.uint8 else image.astype(np.float32), invalid
+            invalid = _either(invalid, np.asarray(~np.isfinite(image).all(axis=-1)))
+        return image, invalid if invalid is not None and invalid.any() else None
 
     def label(self, scene: Scene, part: Window) -> NDArray[np.uint8]:
         """Class indices of a part that lies inside the image, (H, W) uint8; ignore_index where there is no label.
@@ -218,52 +215,122 @@ class Reader:
             with rasterio.Env(**GDAL_OPTIONS):
                 src = self._dataset(path, header)
                 values = src.read(band, window=part)
-                unlabelled = None
-                if header.alpha or MaskFlags.per_dataset in src.mask_flag_enums[band - 1]:
-                    unlabelled = src.read_masks(band, window=part) == 0
+                unlabelled = _masked(src, header, (band,), part)
         except RasterioError as error:
-            raise UserError(f"{path}: {_place(part)} can't be read: {first_line(error)}") from None
-        label = map_labels(values, rule, rule.nodata_of(header))
+            raise _undecodable(path, part, error) from None
+        label, unknown = map_labels(values, rule, rule.nodata_of(header))
         if unlabelled is not None:
-            label[unlabelled] = rule.ignore_index
-        unknown = label == rule.unknown
+            np.copyto(label, rule.ignore_index, where=unlabelled)
+        if unknown is None:
+            return label
+        unknown = unknown if unlabelled is None else unknown & ~unlabelled
         if unknown.any():
             r, c = np.argwhere(unknown)[0]
             raise UserError(
-                f"{path}: label value {values[r, c]} at row {part.row_off + r}, column {part.col_off + c} is no class "
-                f"(allowed: {rule.allowed()}; translate others with data_module.label_map)"
+                f"{path}: label value {values[r, c]!s} at row {part.row_off + r}, column {part.col_off + c} is no "
+                f"class (allowed: {rule.allowed()}; translate others with data_module.label_map)"
             )
         return label
 
 
-def map_labels(values: NDArray[Any], rule: LabelRule, nodata: int | None) -> NDArray[np.uint8]:
-    """Class indices of label values of any real type, same shape, uint8; `rule.unknown` where there is none."""
-    if values.dtype == np.uint8:
-        label: NDArray[np.uint8] = cv2.LUT(np.ascontiguousarray(values), rule.table(nodata)).reshape(values.shape)
-        return label
-    if values.dtype == np.bool_:
-        return map_labels(values.astype(np.uint8), rule, nodata)
-    label = np.full(values.shape, rule.unknown, np.uint8)
-    known = {v: v for v in (*range(rule.classes), rule.ignore_index)} | dict(rule.label_map)
-    if nodata is not None:
-        known[nodata] = rule.ignore_index
-    for source, target in known.items():
-        label[values == source] = target
-    if values.dtype.kind == "f":
-        label[np.isnan(values)] = rule.ignore_index
-    return label
+def map_labels(
+    values: NDArray[Any], rule: LabelRule, nodata: float | None
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """Class indices of label values.
+
+    Args:
+        values: (H, W) of any real type; a NaN means "no label".
+        rule: What they stand for.
+        nodata: Another value that means "no label".
+
+    Returns:
+        Label (H, W) uint8. Unknown (H, W) bool, True where a value is neither a class nor ignored; None where all are.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        # What is no byte becomes some byte, and then differs from it.
+        small = np.ascontiguousarray(values).astype(np.uint8, copy=False)
+    label: NDArray[np.uint8] = cv2.LUT(small, rule.table(nodata)).reshape(values.shape)
+    strange = None
+    if values.dtype not in (np.uint8, np.bool_) and (large := small != values).any():
+        known: dict[float, int] = dict(rule.label_map) | ({} if nodata is None else {nodata: rule.ignore_index})
+        for source, target in known.items():
+            found = large & _equal(values, source)
+            label[found], large[found] = target, False
+        if values.dtype.kind == "f":
+            nan = np.isnan(values)
+            label[nan], large[nan] = rule.ignore_index, False
+        strange = large
+    unknown = _either(strange, None if rule.unknown is None else label == rule.unknown)
+    return label, unknown if unknown is not None and unknown.any() else None
 
 
-def _equals(band: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
-    if nodata is None:
-        return np.zeros(band.shape, np.bool_)
-    if np.isnan(nodata):
-        nan: NDArray[np.bool_] = np.isnan(band)
-        return nan
-    # GDAL keeps nodata as a double; in a float32 file -3.4e38 must be found again.
-    equal: NDArray[np.bool_] = band == (np.float32(nodata) if band.dtype == np.float32 else nodata)
+def _span(first: int, size: int, length: int) -> tuple[int, int, int, int]:
+    """What a window needs of an image along one axis.
+
+    Returns:
+        First pixel to read and the one after the last, with as many as the reflection shows. How many pixels of the
+        window lie before the image, and how many behind it.
+    """
+    before, after = max(0, -first), max(0, first + size - length)
+    return max(0, min(first, length - 1 - after)), min(length, max(first + size, before + 1)), before, after
+
+
+def _reflect(part: NDArray[Any], sides: tuple[int, int, int, int], corner: tuple[int, int], size: int) -> NDArray[Any]:
+    """Continues a part of an image by its reflection, and cuts the (size, size, bands) window at `corner` out of it.
+
+    What is continued beyond both ends is the whole image, so that the reflection is reflected in turn.
+    """
+    around = cv2.copyMakeBorder(part, *sides, cv2.BORDER_REFLECT_101)
+    row, col = corner
+    return np.ascontiguousarray(around[row : row + size, col : col + size]).reshape(size, size, -1)
+
+
+def refill(image: NDArray[Any], invalid: NDArray[np.bool_], fill_value: float) -> None:
+    """Puts `fill_value` where an (H, W, bands) image is invalid; in place, and band by band, as that is far faster."""
+    for band in range(image.shape[2]):
+        np.copyto(image[..., band], fill_value, where=invalid, casting="unsafe")
+
+
+def _masked(src: Any, header: Header, bands: Sequence[int], part: Window) -> NDArray[np.bool_] | None:
+    """Where a file's mask or alpha says that there is nothing; an alpha band that is read as data says nothing."""
+    invalid = None
+    if header.masked:
+        invalid = src.read_masks(bands[0], window=part) == 0
+    for band in header.alpha:
+        if band not in bands:
+            invalid = _either(invalid, src.read(band, window=part) == 0)
+    return invalid
+
+
+def _all_equal(image: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] | None:
+    """Where all bands of (H, W, bands) are nodata; None where no pixel is."""
+    if nodata is None or np.isnan(nodata):
+        return None
+    equal: NDArray[np.bool_] = _equal(image[..., 0], nodata)
+    for band in range(1, image.shape[2]):
+        if not equal.any():
+            return None
+        equal &= _equal(image[..., band], nodata)
     return equal
 
 
-def _place(part: Window) -> str:
-    return f"window at row {part.row_off}, column {part.col_off}, {part.width}x{part.height} pixels,"
+def _equal(values: NDArray[Any], number: float) -> NDArray[np.bool_]:
+    """Where values are this number; GDAL keeps nodata as a double, and -3.4e38 must be found again among float32."""
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            number = values.dtype.type(number)
+    elif float(number).is_integer():
+        number = int(number)  # bytes are compared as bytes, not as doubles
+    equal: NDArray[np.bool_] = values == number
+    return equal
+
+
+def _either(one: NDArray[np.bool_] | None, other: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    return other if one is None else one if other is None else one | other
+
+
+def _undecodable(path: Path, part: Window, error: RasterioError) -> UserError:
+    where = f"row {part.row_off}, column {part.col_off}, {part.width}x{part.height} pixels"
+    return UserError(
+        f"{path}: can't be read from {where}: {first_line(error)} (the file is damaged or cut short: write it again)"
+    )

@@ -2,40 +2,42 @@
 
 A window arrives as it will reach the network, in units of the file, and leaves so: normalisation is the network's first
 step on the device. Photometric changes come first and see only the image; then invalid pixels are set back to
-`fill_value`; geometric changes come last, and whatever they bring in from outside the window is `fill_value` and
-ignored. All randomness comes from the seed of the call.
+`fill_value`; geometric changes come last, move what is invalid along, and whatever they bring in from outside the
+window is `fill_value` and ignored. All randomness comes from the seed of the call.
 """
 
 import os
+import random
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from train.geotiff import refill
+
 # Albumentations looks for a newer release on import, which takes seconds without a network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
 
+_TOO = {"invalid": "mask"}
 Strength = Literal["none", "light", "drone", "strong"]
 
 
-def _geometric(strength: Strength, ignore_index: int, fill_value: float) -> list[A.BasicTransform]:
+def _bends(strength: Strength, ignore_index: int, fill_value: float) -> list[A.BasicTransform]:
     outside: dict[str, Any] = {
         "border_mode": cv2.BORDER_CONSTANT,
         "fill": fill_value,
         "fill_mask": ignore_index,
     }
-    if strength == "none":
+    if strength in {"none", "light"}:
         return []
-    if strength == "light":
-        return [A.D4(p=1)]
     # A drone's height above ground, and so its ground sample distance, varies by a quarter within a flight.
     shift = A.Affine(
         scale=(0.8, 1.25), rotate=(-30, 30), shear=(-5, 5), p=0.4 if strength == "drone" else 0.7, **outside
     )
     if strength == "drone":
-        return [A.D4(p=1), shift]
+        return [shift]
     bend = A.OneOf(
         [
             A.ElasticTransform(alpha=60, sigma=8, **outside),
@@ -44,7 +46,7 @@ def _geometric(strength: Strength, ignore_index: int, fill_value: float) -> list
         ],
         p=0.5,
     )
-    return [A.D4(p=1), shift, bend]
+    return [shift, bend]
 
 
 def _photometric(strength: Strength, bands: int, dtype: str) -> tuple[list[A.BasicTransform], list[str]]:
@@ -81,10 +83,11 @@ class Augmentation:
 
     def __init__(self, strength: Strength, bands: int, dtype: str, ignore_index: int, fill_value: float) -> None:
         photometric, self.left_out = _photometric(strength, bands, dtype)
-        geometric = _geometric(strength, ignore_index, fill_value)
+        bends = _bends(strength, ignore_index, fill_value)
         self.fill_value = fill_value
         self._photometric = A.Compose(photometric) if photometric else None
-        self._geometric = A.Compose(geometric) if geometric else None
+        self._turn = A.Compose([A.D4(p=1)], additional_targets=_TOO) if strength != "none" else None
+        self._bend = A.Compose(bends, additional_targets=_TOO) if bends else None
 
     def __call__(
         self, image: NDArray[Any], label: NDArray[np.uint8], invalid: NDArray[np.bool_] | None, seed: int
@@ -92,7 +95,7 @@ class Augmentation:
         """Augments one window.
 
         Args:
-            image: (H, W, bands), uint8 or float32.
+            image: (H, W, bands), uint8 or float32, with `fill_value` where it is invalid. It may be written to.
             label: (H, W) uint8.
             invalid: (H, W) bool, True where there is no image; None where all is valid.
             seed: The same seed gives the same result.
@@ -100,14 +103,24 @@ class Augmentation:
         Returns:
             Image and label of the same shapes and types.
         """
+        # One pair of generators for all: `set_random_seed` would give each transform one of its own with the same
+        # numbers, and what is rare would only ever happen together with what is frequent.
+        state = np.random.default_rng(seed), random.Random(seed)
         if self._photometric is not None:
-            self._photometric.set_random_seed(seed)
+            self._photometric.set_random_state(*state)
             image = self._photometric(image=image)["image"]
             if invalid is not None:
-                image = image.copy()
-                image[invalid] = self.fill_value
-        if self._geometric is not None:
-            self._geometric.set_random_seed(seed)
-            moved = self._geometric(image=image, mask=label)
-            image, label = moved["image"], moved["mask"]
+                refill(image, invalid, self.fill_value)
+        gone = None if invalid is None else invalid.view(np.uint8)
+        if self._turn is not None:
+            self._turn.set_random_state(*state)
+            turned = self._turn(image=image, mask=label, **({} if gone is None else {"invalid": gone}))
+            image, label, gone = turned["image"], turned["mask"], turned.get("invalid")
+        if self._bend is not None:
+            # What is invalid is bent as well, so that interpolation leaves no rim between it and the rest.
+            self._bend.set_random_state(*state)
+            bent = self._bend(image=image, mask=label, invalid=np.zeros_like(label) if gone is None else gone)
+            image, label, outside = bent["image"], bent["mask"], bent["invalid"] != 0
+            if outside.any():
+                refill(image, outside, self.fill_value)
         return image, label

@@ -12,9 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-CELL = 64
-"""Side of the cells in which the foreground is counted, pixels."""
-
 
 @dataclass(frozen=True)
 class WindowAt:
@@ -27,25 +24,26 @@ class WindowAt:
 
 @dataclass(frozen=True)
 class Foreground:
-    """Where the pixels are that are neither background nor ignored, counted in cells of `CELL` pixels.
+    """Where the pixels are that are neither background nor ignored, as small groups of neighbours.
 
     Attributes:
-        cells: (n, 3) scene, cell row and cell column of each cell that has any.
-        cumulative: (n,) running sum of their pixels.
+        scenes: (groups,) number of the scene that each lies in.
+        cumulative: (groups,) running sum of their pixels.
+        points: (groups, k, 2) row and column of k pixels of each, drawn with replacement.
     """
 
-    cells: NDArray[np.int64]
+    scenes: NDArray[np.int64]
     cumulative: NDArray[np.int64]
+    points: NDArray[np.int32]
 
-    @classmethod
-    def of_counts(cls, counts: Sequence[NDArray[np.int64]]) -> "Foreground":
-        """From one array of pixels per cell for each scene."""
-        cells, pixels = [], []
-        for scene, count in enumerate(counts):
-            rows, cols = np.nonzero(count)
-            cells.append(np.stack([np.full(len(rows), scene), rows, cols], axis=1))
-            pixels.append(count[rows, cols])
-        return cls(np.concatenate(cells).astype(np.int64), np.cumsum(np.concatenate(pixels)).astype(np.int64))
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
+        """A scene, and (row, column) of one of its foreground pixels: more often where there are more."""
+        group = int(np.searchsorted(self.cumulative, rng.integers(self.cumulative[-1]), side="right"))
+        row, col = self.points[group, rng.integers(self.points.shape[1])]
+        return int(self.scenes[group]), (int(row), int(col))
 
 
 def grid(sizes: Sequence[tuple[int, int]], tile: int) -> list[WindowAt]:
@@ -90,7 +88,7 @@ class TrainingWindows:
         self._scene_of = np.repeat(np.arange(len(self.sizes)), quotas(sizes, tile))
         self.per_epoch = samples_per_epoch or len(self._scene_of)
         self.foreground = foreground
-        self.foreground_share = foreground_share if foreground is not None and len(foreground.cells) else 0.0
+        self.foreground_share = foreground_share if foreground is not None and len(foreground) else 0.0
 
     def __len__(self) -> int:
         return self.per_epoch
@@ -110,12 +108,8 @@ class TrainingWindows:
     def place(self, scene: int, rng: np.random.Generator) -> WindowAt:
         """Where a window lies, drawn with this generator."""
         wanted = None
-        if self.foreground_share and rng.random() < self.foreground_share:
-            assert self.foreground is not None
-            cumulative = self.foreground.cumulative
-            at = int(np.searchsorted(cumulative, rng.integers(cumulative[-1]), side="right"))
-            scene, cell_row, cell_col = (int(v) for v in self.foreground.cells[at])
-            wanted = [int(cell) * CELL + int(rng.integers(CELL)) for cell in (cell_row, cell_col)]
+        if self.foreground is not None and rng.random() < self.foreground_share:
+            scene, wanted = self.foreground.draw(rng)
         corner = []
         for axis, length in enumerate(self.sizes[scene]):
             spare = length - self.tile
@@ -124,8 +118,7 @@ class TrainingWindows:
                 corner.append(int(rng.integers(low, high + 1)))
             else:
                 # Anywhere that has the wanted pixel inside and as little as possible beyond the image.
-                pixel = min(wanted[axis], length - 1)
-                corner.append(int(np.clip(rng.integers(pixel - self.tile + 1, pixel + 1), low, high)))
+                corner.append(int(np.clip(rng.integers(wanted[axis] - self.tile + 1, wanted[axis] + 1), low, high)))
         return WindowAt(scene, corner[0], corner[1])
 
 

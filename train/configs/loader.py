@@ -20,6 +20,7 @@ from train.configs.problems import Problem, View, value_at
 from train.configs.schema import allowed, choices, kinds, unknown_key
 from train.configs.schema import json_schema as schema
 from train.configs.shared import Settled, covered, settle
+from train.configs.training import is_file_name
 from train.configs.wording import dotted, nearest, shown
 from train.errors import UserError
 
@@ -80,8 +81,7 @@ def _fill_in(data: dict[str, Any], name: str) -> None:
     if isinstance(network, dict) and network.get("opts", {}) is None:
         del network["opts"]
     if isinstance(data["logging"], dict) and data["logging"].get("name") is None:
-        printable = "".join(letter if letter.isprintable() and letter not in "\\/" else "_" for letter in name)
-        data["logging"]["name"] = printable[:100]
+        data["logging"]["name"] = name if is_file_name(name) else "run"
 
 
 def _locate(problem: Problem, source: Document, said: Overrides) -> tuple[Mark, str]:

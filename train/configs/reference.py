@@ -29,9 +29,7 @@ def _kinds(annotation: Any) -> Iterator[str]:
     elif origin is list:
         (inner,) = get_args(annotation)
         yield f"list of {' or '.join(f'{word}s' if word[-1].isalpha() else word for word in _kinds(inner))}"
-    elif origin is dict:
-        yield "mapping"
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    elif origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         yield "mapping"
     else:
         yield _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))

@@ -252,6 +252,18 @@ def test_what_is_left_out_has_a_default(load):
     assert load(DATA + "checkpoint: {monitor: train/loss_epoch}").config.checkpoint.mode == "min"
 
 
+def test_a_file_whose_name_no_folder_can_have_names_no_run(tmp_path):
+    for name, run in (
+        ("two words.yml", "two words"),
+        ("a\\b.yml", "run"),
+        ("..yml", "run"),
+        ("x" * 220 + ".yml", "run"),
+    ):
+        path = tmp_path / name
+        path.write_text(DATA)
+        assert load_config(path).config.logging.name == run
+
+
 def test_empty_sections_are_left_out(load):
     text = "segmentation_config: {opts: }\ndata_module: {data_dir: d}\ntrainer:\nlogging:\ncheckpoint: ~\nearly_stopping:\n"
     assert load(text).config == load(DATA).config

@@ -102,6 +102,11 @@ def types(value):
     return found
 
 
+def test_a_config_that_no_loader_settled_says_one_thing_all_the_same():
+    config = Config.model_validate({"tile_size": 64, "data_module": {"data_dir": "d", "tile_size": 32}})
+    assert config.tile_size == config.data_module.tile_size == config.segmentation_config.tile_size == 64
+
+
 def test_it_shares_nothing_with_the_config(tmp_path):
     path = tmp_path / "c.yml"
     path.write_text("data_module: {data_dir: d, label_map: {1: 0}, class_names: [a, b]}\n")

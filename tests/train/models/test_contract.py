@@ -32,7 +32,7 @@ MULTIPLE = {
     "pyramid_patch14": 28,
     "pyramid_patch16": 32,
 }
-BANDS = 4
+BANDS = 3
 
 
 def images(count: int = 2, bands: int = BANDS, height: int = 45, width: int = 40) -> Tensor:
@@ -79,14 +79,14 @@ def predict(network: nn.Module, image: Tensor) -> Tensor:
     return network(image)
 
 
-@pytest.mark.parametrize("bands", [1, 3, 8])
+@pytest.mark.parametrize("bands", [1, 8])  # three are what the shared networks take
 def test_takes_any_band_count(name: str, bands: int) -> None:
     logits = predict(NETWORKS[name](bands).eval(), images(1, bands, 61, 75))
     assert logits.shape == (1, CLASSES, 61, 75)
     assert logits.isfinite().all()
 
 
-@pytest.mark.parametrize(("height", "width"), [(5, 9), (64, 32), (98, 112)])
+@pytest.mark.parametrize(("height", "width"), [(61, 75), (5, 9), (98, 112)])
 def test_logits_have_the_size_of_the_image(network: nn.Module, height: int, width: int) -> None:
     assert predict(network, images(1, BANDS, height, width)).shape == (1, CLASSES, height, width)
 
