@@ -86,19 +86,20 @@ def ground_sample_distance(scenes: Sequence[Scene]) -> float | None:
 
 
 def _pixel_side(header: Header) -> float | None:
-    """Side of the square with the area of the pixel at an image's centre, on the ellipsoid, metres.
+    """Side of the square with the area of a pixel in an image's middle, on the ellipsoid, metres.
 
     A projection's metres are not the ground's: EPSG:3857 overstates lengths 1.6 times at 52 degrees north.
     """
     if header.crs is None or header.transform.is_identity:
         return None
-    row, col = header.height / 2, header.width / 2
-    corners = [header.transform @ (c, r) for c, r in ((col, row), (col + 1, row), (col + 1, row + 1), (col, row + 1))]
+    # A hundred pixels square: the area of a single one of a centimetre is lost in the rounding.
+    row, col, side = header.height / 2, header.width / 2, 100
+    square = [(col, row), (col + side, row), (col + side, row + side), (col, row + side)]
     try:
-        lons, lats = transformer(header.crs, None).transform(*zip(*corners, strict=True))
+        corners = transformer(header.crs, None).transform(*zip(*(header.transform @ c for c in square), strict=True))
     except Exception:  # a CRS that PROJ can't place on the Earth, such as an engineering one
         return None
-    if not np.isfinite([*lons, *lats]).all():
+    if not np.isfinite(corners).all():
         return None
-    area, _ = Geod(ellps="WGS84").polygon_area_perimeter(lons, lats)
-    return float(np.sqrt(abs(area)))
+    area, _ = Geod(ellps="WGS84").polygon_area_perimeter(*corners)
+    return float(np.sqrt(abs(area))) / side

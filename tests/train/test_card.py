@@ -28,7 +28,7 @@ def scene(crs: str | None, transform: Affine, size: int = 1000) -> Scene:
 
 
 def on_the_ground(crs: str, transform: Affine, size: int = 1000) -> float:
-    """Square root of width times height of the pixel in the middle, along geodesics between a hundred pixels' corners."""
+    """Root of width times height of the pixel in the middle, along geodesics between a hundred pixels' corners."""
     to = Transformer.from_crs(crs, 4326, always_xy=True)
     at = [to.transform(*(transform @ (size / 2 + c, size / 2 + r))) for c, r in ((0, 0), (100, 0), (0, 100))]
     geod = Geod(ellps="WGS84")
@@ -44,7 +44,8 @@ def test_pixel_size_is_that_on_the_ground(crs: str, side: float) -> None:
     transform = from_origin(x, y, unit, unit)
     found = ground_sample_distance([scene(crs, transform)])
     assert found == pytest.approx(on_the_ground(crs, transform), rel=1e-4)
-    assert on_the_ground(crs, transform) != pytest.approx(unit, rel=1e-4)
+    if crs in {"EPSG:3857", "EPSG:4326"}:
+        assert found != pytest.approx(unit, rel=0.1)
 
 
 def test_projections_agree() -> None:

@@ -1,4 +1,4 @@
-"""Batches: every pixel once in validation, the same windows for any workers and ranks in training, and clear notices."""
+"""Batches: every pixel once in validation, the same windows for any workers and ranks in training; notices."""
 
 import warnings
 from collections.abc import Callable

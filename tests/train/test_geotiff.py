@@ -389,9 +389,8 @@ def handles(reader: Reader) -> OrderedDict[Path, Any]:
 
 
 def test_files_are_opened_when_needed_and_no_more_than_so_many(tmp_path: Path) -> None:
-    scenes = []
-    for number in range(geotiff.OPEN_FILES + 10):
-        scenes.append(made(tmp_path / str(number), np.full((1, 4, 4), number, np.uint8)))
+    count = geotiff.OPEN_FILES + 10
+    scenes = [made(tmp_path / str(number), np.full((1, 4, 4), number, np.uint8)) for number in range(count)]
     reader = Reader(RULE)
     assert not handles(reader)
     before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0

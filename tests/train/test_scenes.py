@@ -96,7 +96,8 @@ def test_images_that_are_left_out_are_named(tmp_path: Path) -> None:
             ["a.tif", "b.tif", "c.tif", "d.tif"],
             ["a_mask.tif", "b_mask.tif", "c_mask.tif", "d_mask.tif"],
             [
-                "y: no label has the name of an image (NAME.tif needs NAME_label.tif: x/ has a.tif, b.tif, c.tif, 1 more;"
+                "y: no label has the name of an image (NAME.tif needs NAME_label.tif: "
+                "x/ has a.tif, b.tif, c.tif, 1 more;"
             ],
         ),
     ],
