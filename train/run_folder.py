@@ -10,9 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from train.configs.config import Config
+from train.configs.document import dump
 from train.errors import UserError
 from train.files import write_text
 
@@ -68,8 +67,9 @@ class RunFolder:
 
     def write_config(self, config: Config) -> None:
         """Writes the resolved config; `python -m train` reads it like any other."""
-        text = yaml.safe_dump(config.plain(), sort_keys=False, allow_unicode=True)
-        write_text(self.config, "# The resolved config of this run: every key, defaults included.\n" + text)
+        write_text(
+            self.config, "# The resolved config of this run: every key, defaults included.\n" + dump(config.plain())
+        )
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
         """Writes plain data; NaN, which JSON doesn't have, becomes null."""

@@ -162,6 +162,7 @@ def test_a_contradiction_is_one_line_that_shows_both_places(tmp_path, text, expe
         net("backbone: vit_small_patch16_dinov3, opts: {decoder_channels: 64}", "DINOv2Segmentation"),
         net("backbone: tu-resnet18, opts: {encoder_indices: [1, 2, 3], decoder_channels: [1, 2, 3]}"),
         net("architecture: PSPNet, opts: {encoder_depth: 3, psp_dropout: 0}"),
+        net("architecture: FPN, opts: {decoder_channels: null}"),
         loss("{name: FocalTversky, opts: {delta: 0.7, gamma: 0.75, eps: 1e-6, log_loss: true}}"),
         loss("{name: lovasz, opts: {classes: all, per_image: true}}", 3),
         loss("{name: dice, opts: {classes: [1, 2], class_weights: [0, 1, 2]}}", 3),
