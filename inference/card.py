@@ -5,10 +5,23 @@ exporter embeds it, inference and evaluation obey it.
 """
 
 import json
-from pathlib import Path
+import sys
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+VERSION = 1
+METADATA_KEY = "model_card"
+"""Where an ONNX file's metadata holds the card, as JSON."""
+EXTRA_FILE = "model_card.json"
+"""The file within a TorchScript archive that holds the card."""
+
+_LARGEST = {f"{sign}int{bits}": 2 ** (bits - (not sign)) - 1 for sign in ("u", "") for bits in (8, 16, 32)}
+
+
+class CardError(ValueError):
+    """A card that can't be read, or that has nothing to say on what was asked; one line a problem."""
 
 
 class TrainingData(BaseModel):
@@ -31,12 +44,16 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    version: Literal[1] = 1
+    version: Literal[1] = VERSION
     """Version of this format."""
     name: str
     """Name of the model."""
     task: str
     """What it maps, such as kelp_presence_rgb."""
+    revision: Annotated[str, Field(pattern=r"^\d{8}(-\S+)?$")] | None = None
+    """Which of all models of that name: YYYYMMDD or YYYYMMDD-variant; given when a model is converted."""
+    licence: str | None = None
+    """On what terms it may be used: an SPDX identifier such as MIT or CC-BY-4.0; null where nothing was said."""
     bands: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
     """Bands of the image, counted from 1, in the network's order."""
     dtype: str
@@ -47,8 +64,8 @@ class ModelCard(BaseModel):
     """Of each band, after division by max_pixel_value."""
     std: list[Annotated[float, Field(gt=0)]]
     """Of each band, after division by max_pixel_value."""
-    max_pixel_value: Annotated[float, Field(gt=0)]
-    """What pixels are divided by first."""
+    max_pixel_value: Annotated[float, Field(gt=0)] | Literal["auto"]
+    """What pixels are divided by first; auto: the largest value of the image's own integer type, whatever that is."""
     fill_value: float = 0.0
     """What the network saw at invalid pixels, in units of the file."""
     class_names: Annotated[list[str], Field(min_length=2)]
@@ -57,12 +74,18 @@ class ModelCard(BaseModel):
     """The class that is background; null where there is none."""
     activation: Literal["sigmoid", "softmax"]
     """What turns logits into probabilities: sigmoid for one channel (background and target), softmax for several."""
+    output: Literal["logits", "probabilities"] = "logits"
+    """What comes out of the model: logits, which want the activation yet, or probabilities."""
+    any_size: bool = False
+    """Whether it takes other heights and widths than tile_size, and is right at them."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Probability from which a pixel is target (sigmoid)."""
+    """Probability above which a pixel is target (sigmoid)."""
     ground_sample_distance: Annotated[float, Field(gt=0)] | None = None
     """Side of a pixel on the ground, metres: the median of the training images; null where none is georeferenced."""
-    ignore_index: int
+    ignore_index: int = 255
     """Label value that counted nowhere."""
+    nodata: float | None = None
+    """Value of an image's pixels that means "nothing here" where the file itself doesn't say; null where none does."""
     training_data: TrainingData | None = None
     """What it was trained on."""
     scores: dict[str, float] = Field(default_factory=dict)
@@ -89,11 +112,76 @@ class ModelCard(BaseModel):
         """Channels of the model's output."""
         return 1 if self.activation == "sigmoid" else len(self.class_names)
 
+    def divisor(self, dtype: str) -> float:
+        """What pixels of an image of this type, such as uint16, are divided by first.
+
+        Raises:
+            CardError: The card leaves it to the type, and the type has no largest value.
+        """
+        if self.max_pixel_value != "auto":
+            return self.max_pixel_value
+        if dtype not in _LARGEST:
+            raise CardError(f"max_pixel_value: auto needs an integer type of at most 32 bits, the image is {dtype}")
+        return float(_LARGEST[dtype])
+
     def dumps(self) -> str:
         """The card as JSON text."""
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False)
 
     @classmethod
-    def read(cls, path: str | Path) -> "ModelCard":
-        """Reads a card from a JSON file; raises `OSError` or Pydantic's `ValidationError` (a `ValueError`)."""
-        return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
+    def loads(cls, text: str | bytes, source: str) -> "ModelCard":
+        """A card from its JSON text.
+
+        Args:
+            text: The JSON.
+            source: Where it comes from; errors begin with it.
+
+        Raises:
+            CardError: It is no JSON, no card, or one of a later version of this tool.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise CardError(f"{source}: is no JSON ({error})") from None
+        if not isinstance(data, dict):
+            raise CardError(f"{source}: is no model card: found a {type(data).__name__} where an object should be")
+        if isinstance(found := data.get("version"), int) and found > VERSION:
+            raise CardError(
+                f"{source}: is a model card of version {found}, this tool knows versions up to {VERSION} (update it)"
+            )
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            lines = []
+            for one in error.errors():
+                at = ".".join(map(str, one["loc"]))
+                lines.append(f"{source}: {at + ': ' if at else ''}{one['msg'].removeprefix('Value error, ')}")
+            raise CardError("\n".join(lines)) from None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m inference.card FILE`: prints the card of a model."""
+    import argparse
+
+    arguments = argparse.ArgumentParser(
+        prog="python -m inference.card",
+        description="Print the model card that a file carries, as JSON.",
+        epilog="exit codes: 0 done, 2 no card there, or none that can be read",
+    )
+    arguments.add_argument(
+        "file", metavar="FILE", help="an exported .onnx or .pt, a checkpoint .ckpt, a card .json, or a run folder"
+    )
+    options = arguments.parse_args(argv)
+    # Under its own name, so that the errors it raises are the ones that are caught here.
+    from inference import card, card_files
+
+    try:
+        sys.stdout.write(card_files.read_card(options.file).dumps() + "\n")
+    except card.CardError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

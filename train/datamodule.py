@@ -209,7 +209,8 @@ class DataModule(L.LightningDataModule):
 
     def _reader(self) -> Reader:
         # With workers every core is busy anyway.
-        return Reader(self.rule, self.settings.fill_value, threads=1 if self.workers else cores())
+        threads = 1 if self.workers else cores()
+        return Reader(self.rule, self.settings.fill_value, threads, processes=self.workers)
 
     @property
     def workers(self) -> int:

@@ -23,6 +23,10 @@ from train.errors import UserError
 from train.scenes import GDAL_OPTIONS, Header, Scene, first_line, open_raster
 
 OPEN_FILES = 64
+# Decoded blocks are kept, for windows overlap, and a small mosaic is decoded once. GDAL's own default is 5 % of the
+# machine's memory in every worker: with many workers, or in a container, too much.
+_BLOCK_CACHE = 512 * 2**20
+_LEAST_BLOCK_CACHE = 64 * 2**20
 _WORTH_A_THREAD = 128 * 128
 
 
@@ -101,12 +105,15 @@ class Reader:
         rule: How label values become classes.
         fill_value: What invalid pixels hold, in units of the file.
         threads: Threads with which GDAL decodes the blocks of one window.
+        processes: Processes that read at the same time; they share what memory there is for decoded blocks, 512 MiB
+            or 64 MiB each, whichever is more.
     """
 
-    def __init__(self, rule: LabelRule, fill_value: float = 0.0, threads: int = 1) -> None:
+    def __init__(self, rule: LabelRule, fill_value: float = 0.0, threads: int = 1, processes: int = 1) -> None:
         self.rule = rule
         self.fill_value = fill_value
         self.threads = threads
+        self._options = GDAL_OPTIONS | {"GDAL_CACHEMAX": max(_LEAST_BLOCK_CACHE, _BLOCK_CACHE // max(1, processes))}
         self._open: OrderedDict[Path, Any] = OrderedDict()
         self._inherited: OrderedDict[Path, Any] | None = None
         self._process = os.getpid()
@@ -186,7 +193,7 @@ class Reader:
         """
         path, header = scene.pair.image, scene.image
         try:
-            with rasterio.Env(**GDAL_OPTIONS):
+            with rasterio.Env(**self._options):
                 src = self._dataset(path, header)
                 # Pixel-interleaved, as both augmentation and a channels-last network want it; GDAL converts each value
                 # and puts it where it belongs, so that nothing is copied.
@@ -212,7 +219,7 @@ class Reader:
         path, header, rule = scene.pair.label, scene.label, self.rule
         band = next(i for i in range(1, header.count + 1) if i not in header.alpha)
         try:
-            with rasterio.Env(**GDAL_OPTIONS):
+            with rasterio.Env(**self._options):
                 src = self._dataset(path, header)
                 values = src.read(band, window=part)
                 unlabelled = _masked(src, header, (band,), part)

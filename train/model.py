@@ -57,7 +57,7 @@ class SegmentationModel(L.LightningModule):
         )
         # (pixel / max - mean) / std as one multiplication and one addition.
         std, mean = torch.tensor(self.card.std, dtype=torch.float64), torch.tensor(self.card.mean, dtype=torch.float64)
-        scale, shift = 1 / (std * self.card.max_pixel_value), -mean / std
+        scale, shift = 1 / (std * self.card.divisor(self.card.dtype)), -mean / std
         self.register_buffer("scale", scale.float().view(1, -1, 1, 1), persistent=False)
         self.register_buffer("shift", shift.float().view(1, -1, 1, 1), persistent=False)
         self.pooled = {

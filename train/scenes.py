@@ -16,7 +16,6 @@ from train.errors import UserError
 
 SPLITS = ("train", "val", "test")
 
-# GDAL takes 5 % of the machine's memory for its block cache by default, and does so in every worker.
 # Not EMPTY_DIR: that would hide .msk and .aux.xml files, which say what is valid.
 GDAL_OPTIONS = {"GDAL_CACHEMAX": 64 * 2**20, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 

@@ -16,7 +16,7 @@ import torch
 import yaml
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from inference.card import ModelCard
+from inference.card_files import read_card
 from tests.conftest import write_dataset
 from train.__main__ import main
 from train.checkpoints import read_checkpoint
@@ -83,7 +83,7 @@ def test_run_folder(finished: tuple[Path, str]) -> None:
 
 def test_card(finished: tuple[Path, str]) -> None:
     folder, _ = finished
-    card = ModelCard.read(folder / "card.json")
+    card = read_card(folder)
     assert card.class_names == ["sea", "kelp"]
     assert (card.bands, card.tile_size, card.max_pixel_value) == ([1, 2, 3], 64, 255.0)
     # 0.1 m in the projection; UTM's scale on the central meridian's neighbourhood is 0.9996.
@@ -218,7 +218,7 @@ def test_invalid_pixels_count_nowhere(write_config: Callable[..., Path], tmp_pat
     )
     result = train(load_config(path).config)
     assert all(math.isfinite(v) for v in result.val.values())
-    card = ModelCard.read(result.folder.card)
+    card = read_card(result.folder.card)
     valid = []
     for file in (data / "train" / "x").iterdir():
         pixels = rasterio.open(file).read()
@@ -245,7 +245,7 @@ def test_species(write_config: Callable[..., Path], tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "species", change=two)
     path = write_config(**SPECIES, max_epoch=1, data_module={"data_dir": str(data), "num_workers": 0})
     result = train(load_config(path).config)
-    card = ModelCard.read(result.folder.card)
+    card = read_card(result.folder.card)
     assert card.background_index is None
     assert card.activation == "softmax"
     assert {"iou/class_0", "iou/class_1"} <= result.test.keys()
