@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-VERSION = 1
+VERSION: Literal[1] = 1
 METADATA_KEY = "model_card"
 """Where an ONNX file's metadata holds the card, as JSON."""
 EXTRA_FILE = "model_card.json"

@@ -8,3 +8,10 @@ class UserError(Exception):
     what is allowed and how to mend it. A command prints it on stderr and exits with 2. One line a problem: several
     problems that were found together are joined by newlines.
     """
+
+
+class CheckFailed(Exception):
+    """A check that a command makes has failed: an exported file that answers otherwise, two maps that differ.
+
+    The message says what was compared and how far apart it is. A command prints it on stderr and exits with 3.
+    """

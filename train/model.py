@@ -75,10 +75,18 @@ class SegmentationModel(L.LightningModule):
         """Pixels in units of the file, (N, bands, H, W) of any type, to what the network takes, float32."""
         return image.float() * cast(Tensor, self.scale) + cast(Tensor, self.shift)
 
+    @staticmethod
+    def run_network(network: nn.Module, image: Tensor) -> Tensor:
+        """Normalised (N, bands, H, W) of any size to logits (N, channels, H, W) of the same size.
+
+        What a family does around its network, apart from Lightning, so that both can be exported together.
+        """
+        logits: Tensor = network(image)
+        return logits
+
     def forward(self, image: Tensor) -> Tensor:
         """Normalised (N, bands, H, W) of any size to logits (N, channels, H, W) of the same size."""
-        logits: Tensor = self.model(image)
-        return logits
+        return self.run_network(self.model, image)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of a batch, a scalar."""
@@ -272,24 +280,25 @@ class SMPSegmentationModel(SegmentationModel):
             opts["out_indices"] = indices
         return load_smp(architecture, backbone, bands, classes, weights, **opts)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """See `SegmentationModel.forward`; SMP's networks need sides that their deepest stride divides."""
+    @staticmethod
+    def run_network(network: nn.Module, image: Tensor) -> Tensor:
+        """See `SegmentationModel.run_network`; SMP's networks need sides that their deepest stride divides."""
         height, width = image.shape[-2:]
-        padded = pad_to_multiple(image, self.stride)
-        logits: Tensor = self.model(padded)
+        padded = pad_to_multiple(image, smp_stride(network))
+        logits: Tensor = network(padded)
         if logits.shape[-2:] != padded.shape[-2:]:
             # `upsampling` and `encoder_output_stride` can leave the logits at another size.
             logits = F.interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=False)
         return logits[..., :height, :width]
 
-    @property
-    def stride(self) -> int:
-        """What both sides of the network's input must be divisible by."""
-        if isinstance(self.model, ViTPyramidModel):
-            return 1  # pads inside
-        output_stride = int(self.model.encoder.output_stride)  # type: ignore[union-attr, arg-type]
-        # A shallow or dilated encoder still halves its input five times somewhere; a ViT's stride is its patch.
-        return output_stride if isinstance(self.model, smp.DPT) else math.lcm(32, output_stride)
+
+def smp_stride(network: nn.Module) -> int:
+    """What both sides of an SMP network's input must be divisible by."""
+    if isinstance(network, ViTPyramidModel):
+        return 1  # pads inside
+    output_stride = int(network.encoder.output_stride)  # type: ignore[union-attr, arg-type]
+    # A shallow or dilated encoder still halves its input five times somewhere; a ViT's stride is its patch.
+    return output_stride if isinstance(network, smp.DPT) else math.lcm(32, output_stride)
 
 
 class DINOv2Segmentation(SegmentationModel):

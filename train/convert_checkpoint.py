@@ -1,0 +1,142 @@
+"""`python train/convert_checkpoint.py SOURCE CONFIG.yml --model_name N --task T`: the command line, nothing else."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if __name__ == "__main__" and not __package__:
+    # Run as a file: its own folder comes first on the path, and there `train` is not to be found.
+    sys.path[0] = str(ROOT)
+
+EPILOG = """\
+examples:
+  python train/convert_checkpoint.py "hakai/kom-mussels-rgb/model-nzty80z7:v0" \\
+      train/configs/mussels-rgb/unetpp-efficientnetv2-m.yml \\
+      --model_name UNetPlusPlus_EfficientNetV2M --task mussel_presence_rgb
+  python train/convert_checkpoint.py runs/demo-kelp/unet-mobilenetv2-20260101-120000
+  python train/convert_checkpoint.py old.ckpt my.yml data_module.data_dir=/data/kelp --score 0.91 --formats onnx
+
+exit codes: 0 done, 1 our fault, 2 something to mend in your input, 3 a file would not give the checkpoint's answers
+(nothing is written then), 130 interrupted
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments."""
+    arguments = argparse.ArgumentParser(
+        prog="python train/convert_checkpoint.py",
+        description="Turn a checkpoint into ONNX and TorchScript files that give its own answers.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    arguments.add_argument("source", metavar="SOURCE", help="a W&B artifact (name or URL), a .ckpt, or a run folder")
+    arguments.add_argument(
+        "config",
+        nargs="?",
+        metavar="CONFIG.yml",
+        help="the YAML it was trained with; our own checkpoints know",
+    )
+    arguments.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="replaces a key of the config")
+    add = arguments.add_argument
+    add("--model_name", "--model-name", metavar="N", help="the model, in the files' names (default: the card's)")
+    add("--task", metavar="T", help="what it maps, in the files' names (default: the card's)")
+    add("--score", type=float, metavar="DICE", help="in the files' names (default: what came with the checkpoint)")
+    add("--formats", default="onnx,torchscript", metavar="LIST", help="what to write (default: onnx,torchscript)")
+    add("--output", choices=["probabilities", "logits"], default="probabilities", help="what the files give")
+    add("--dynamic", action="store_true", help="files that take any height and width, not the card's tile size alone")
+    add(
+        "--revision",
+        metavar="YYYYMMDD[-X]",
+        help="which of all models of that name (default: day and hash)",
+    )
+    add("--licence", "--license", metavar="SPDX", help="on what terms it may be used, such as CC-BY-4.0")
+    add("--device", default="auto", metavar="D", help="compare on auto, cpu, cuda or mps (default: auto)")
+    add(
+        "--output_dir",
+        "--output-dir",
+        type=Path,
+        default=ROOT / "inference" / "weights",
+        metavar="DIR",
+        help="where the files go (default: inference/weights)",
+    )
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    options = parser().parse_intermixed_args(argv)
+    from train.errors import CheckFailed, UserError
+
+    try:
+        return _run(options)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except CheckFailed as error:
+        sys.stderr.write(f"{error}\n")
+        return 3
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; nothing was written\n")
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    import re
+
+    from train.configs.loader import load_config
+    from train.errors import UserError
+
+    config, overrides = options.config, list(options.overrides)
+    if config is not None and "=" in config and not Path(config).exists():
+        overrides.insert(0, config)
+        config = None
+    if overrides and config is None:
+        raise UserError(f"{overrides[0]}: overrides a config, but none was given (CONFIG.yml comes after SOURCE)")
+    known = ("onnx", "torchscript")
+    formats = list(dict.fromkeys(name.strip() for name in options.formats.split(",") if name.strip()))
+    if not formats or (unknown := [name for name in formats if name not in known]):
+        found = ", ".join(unknown) if formats else "nothing"
+        raise UserError(f"--formats: found {found} (allowed: {', '.join(known)}, with commas between)")
+    if options.revision is not None and not re.fullmatch(r"\d{8}(-\S+)?", options.revision):
+        raise UserError(f"--revision: {options.revision} is none (allowed: YYYYMMDD or YYYYMMDD-variant)")
+    if config is not None:
+        load_config(config, overrides)  # a typo must not wait for PyTorch
+
+    sys.stderr.write("loading ...\n")
+    from train.__main__ import _import_timm
+
+    _import_timm()
+    from train.export.convert import Request, convert
+
+    written = convert(
+        Request(
+            source=options.source,
+            folder=options.output_dir.expanduser(),
+            config=config,
+            overrides=overrides,
+            model_name=options.model_name,
+            task=options.task,
+            score=options.score,
+            revision=options.revision,
+            licence=options.licence,
+            formats=formats,
+            output=options.output,
+            dynamic=options.dynamic,
+            device=options.device,
+        )
+    )
+    for path in written:
+        sys.stdout.write(f"{path}\n")
+    model = written[0]
+    try:
+        shown = model.resolve().relative_to(ROOT / "inference")
+    except ValueError:
+        shown = model.resolve()
+    sys.stdout.write(f'\nnext: cd {ROOT / "inference"}; python inference.py IN.tif OUT.tif --model "{shown}"\n')
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
