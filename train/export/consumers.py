@@ -36,10 +36,10 @@ def habitat_mapper(card: ModelCard, onnx_file: str) -> str:
     habitat-mapper finds the file relative to its working directory, and the JSON in its own folder `configs`.
     """
     classes = ", ".join(f"{index} {name}" for index, name in enumerate(card.class_names))
-    bands = ",".join(map(str, card.bands))
+    bands = " ".join(f"-b {band}" for band in card.bands)
     description = f"{card.name}, {card.task}: {classes}."
     if card.bands != list(range(1, len(card.bands) + 1)):
-        description += f" Takes bands {bands} of the image it was trained on: --band-order {bands}."
+        description += f" Takes other bands than the first ones, in this order: hab segment {bands}"
     content = {
         "name": f"{card.name}-{card.task}",
         "revision": card.revision,

@@ -30,5 +30,8 @@ def _windowed(network: nn.Module) -> str | None:
 
 
 def other_size(tile: int) -> tuple[int, int]:
-    """A second size to compare at: no square, no multiple of anything, lower and wider than a tile."""
-    return max(33, tile * 3 // 4 - 1), tile * 5 // 4 + 1
+    """A second size to compare at: no square, no multiple of anything.
+
+    Larger, since every network that takes a tile takes it (PAN has no room for its pyramid in small images).
+    """
+    return tile + 33, tile * 5 // 4 + 1

@@ -1,0 +1,190 @@
+"""Which network is right in which file: the table in docs/export.md.
+
+    uv run python -m benchmarks.export                 # all rows, about half an hour on two cores
+    uv run python -m benchmarks.export unet dinov2     # rows whose name begins so, to stdout alone
+
+Every network is written by the very code of `train/convert_checkpoint.py`, at a fixed size and for any size, and held
+against PyTorch in float64 at the size that it was traced at and at another one. Networks are random, but lively: an
+untrained ViT passes its input on almost unchanged, and logits all near 0 hide what is wrong.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from inference.card import ModelCard
+from train.configs.config import Config
+from train.errors import UserError
+from train.export.formats import FORMATS
+from train.export.network import ExportedNetwork
+from train.export.parity import agreement, reference
+from train.export.pixels import real_pixels
+from train.export.sizes import fixed_size_reason, other_size
+from train.model import MODELS, SegmentationModel
+
+TILE = 128
+SMP, DINO, AERIAL = "SMPSegmentationModel", "DINOv2Segmentation", "AerialFormer"
+# (family, architecture, backbone): every architecture, and every kind of encoder that exporters treat in its own way.
+ROWS: tuple[tuple[str, str, str], ...] = (
+    (SMP, "Unet", "resnet18"),
+    (SMP, "UnetPlusPlus", "resnet18"),
+    (SMP, "FPN", "resnet18"),
+    (SMP, "MAnet", "resnet18"),
+    (SMP, "Linknet", "resnet18"),
+    (SMP, "PAN", "resnet18"),
+    (SMP, "PSPNet", "resnet18"),
+    (SMP, "UPerNet", "resnet18"),
+    (SMP, "DeepLabV3", "resnet18"),
+    (SMP, "DeepLabV3Plus", "resnet18"),
+    (SMP, "Segformer", "mit_b0"),
+    (SMP, "UnetPlusPlus", "efficientnet-b0"),
+    (SMP, "UnetPlusPlus", "tu-tf_efficientnetv2_s"),
+    (SMP, "Unet", "tu-mobilenetv3_large_100"),
+    (SMP, "Segformer", "tu-mobilenetv4_conv_small"),
+    (SMP, "Segformer", "tu-mobilenetv4_hybrid_medium"),
+    (SMP, "Unet", "tu-convnextv2_atto"),
+    (SMP, "Unet", "tu-mambaout_femto"),
+    (SMP, "Unet", "tu-swin_tiny_patch4_window7_224"),
+    (SMP, "UnetPlusPlus", "vit_small_patch14_reg4_dinov2"),
+    (SMP, "DPT", "tu-vit_tiny_patch16_224"),
+    (DINO, "multilevel", "dinov2_s"),
+    (DINO, "linear", "dinov2_s_reg"),
+    (DINO, "multilevel", "vit_small_patch16_dinov3"),
+    (AERIAL, "AerialFormer-T", "na"),
+)
+
+
+def config(family: str, architecture: str, backbone: str, tile: int = TILE) -> Config:
+    """A config for three classes on the demo data; random weights."""
+    opts: dict[str, Any] = {"encoder_weights": None}
+    if "swin" in backbone or "vit_tiny" in backbone:
+        opts["encoder_params"] = {"img_size": tile}
+    return Config.model_validate(
+        {
+            "segmentation_model_cls": family,
+            "num_classes": 3,
+            "tile_size": tile,
+            "segmentation_config": {"architecture": architecture, "backbone": backbone, "opts": opts},
+            "data_module": {"data_dir": "demo://kelp", "class_names": ["background", "kelp", "other"]},
+            "logging": {"project": "p", "name": "n"},
+        }
+    )
+
+
+def lively(settings: Config) -> tuple[SegmentationModel, ModelCard]:
+    """A random network whose every part matters to the answer, and whose logits spread like trained ones."""
+    torch.manual_seed(0)
+    card = ModelCard(
+        name="n",
+        task="p",
+        bands=[1, 2, 3],
+        dtype="uint8",
+        tile_size=settings.tile_size,
+        mean=[0.485, 0.456, 0.406],
+        std=[0.229, 0.224, 0.225],
+        max_pixel_value=255,
+        class_names=["background", "kelp", "other"],
+        activation="softmax",
+    )
+    model = MODELS[settings.segmentation_model_cls](settings.plain(), card.model_dump(mode="json"))
+    for name, parameter in model.named_parameters():
+        if name.endswith((".gamma", ".gamma_1", ".gamma_2")):  # LayerScale begins at 1e-5
+            nn.init.constant_(parameter, 0.3)
+        elif name.endswith(("pos_embed", "relative_position_bias_table")):
+            nn.init.normal_(parameter, std=0.2)
+    image = model.normalize(real_pixels([settings], card, (settings.tile_size, settings.tile_size)).image)
+    with torch.no_grad():
+        model.train()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = 0.3
+        for _ in range(10):
+            model(image)  # running statistics that fit
+        model.eval()
+        spread = model(image).std()
+        last = [m for m in model.model.modules() if isinstance(m, nn.Conv2d)][-1]
+        last.weight *= 3 / spread
+    return model.requires_grad_(False), card
+
+
+def rows(wanted: Sequence[tuple[str, str, str]], folder: Path) -> Iterator[str]:
+    """A line of the table for every network and file."""
+    for family, architecture, backbone in wanted:
+        settings = config(family, architecture, backbone)
+        model, card = lively(settings)
+        title = f"{architecture}, {backbone}" if family != AERIAL else architecture
+        for key, chosen in FORMATS.items():
+            for any_size in (False, True):
+                what = f"| {title} | {key} | {'any size' if any_size else 'tile size'} "
+                if any_size and (reason := fixed_size_reason(model)):
+                    yield f"{what}| refused: {reason} | | |"
+                    continue
+                asked = card.model_copy(update={"any_size": any_size, "output": "probabilities"})
+                yield what + measured(model, asked, settings, chosen, folder / f"file{chosen.suffix}")
+
+
+def measured(model: SegmentationModel, card: ModelCard, settings: Config, chosen: Any, path: Path) -> str:
+    """The rest of a line: differences, seconds, megabytes."""
+    network = ExportedNetwork(model, "probabilities").eval()
+    tile = card.tile_size
+    found = []
+    for size in [(tile, tile)] + ([other_size(tile)] if card.any_size else []):
+        image = model.normalize(real_pixels([settings], card, size).image)
+        if not found:
+            began = time.perf_counter()
+            try:
+                chosen.write(network, card, image, path)
+            except UserError as error:
+                return f"| refused: {str(error).partition(': ')[2][:90]} | | |"
+            seconds = time.perf_counter() - began
+        found.append(
+            agreement(chosen.load(path, torch.device("cpu")), reference(network, image, torch.device("cpu")), card)
+        )
+    shown = ", ".join(f"{one.difference:.0e}" if one.error is None else "can't be run" for one in found)
+    verdict = "right" if all(one.passed for one in found) else "wrong, refused when converting"
+    return f"| {verdict}: {shown} | {seconds:.0f} | {path.stat().st_size / 1e6:.0f} |"
+
+
+_OTHER = "{}x{}".format(*other_size(TILE))
+HEADER = f"""\
+# Which network is right in which file
+
+Made by `uv run python -m benchmarks.export`; do not edit. For every network: its file at the tile size, and, with
+`--dynamic`, for any size. Numbers are the largest difference in any probability from PyTorch in float64 (batch 1) or
+float32 (batch 2), at {TILE}x{TILE} and, for any size, at {_OTHER}. *Refused* and *wrong* files are never written: the
+converter says so, and ends with 2 or 3. PSPNet and UPerNet pool into a fixed number of bins; exporters write that down
+for one size, so they get it as matrix products. Seconds are for writing alone.
+
+| network | file | size | largest difference | seconds | MB |
+|---|---|---|---|---|---|
+"""
+
+
+def main() -> None:
+    """Measures and prints."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("rows", nargs="*", help="beginnings of architectures; all where there is none")
+    begins = tuple(name.lower() for name in arguments.parse_args().rows)
+    wanted = [
+        row for row in ROWS if not begins or row[1].lower().startswith(begins) or row[2].lower().startswith(begins)
+    ]
+    lines = []
+    with tempfile.TemporaryDirectory() as name:
+        for line in rows(wanted, Path(name)):
+            print(line, flush=True)
+            lines.append(line)
+    if not begins:
+        path = Path(__file__).parents[1] / "docs" / "export.md"
+        path.write_text(HEADER + "\n".join(lines) + "\n", encoding="utf-8")
+        sys.stderr.write(f"{path}\n")
+
+
+if __name__ == "__main__":
+    main()
