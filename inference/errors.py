@@ -1,0 +1,16 @@
+"""Errors that are the user's to mend: one clear line each, exit code 2, no traceback."""
+
+
+class UserError(Exception):
+    """Input that we can't work with.
+
+    The message is written for the person at the keyboard: it names the file or the option, what was found, what is
+    allowed and how to mend it. One line a problem: several that were found together are joined by newlines.
+    """
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong at the bottom of a chain of errors, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

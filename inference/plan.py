@@ -1,0 +1,280 @@
+"""What is to be done, decided and checked before a model is loaded."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.areas import ground_sample_distance
+from inference.backends import (
+    BACKEND_NAMES,
+    DEVICE_NAMES,
+    PRECISION_NAMES,
+    BackendName,
+    DeviceName,
+    PrecisionName,
+    Request,
+    choose_backend,
+    default_threads,
+)
+from inference.card import CardError, ModelCard
+from inference.errors import UserError
+from inference.kernels import WINDOW_NAMES, WindowName
+from inference.models import card_for, choose_model
+from inference.output import check_space, check_target
+from inference.raster import Header, Source, read_header
+from inference.tiling import Axis, tile_axis
+
+GSD_TOLERANCE = 0.25
+"""How far a mosaic's ground sample distance may be off the card's, as a share of it, before there is a warning."""
+_LARGEST_OVERLAP = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to map; what is None is the card's, or chosen by what the machine has.
+
+    Attributes:
+        model: An .onnx or .pt file; None: the one in inference/weights.
+        card: JSON of a card, ours or habitat-mapper's, in place of the one that the model carries.
+        tile_size: Side of the tiles, pixels.
+        overlap: Share of a tile that its neighbour covers too, at least.
+        window: How tiles are blended.
+        batch_size: Tiles at a time.
+        device: Where to run.
+        backend: The library to run it with.
+        precision: What to compute in.
+        threshold: Probability above which a pixel is of class 1, of two.
+        probabilities: Where to write probabilities, float32, a band for each class.
+        tta: Whether to average over the eight flips and turns of each tile (test-time augmentation).
+        bands: Bands of the mosaic, counted from 1, in the network's order.
+        nodata: Value that means "nothing here" in place of the file's; "none" where no value does.
+        max_pixel_value: What pixels are divided by first.
+        resample: Whether to read at the card's ground sample distance; the map is on the mosaic's grid all the same.
+        threads: CPU threads.
+        cog: Whether to lay the files out as cloud-optimised GeoTIFFs.
+        overwrite: Whether to replace files that exist.
+    """
+
+    model: str | Path | None = None
+    card: str | Path | None = None
+    tile_size: int | None = None
+    overlap: float = 0.5
+    window: WindowName = "bartlett-hann"
+    batch_size: int | None = None
+    device: DeviceName = "auto"
+    backend: BackendName = "auto"
+    precision: PrecisionName = "fp32"
+    threshold: float | None = None
+    probabilities: str | Path | None = None
+    tta: bool = False
+    bands: Sequence[int] | None = None
+    nodata: float | str | None = None
+    max_pixel_value: float | None = None
+    resample: bool = False
+    threads: int | None = None
+    cog: bool = True
+    overwrite: bool = False
+
+    def check(self) -> None:
+        """Raises `UserError`, a line for each option that can't be obeyed."""
+        problems = []
+        for option, value, allowed in (
+            ("--window", self.window, WINDOW_NAMES),
+            ("--device", self.device, DEVICE_NAMES),
+            ("--backend", self.backend, BACKEND_NAMES),
+            ("--precision", self.precision, PRECISION_NAMES),
+        ):
+            if value not in allowed:
+                problems.append(f"{option}: {value} (allowed: {', '.join(allowed)})")
+        if not 0 <= self.overlap <= _LARGEST_OVERLAP:
+            problems.append(f"--overlap: {self.overlap:g} (allowed: 0 to {_LARGEST_OVERLAP:g})")
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            problems.append(f"--threshold: {self.threshold:g} (allowed: between 0 and 1)")
+        if self.max_pixel_value is not None and not 0 < self.max_pixel_value < math.inf:
+            problems.append(f"--max-pixel-value: {self.max_pixel_value:g} (allowed: above 0)")
+        for option, number in (
+            ("--tile-size", self.tile_size),
+            ("--batch-size", self.batch_size),
+            ("--threads", self.threads),
+            *(("--bands", band) for band in self.bands or ()),
+        ):
+            if number is not None and number < 1:
+                problems.append(f"{option}: {number} (allowed: 1 and more)")
+        if isinstance(self.nodata, str) and self.nodata != "none":
+            problems.append(f"--nodata: {self.nodata} (allowed: a number, nan, none)")
+        if problems:
+            raise UserError("\n".join(problems))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        options: What was asked for.
+        source: How the mosaic is read.
+        target: Where the map will lie.
+        probabilities: Where the probabilities will lie, if wanted.
+        card: What the model needs and gives.
+        backend: The library that runs it.
+        request: What is asked of that library.
+        mean: Of each band, units of the file.
+        std: Of each band, units of the file.
+        threshold: Probability above which a pixel is of class 1, of two.
+        rows: Tiles from top to bottom, on the network's grid.
+        cols: Tiles from left to right.
+        factor: Side of a mosaic's pixel over that of the network's grid; None where both grids are one.
+        notices: What the user may not expect, a line each.
+    """
+
+    options: Options
+    source: Source
+    target: Path
+    probabilities: Path | None
+    card: ModelCard
+    backend: str
+    request: Request
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    threshold: float
+    rows: Axis
+    cols: Axis
+    factor: float | None
+    notices: tuple[str, ...]
+
+
+def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
+    """Decides what to do; writes nothing.
+
+    Raises:
+        UserError: Something stands in the way; one line a problem.
+    """
+    options.check()
+    path, target = str(source), Path(target)
+    probabilities = None if options.probabilities is None else Path(options.probabilities)
+    check_target(target, path, "OUT.tif", options.overwrite)
+    if probabilities is not None:
+        check_target(probabilities, path, "--probabilities", options.overwrite)
+        if probabilities.absolute() == target.absolute():
+            raise UserError(f"--probabilities: {probabilities} is the map itself (choose another file)")
+    header = read_header(path)
+    model = choose_model(backend=options.backend) if options.model is None else Path(options.model)
+    card = card_for(model, None if options.card is None else Path(options.card), header.dtype)
+    backend = choose_backend(model, options.backend, options.precision)
+    notices: list[str] = []
+    bands = _bands(header, card, options, notices)
+    divisor = _divisor(header, card, options)
+    nodata = _nodata(header, card, options)
+    threads = options.threads or default_threads()
+    factor = _factor(header, card, options, notices)
+    tile = options.tile_size or card.tile_size
+    height, width = (max(1, round(length * (factor or 1))) for length in (header.height, header.width))
+    if header.crs is None:
+        notices.append(f"{path}: has no coordinate reference system, so the map has none, and areas aren't known")
+    for file in (target, probabilities):
+        if file is not None:
+            check_space(file.parent, _room(header, card, file is probabilities, options.cog))
+    return Plan(
+        options=options,
+        source=Source(header, bands, card.fill_value, nodata, threads),
+        target=target,
+        probabilities=probabilities,
+        card=card,
+        backend=backend,
+        request=Request(
+            path=model,
+            bands=len(bands),
+            tile=tile,
+            batch=options.batch_size or 1,
+            device=options.device,
+            precision=options.precision,
+            threads=threads,
+            any_size=card.any_size,
+            own_tile=card.tile_size,
+        ),
+        mean=np.array(card.mean) * divisor,
+        std=np.array(card.std) * divisor,
+        threshold=_threshold(card, options),
+        rows=tile_axis(height, tile, options.overlap),
+        cols=tile_axis(width, tile, options.overlap),
+        factor=factor,
+        notices=tuple(notices),
+    )
+
+
+def _bands(header: Header, card: ModelCard, options: Options, notices: list[str]) -> tuple[int, ...]:
+    bands = tuple(options.bands or card.bands)
+    if len(bands) != len(card.bands):
+        raise UserError(f"--bands: names {len(bands)} bands, the model takes {len(card.bands)}")
+    if max(bands) > header.count:
+        who = "--bands asks for" if options.bands else "the model needs"
+        raise UserError(
+            f"{header.path}: has {header.count} bands, {who} band {max(bands)} (choose {len(bands)} of 1 to "
+            f"{header.count} with --bands)"
+        )
+    if alpha := [band for band in bands if band in header.alpha]:
+        notices.append(
+            f"{header.path}: band {alpha[0]} is marked as alpha (transparency) and is read as data (choose others with "
+            "--bands)"
+        )
+    return bands
+
+
+def _divisor(header: Header, card: ModelCard, options: Options) -> float:
+    if options.max_pixel_value is not None:
+        return options.max_pixel_value
+    if card.max_pixel_value != "auto" and header.dtype != card.dtype:
+        raise UserError(
+            f"{header.path}: is {header.dtype}, the model was trained on {card.dtype} (say what to divide pixels by "
+            f"with --max-pixel-value; for {card.dtype} it was {card.max_pixel_value:g})"
+        )
+    try:
+        return card.divisor(header.dtype)
+    except CardError as error:
+        raise UserError(f"{header.path}: {error} (give it with --max-pixel-value)") from None
+
+
+def _nodata(header: Header, card: ModelCard, options: Options) -> float | None:
+    if options.nodata is not None:
+        return None if isinstance(options.nodata, str) else float(options.nodata)
+    return header.nodata if header.nodata is not None else card.nodata
+
+
+def _factor(header: Header, card: ModelCard, options: Options, notices: list[str]) -> float | None:
+    """How many times the mosaic's pixels are larger than those to read; None where it is read as it is."""
+    trained = card.ground_sample_distance
+    found = ground_sample_distance(header.crs, header.transform, header.height, header.width)
+    if options.resample:
+        if trained is None or found is None:
+            who = (
+                "the card names no ground sample distance" if trained is None else f"{header.path} isn't georeferenced"
+            )
+            raise UserError(f"--resample: {who}, so there is nothing to go by (leave it out)")
+        return None if found == trained else found / trained
+    if trained is not None and found is not None and abs(found / trained - 1) > GSD_TOLERANCE:
+        notices.append(
+            f"{header.path}: a pixel is {found:.4g} m on the ground, the model was trained on {trained:.4g} m (read it "
+            "at the model's with --resample)"
+        )
+    return None
+
+
+def _threshold(card: ModelCard, options: Options) -> float:
+    if len(card.class_names) > 255:
+        raise UserError(f"the model has {len(card.class_names)} classes, a map can show 255")
+    if options.threshold is None:
+        return card.threshold if card.activation == "sigmoid" else 0.5
+    if len(card.class_names) > 2:
+        raise UserError(f"--threshold: is for two classes, the model has {len(card.class_names)} (leave it out)")
+    return options.threshold
+
+
+def _room(header: Header, card: ModelCard, floats: bool, cog: bool) -> float:
+    """Bytes that a file may need: of classes no more than they carry information; a COG is a copy with overviews."""
+    classes = len(card.class_names)
+    bits = 32 * classes if floats else 1 + math.log2(classes)
+    return header.height * header.width * bits / 8 * (7 / 3 if cog else 1)

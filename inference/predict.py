@@ -1,0 +1,217 @@
+"""Mapping a mosaic: read, predict, blend and write, each in a thread of its own.
+
+    strips of the mosaic -> normalised tiles -> the network -> probabilities, blended -> classes, in blocks -> files
+
+The network runs in the calling thread. What lies between two threads is bounded: a strip, a few batches of tiles.
+"""
+
+import sys
+import time
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from inference.backends import Backend, open_backend
+from inference.mapping import Mapping
+from inference.pipeline import Crew
+from inference.plan import Options, Plan, make_plan
+from inference.probabilities import channels_of, probabilities
+from inference.raster import Strip, environment
+from inference.resample import Grid
+from inference.summary import ClassTotal, Summary
+from inference.symmetries import SYMMETRIES, Symmetry
+from inference.tiles import Cutter
+from inference.tiling import Blend
+
+_AHEAD = 16 * 2**20  # bytes of tiles that wait for the network, at most
+_QUIET_SECONDS, _LINE_SECONDS = 2.0, 10.0
+
+
+def predict(source: str | Path, target: str | Path, progress: bool = False, **options: Any) -> Summary:
+    """Maps a mosaic: the command `inference.py` as a function.
+
+    Args:
+        source: Anything GDAL reads, a `/vsicurl/` or `s3://` address included.
+        target: The map, a GeoTIFF on the mosaic's grid.
+        progress: Whether to show progress and notices on stderr.
+        **options: As in `inference.plan.Options`.
+
+    Returns:
+        What the map shows and what it took.
+
+    Raises:
+        UserError: Something for the user to mend; nothing has been written then, an existing map is untouched.
+    """
+    began = time.monotonic()
+    plan = make_plan(source, target, Options(**options))
+    if progress:
+        for notice in plan.notices:
+            sys.stderr.write(f"{notice}\n")
+    backend = open_backend(plan.backend, plan.request)
+    with environment():
+        mapping = Mapping(plan, backend.title)
+        try:
+            counts, classes = _run(plan, backend, mapping, progress)
+        except BaseException:
+            mapping.discard()
+            raise
+    header, card = plan.source.header, plan.card
+    return Summary(
+        classes=classes,
+        invalid=mapping.tally.invalid,
+        height=header.height,
+        width=header.width,
+        tiles=counts.predicted,
+        skipped=counts.skipped,
+        tile=plan.rows.tile,
+        seconds=time.monotonic() - began,
+        backend=backend.title,
+        model=" ".join(filter(None, [card.name, card.revision, f"({plan.request.path})"])),
+        paths=[str(path) for path in (plan.target, plan.probabilities) if path is not None],
+        notices=plan.notices,
+    )
+
+
+@dataclass
+class _Counts:
+    predicted: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Some tiles of one row of tiles, on their way.
+
+    Attributes:
+        row: Which row of tiles.
+        cols: Which tiles of it, from left to right.
+        pixels: (len(cols), bands, tile, tile) float32; once predicted, nothing.
+        outputs: What the network gave, for each symmetry.
+        strips: Which strips of the mosaic were read for it, as (row, rows, invalid).
+        last: Whether the row of tiles ends with it.
+    """
+
+    row: int
+    cols: list[int]
+    pixels: NDArray[np.float32] | None
+    outputs: list[tuple[Symmetry, NDArray[Any]]]
+    strips: list[tuple[int, int, NDArray[np.bool_] | None]]
+    last: bool
+
+
+def _run(plan: Plan, backend: Backend, mapping: Mapping, progress: bool) -> tuple[_Counts, list[ClassTotal]]:
+    header, tile, size = plan.source.header, plan.rows.tile, plan.request.batch
+    grid = None
+    if plan.factor is not None:
+        grid = Grid(header.height, header.width, plan.factor, plan.card.fill_value)
+    counts, found = _Counts(), list[ClassTotal]()
+    symmetries = SYMMETRIES if plan.options.tta else SYMMETRIES[:1]
+    depth = max(1, min(8, _AHEAD // (4 * size * len(plan.source.bands) * tile**2)))
+
+    def consume(batches: Iterator[_Batch]) -> None:
+        with environment():
+            _blend(plan, grid, mapping, batches)
+            found.extend(mapping.finish())
+
+    with Crew() as crew:
+        strips = crew.ahead(_strips(plan), 1)
+        batches = crew.ahead(_cut(plan, grid, strips, size), depth)
+        feed = crew.behind(consume, depth)
+        with _Progress(len(plan.rows) * len(plan.cols), progress) as bar:
+            done = 0
+            for batch in batches:
+                outputs = []
+                if batch.pixels is not None:
+                    outputs = [(each, backend(each.apply(batch.pixels))) for each in symmetries]
+                counts.predicted += len(batch.cols)
+                feed(replace(batch, pixels=None, outputs=outputs))
+                done = (batch.row + 1) * len(plan.cols) if batch.last else done + len(batch.cols)
+                bar.show(done)
+        crew.finish()
+    counts.skipped = len(plan.rows) * len(plan.cols) - counts.predicted
+    return counts, found
+
+
+def _strips(plan: Plan) -> Generator[Strip, None, None]:
+    yield from plan.source.strips()
+
+
+def _cut(plan: Plan, grid: Grid | None, strips: Iterable[Strip], size: int) -> Generator[_Batch, None, None]:
+    """Batches of tiles; a row of tiles may have none, and ends with a batch all the same."""
+    read: list[tuple[int, int, NDArray[np.bool_] | None]] = []
+
+    def noted() -> Iterator[Strip]:
+        for strip in strips:
+            read.append((strip.row, strip.pixels.shape[1], strip.invalid))
+            yield strip
+
+    source = iter(noted() if grid is None else grid.strips(noted()))
+    cutter = Cutter(plan.rows, plan.cols, plan.mean, plan.std)
+    bands, tile = len(plan.source.bands), plan.rows.tile
+    for row in range(len(plan.rows)):
+        cutter.begin(row)
+        while not cutter.complete(row):
+            cutter.take(next(source))
+        if row == len(plan.rows) - 1:
+            for _ in source:  # rows of the mosaic beyond the last one of the other grid
+                pass
+        cols = [col for col in range(len(plan.cols)) if not cutter.is_empty(row, col)]
+        groups = [cols[first : first + size] for first in range(0, len(cols), size)] or [[]]
+        for number, group in enumerate(groups):
+            pixels = np.empty((len(group), bands, tile, tile), np.float32) if group else None
+            for place, col in enumerate(group):
+                assert pixels is not None
+                cutter.cut(row, col, pixels[place])
+            yield _Batch(row, group, pixels, [], read.copy(), number == len(groups) - 1)
+            read.clear()
+
+
+def _blend(plan: Plan, grid: Grid | None, mapping: Mapping, batches: Iterable[_Batch]) -> None:
+    blend = Blend(plan.rows, plan.cols, channels_of(plan.card), plan.options.window)
+    for batch in batches:
+        for strip in batch.strips:
+            mapping.validity(*strip)
+        if batch.outputs:
+            for col, prediction in zip(batch.cols, _mean(plan, batch.outputs), strict=True):
+                blend.add(col, prediction)
+        if batch.last:
+            rows = blend.finish(batch.row)
+            mapping.add(rows if grid is None else grid.back(rows))
+
+
+def _mean(plan: Plan, outputs: list[tuple[Symmetry, NDArray[Any]]]) -> NDArray[np.float32]:
+    """Mean probability over symmetries, (N, channels, tile, tile)."""
+    each = [symmetry.undo(probabilities(output, plan.card, plan.rows.tile)) for symmetry, output in outputs]
+    return each[0] if len(each) == 1 else np.mean(each, axis=0, dtype=np.float32)
+
+
+class _Progress:
+    """A bar on a terminal, a line every ten seconds elsewhere, nothing where it is quick."""
+
+    def __init__(self, total: int, shown: bool) -> None:
+        self._total, self._shown = total, shown
+        self._bar: Any = None
+        self._due = time.monotonic() + _QUIET_SECONDS
+
+    def __enter__(self) -> "_Progress":
+        if self._shown and sys.stderr.isatty():
+            self._bar = tqdm(total=self._total, desc="mapping", unit="tile", delay=_QUIET_SECONDS, leave=False)
+        return self
+
+    def show(self, done: int) -> None:
+        """Says how many tiles are done."""
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+        elif self._shown and time.monotonic() > self._due:
+            sys.stderr.write(f"mapping: {done} of {self._total} tiles\n")
+            sys.stderr.flush()
+            self._due = time.monotonic() + _LINE_SECONDS
+
+    def __exit__(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
