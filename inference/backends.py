@@ -265,7 +265,9 @@ class _TorchScript:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)
                 module = torch.jit.load(str(request.path), map_location=self._device)  # type: ignore[no-untyped-call]
-            self._module = module.eval().to(memory_format=torch.channels_last)
+                module = module.eval().to(memory_format=torch.channels_last)
+                # A frozen module is faster, and deaf to autocast.
+                self._module = torch.jit.freeze(module) if self._dtype is None else module
         except (RuntimeError, OSError, ValueError) as error:
             raise UserError(f"{request.path}: can't be loaded as TorchScript ({first_line(error)})") from None
         self.title = f"torchscript, torch {torch.__version__} on {self._device}, {request.precision}"
@@ -297,7 +299,12 @@ class _TorchScript:
     def __call__(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
         torch = self._torch
         try:
-            with torch.inference_mode(), torch.autocast(self._device, self._dtype, enabled=self._dtype is not None):
+            # Without TorchScript's own optimiser: it watches the first tiles and compiles for seconds, for little.
+            with (
+                torch.inference_mode(),
+                torch.jit.optimized_execution(False),
+                torch.autocast(self._device, self._dtype, enabled=self._dtype is not None),
+            ):
                 batch = torch.from_numpy(pixels).to(self._device, memory_format=torch.channels_last)
                 output = self._module(batch)
                 while not isinstance(output, torch.Tensor):
