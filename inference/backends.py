@@ -266,7 +266,8 @@ class _TorchScript:
                 warnings.simplefilter("ignore", FutureWarning)
                 module = torch.jit.load(str(request.path), map_location=self._device)  # type: ignore[no-untyped-call]
                 module = module.eval().to(memory_format=torch.channels_last)
-                # A frozen module is faster, and deaf to autocast.
+                # Frozen, and without its own optimiser, which compiles for seconds, TorchScript is faster, and deaf to
+                # autocast.
                 self._module = torch.jit.freeze(module) if self._dtype is None else module
         except (RuntimeError, OSError, ValueError) as error:
             raise UserError(f"{request.path}: can't be loaded as TorchScript ({first_line(error)})") from None
@@ -299,10 +300,9 @@ class _TorchScript:
     def __call__(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
         torch = self._torch
         try:
-            # Without TorchScript's own optimiser: it watches the first tiles and compiles for seconds, for little.
             with (
                 torch.inference_mode(),
-                torch.jit.optimized_execution(False),
+                torch.jit.optimized_execution(self._dtype is not None),
                 torch.autocast(self._device, self._dtype, enabled=self._dtype is not None),
             ):
                 batch = torch.from_numpy(pixels).to(self._device, memory_format=torch.channels_last)
