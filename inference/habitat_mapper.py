@@ -36,11 +36,6 @@ class _Config(BaseModel):
     max_pixel_value: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
 
 
-def is_habitat_mapper(data: Any) -> bool:
-    """Whether parsed JSON is one of habitat-mapper's configurations."""
-    return isinstance(data, dict) and "model_filename" in data
-
-
 def card_of(data: dict[str, Any], source: Path, model: Path, dtype: str) -> ModelCard:
     """The card that a configuration stands for.
 

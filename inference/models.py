@@ -7,7 +7,6 @@ from pathlib import Path
 from inference.card import CardError, ModelCard
 from inference.card_files import embedded_card
 from inference.errors import UserError
-from inference.habitat_mapper import card_of, is_habitat_mapper
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Where converted models land."""
@@ -73,6 +72,8 @@ def _given(model: Path, path: Path, dtype: str) -> ModelCard:
         data = json.loads(text)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: can't be read as JSON ({error})") from None
-    if is_habitat_mapper(data):
+    if isinstance(data, dict) and "model_filename" in data:
+        from inference.habitat_mapper import card_of  # seldom needed
+
         return card_of(data, path, model, dtype)
     return ModelCard.loads(text, str(path))

@@ -26,17 +26,27 @@ class _End:
 
 
 class _Channel(Generic[A]):
-    """A bounded queue that can be abandoned from either end."""
+    """A bounded queue that is abandoned when the crew stops.
+
+    A place in it is taken before an item is made, and free again once the item has been handed on: what is being made
+    takes memory too.
+    """
 
     def __init__(self, depth: int, stop: threading.Event) -> None:
-        self._queue: queue.Queue[A | _End] = queue.Queue(depth)
+        self._queue: queue.SimpleQueue[A | _End] = queue.SimpleQueue()
+        self._places = threading.Semaphore(depth)
         self._stop = stop
 
-    def put(self, item: A | _End) -> None:
+    def reserve(self) -> None:
+        """Waits for a place."""
         while not self._stop.is_set():
-            with contextlib.suppress(queue.Full):
-                return self._queue.put(item, timeout=_POLL)
+            if self._places.acquire(timeout=_POLL):
+                return
         raise _Stopped
+
+    def put(self, item: A | _End) -> None:
+        """Puts an item in a place that has been reserved, or the end in none."""
+        self._queue.put(item)
 
     def __iter__(self) -> Iterator[A]:
         while not self._stop.is_set():
@@ -44,6 +54,7 @@ class _Channel(Generic[A]):
                 item = self._queue.get(timeout=_POLL)
                 if isinstance(item, _End):
                     return
+                self._places.release()
                 yield item
         raise _Stopped
 
@@ -63,8 +74,10 @@ class Crew:
 
         def work() -> None:
             with contextlib.closing(items):
+                channel.reserve()
                 for item in items:
                     channel.put(item)
+                    channel.reserve()
             channel.put(_End())
 
         self._start(work)
@@ -73,12 +86,17 @@ class Crew:
     def behind(self, consume: Callable[[Iterator[B]], None], depth: int) -> Callable[[B], None]:
         """Starts a function on an iterator in a thread of its own; returns what feeds it.
 
-        What it gets first waits in a queue of `depth` items. `finish` ends the iterator.
+        At most `depth` items wait for it. `finish` ends the iterator.
         """
         channel: _Channel[B] = _Channel(depth, self._stop)
         self._start(lambda: consume(iter(channel)))
         self._ends.append(lambda: channel.put(_End()))
-        return channel.put
+
+        def feed(item: B) -> None:
+            channel.reserve()
+            channel.put(item)
+
+        return feed
 
     def finish(self) -> None:
         """Ends what was started with `behind`, and waits for it."""

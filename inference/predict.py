@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from inference.backends import Backend, open_backend
 from inference.mapping import Mapping
@@ -200,6 +199,8 @@ class _Progress:
 
     def __enter__(self) -> "_Progress":
         if self._shown and sys.stderr.isatty():
+            from tqdm import tqdm
+
             self._bar = tqdm(total=self._total, desc="mapping", unit="tile", delay=_QUIET_SECONDS, leave=False)
         return self
 

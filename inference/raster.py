@@ -32,7 +32,7 @@ def environment() -> Any:
     Blocks are read and written once and in order: a large cache, by default 5 % of the machine's memory, would only
     hold what nobody asks for again. Not EMPTY_DIR: that would hide .msk and .aux.xml files, which say what is valid.
     """
-    return rasterio.Env(GDAL_CACHEMAX=64 * 2**20, GDAL_DISABLE_READDIR_ON_OPEN="TRUE", GDAL_TIFF_INTERNAL_MASK=True)
+    return rasterio.Env(GDAL_CACHEMAX=32 * 2**20, GDAL_DISABLE_READDIR_ON_OPEN="TRUE", GDAL_TIFF_INTERNAL_MASK=True)
 
 
 def open_raster(path: str, **options: str) -> Any:
