@@ -13,11 +13,15 @@ from types import FrameType
 from typing import Any, cast
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from train.checkpoints import Checkpoints
+from train.configs.config import Config
 from train.files import write_text
 from train.model import SegmentationModel
+from train.recipes.activations import checkpoint_blocks
+from train.recipes.compilation import compile_network
 from train.tracking import Tracker
 
 
@@ -223,6 +227,37 @@ class StopOnInterrupt(L.Callback):
         """Stops before the first batch of a new epoch: the end of the last one has saved."""
         if batch_idx == 0 and self.checkpoints.config.save_last and self._wanted(trainer):
             raise Interrupted
+
+
+class Speed(L.Callback):
+    """Trades time for memory, or the start for the rest, while a run lasts: gradient checkpointing, compilation.
+
+    Args:
+        config: Says which.
+        say: Takes lines for the user.
+    """
+
+    def __init__(self, config: Config, say: Callable[[str], None]) -> None:
+        self.config = config
+        self.say = say
+        self._undo: Callable[[], None] | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Once the network is on its device."""
+        network = cast(SegmentationModel, pl_module).model
+        if self.config.segmentation_config.gradient_checkpointing:
+            self._undo = checkpoint_blocks(cast(Any, network.encoder))
+        if self.config.trainer.compile:
+            size = self.config.tile_size
+            shape = (self.config.batch_size, self.config.num_bands, size, size)
+            with trainer.precision_plugin.forward_context():
+                compile_network(network, torch.zeros(shape, device=pl_module.device), self.say)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """What is saved, drawn and tested next is the network by itself."""
+        if self._undo is not None:
+            self._undo()
+            self._undo = None
 
 
 def say(line: str) -> None:

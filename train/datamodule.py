@@ -22,7 +22,7 @@ from train.geotiff import LabelRule, Reader
 from train.normalization import Normalization, given_normalization, measured_normalization
 from train.scenes import SPLITS, Scene, choose_bands, find_pairs, join_some, misplaced, read_scenes
 from train.survey import Survey, foreground, survey, together
-from train.transforms import Augmentation
+from train.transforms import Augmentation, UserAugmentation
 from train.windows import TrainingWindows
 
 
@@ -77,7 +77,11 @@ class DataModule(L.LightningDataModule):
             self.notices += found.notices
             problems += found.problems + unsound
         problems += self._settle_kind()
-        self.notices += self._label_notices() + self._augmentation_notices()
+        self.notices += self._label_notices()
+        try:
+            self.notices += self._augmentation_notices()
+        except UserError as error:
+            problems.append(str(error))
         return problems
 
     def normalize(self, measured: Survey | None = None) -> None:
@@ -170,11 +174,12 @@ class DataModule(L.LightningDataModule):
             why = f"made for uint8, these images are {self.dtype}"
         return [f"augmentation {self.settings.augmentation} does without {', '.join(left_out)}: {why}"]
 
-    def _augmentation(self) -> Augmentation:
-        settings = self.settings
-        return Augmentation(
-            settings.augmentation, len(self.bands), self.dtype, self.rule.ignore_index, settings.fill_value
-        )
+    def _augmentation(self) -> Augmentation | UserAugmentation:
+        wanted, fill_value = self.settings.augmentation, self.settings.fill_value
+        bands, ignore_index = len(self.bands), self.rule.ignore_index
+        if isinstance(wanted, dict):
+            return UserAugmentation(wanted, bands, self.dtype, ignore_index, fill_value, self.config.tile_size)
+        return Augmentation(wanted, bands, self.dtype, ignore_index, fill_value)
 
     def setup(self, stage: str | None = None) -> None:
         """Lightning's hook; the same as `prepare`."""

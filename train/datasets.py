@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Sampler
 
 from train.geotiff import Reader
 from train.scenes import Scene
-from train.transforms import Augmentation
+from train.transforms import Augmentation, UserAugmentation
 from train.windows import TrainingWindows, WindowAt, batches, grid
 
 Sample = tuple[NDArray[Any], NDArray[np.uint8], tuple[int, int, int]]
@@ -32,7 +32,7 @@ class TrainDataset(Dataset[Sample]):
         bands: Sequence[int],
         reader: Reader,
         windows: TrainingWindows,
-        augment: Augmentation,
+        augment: Augmentation | UserAugmentation,
     ) -> None:
         self.scenes, self.bands, self.reader, self.windows, self.augment = scenes, bands, reader, windows, augment
         self._scene_numbers = lru_cache(maxsize=2)(windows.scenes)

@@ -148,8 +148,7 @@ def previews(
         The files: `overview.png` first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shown = [i for i in range(len(class_names)) if i != background]
-    colours = {i: CLASS_COLOURS[n % len(CLASS_COLOURS)] for n, i in enumerate(shown)}
+    colours = _colours(class_names, background)
     files = []
     for number, panel in enumerate(panels):
         path = folder / f"{number:02d}-{panel.title.replace(' ', '-')}.png"
@@ -159,6 +158,50 @@ def previews(
         _sheet(panels, class_names, colours, ignore_index, folder / "overview.png")
         files.insert(0, folder / "overview.png")
     return files
+
+
+def _colours(class_names: Sequence[str], background: int | None) -> dict[int, str]:
+    shown = [i for i in range(len(class_names)) if i != background]
+    return {i: CLASS_COLOURS[n % len(CLASS_COLOURS)] for n, i in enumerate(shown)}
+
+
+def windows(
+    images: Sequence[NDArray[Any]],
+    labels: Sequence[NDArray[np.uint8]],
+    class_names: Sequence[str],
+    background: int | None,
+    ignore_index: int,
+    path: Path,
+) -> None:
+    """Draws training windows, each as image and as label.
+
+    Args:
+        images: (H, W, bands) each, units of the file.
+        labels: (H, W) class indices, or ignore_index.
+        class_names: A name for each class.
+        background: The class that is left uncoloured.
+        ignore_index: Label value that counts nowhere; drawn black.
+        path: Where the PNG goes.
+    """
+    colours = _colours(class_names, background)
+    columns = 3
+    rows = -(-len(images) // columns)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(3.2 * columns, 1.7 * rows + 0.5), layout="constrained")
+        axes = figure.subplots(rows, 2 * columns, squeeze=False).ravel()
+        for axis in axes:
+            axis.set_axis_off()
+        for at, (image, label) in enumerate(zip(images, labels, strict=True)):
+            ignored = label == ignore_index
+            rgb = display_rgb(image, ignored)
+            tinted = _tinted(rgb, label, colours)
+            tinted[ignored] = 0
+            axes[2 * at].imshow(rgb, interpolation="nearest")
+            axes[2 * at + 1].imshow(tinted, interpolation="nearest")
+        keys = [Patch(color=colour, label=class_names[i]) for i, colour in colours.items()]
+        keys.append(Patch(color="black", label="ignored"))
+        figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
+        _save(figure, path)
 
 
 def _sheet(

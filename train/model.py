@@ -5,7 +5,7 @@ takes normalised images; what a batch holds is normalised here, on the device.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import lightning as L
@@ -27,6 +27,9 @@ from train.models.padding import pad_to_multiple
 from train.models.pretrained import load_smp
 from train.models.vit import is_plain_vit
 from train.models.vit_pyramid import ViTPyramidModel, build_vit_pyramid_model
+from train.optimization import learning_rate, parameter_groups, staged
+from train.recipes.ema import WeightAverage
+from train.recipes.stages import Stage, set_trainable, stage_at
 
 PHASES = ("train", "val", "test")
 
@@ -50,8 +53,13 @@ class SegmentationModel(L.LightningModule):
         self.card = ModelCard.model_validate(dict(card))
         settings = self.config.segmentation_config
         self.model = self.build(self.config, settings.opts.encoder_weights if pretrained else None)
-        if settings.freeze_encoder:
-            self.model.encoder.requires_grad_(False)
+        self.stages = [Stage(s.epoch, s.unfreeze, s.lr or settings.lr) for s in settings.finetune or []]
+        self.frozen: list[nn.Module] = []
+        if settings.freeze_encoder or self.stages:
+            unfreeze = self.stages[0].unfreeze if self.stages else "decoder"
+            self.frozen = set_trainable(cast(nn.Module, self.model.encoder), unfreeze)
+        self.ema = None if settings.ema is None else WeightAverage(settings.ema.decay)
+        self._averaged_step = 0
         self.loss = build_loss(
             self.config.loss_terms, num_classes=self.config.num_classes, ignore_index=self.config.ignore_index
         )
@@ -128,15 +136,35 @@ class SegmentationModel(L.LightningModule):
             if name in self._gradients:
                 parameter.grad = self._gradients[name].to(parameter.device)
         self._gradients = {}
+        self._averaged_step = self.trainer.global_step
+        self._enter_stage()
 
     def on_train_epoch_start(self) -> None:
-        """Starts counting anew."""
+        """Starts counting anew, and freezes what this epoch's stage doesn't train."""
         self.pooled["train"].reset()
         self._published = False
+        self._enter_stage()
+
+    def _enter_stage(self) -> None:
+        if self.stages:
+            stage = self.stages[stage_at(self.stages, self.current_epoch)]
+            self.frozen = set_trainable(cast(nn.Module, self.model.encoder), stage.unfreeze)
+            self.train()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Averages the weights after each optimiser step."""
+        settings = self.config.segmentation_config.ema
+        if self.ema is None or settings is None or self.current_epoch < settings.start_epoch:
+            return
+        if self.trainer.global_step > self._averaged_step:
+            self.ema.update(self.model)
+            self._averaged_step = self.trainer.global_step
 
     def on_validation_epoch_start(self) -> None:
-        """Starts counting anew."""
+        """Starts counting anew; the averaged weights are judged, where there are any yet."""
         self.pooled["val"].reset()
+        if self.ema is not None and self.trainer.state.fn == "fit":
+            self.ema.swap(self.model)
 
     def on_test_epoch_start(self) -> None:
         """Starts counting anew."""
@@ -150,6 +178,13 @@ class SegmentationModel(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Publishes the scores of the val split."""
         self.publish("val")
+        if self.ema is not None and self.ema.in_place:
+            self.ema.swap(self.model)
+
+    def on_fit_end(self) -> None:
+        """What is left at the end is what counts: the averaged weights."""
+        if self.ema is not None and not self.ema.in_place:
+            self.ema.swap(self.model)
 
     def on_test_epoch_end(self) -> None:
         """Publishes the scores of the test split."""
@@ -171,22 +206,20 @@ class SegmentationModel(L.LightningModule):
     def train(self, mode: bool = True) -> "SegmentationModel":
         """Lightning calls this before each epoch; what is frozen stays in evaluation mode."""
         super().train(mode)
-        if mode and self.config.segmentation_config.freeze_encoder:
-            self.model.encoder.eval()  # type: ignore[union-attr]
+        if mode:
+            for module in self.frozen:
+                module.eval()
         return self
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with decoupled decay (Loshchilov and Hutter, arXiv:1711.05101), none on norms, biases and positions."""
+        """AdamW with decoupled decay (Loshchilov and Hutter, arXiv:1711.05101)."""
         settings = self.config.segmentation_config
-        decayed: list[nn.Parameter] = []
-        free: list[nn.Parameter] = []
-        # Frozen parameters too: without a gradient they are passed over, and the state fits whatever is frozen.
-        for name, parameter in self.named_parameters():
-            (free if parameter.ndim <= 1 or _is_position(name) else decayed).append(parameter)
-        groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": free, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
+        groups = parameter_groups(self.model, settings.lr, settings.weight_decay, settings.layer_decay)
+        optimizer = torch.optim.AdamW(groups, lr=settings.lr)
         total = max(1, int(self.trainer.estimated_stepping_batches))
         factor = learning_rate(settings.lr_scheduler, settings.warmup_period)
+        if self.stages:
+            factor = staged(factor, self.stages, settings.lr, self.config.max_epoch)
         # A closure: LambdaLR would save an object's state and so bring back the old total when a run is prolonged.
         scheduler = LambdaLR(optimizer, lambda step: factor(min(1.0, step / total)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -211,6 +244,8 @@ class SegmentationModel(L.LightningModule):
         checkpoint["pooled"] = {phase: pooled.reduce().state_dict() for phase, pooled in self.pooled.items()}
         scored = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
         checkpoint["hyper_parameters"]["card"] = {**self.card.model_dump(mode="json"), "scores": scored}
+        if self.ema is not None:
+            self.ema.save(checkpoint, self.model, "model.")
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         between = progress.current.ready % self.trainer.accumulate_grad_batches != 0 and not progress.is_last_batch
         if between:
@@ -224,41 +259,11 @@ class SegmentationModel(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes back what `on_save_checkpoint` added."""
         self._gradients = dict(checkpoint.get("gradients", {}))
+        if self.ema is not None and self._trainer is not None and self.trainer.state.fn == "fit":
+            self.ema.load(checkpoint, "model.", self.device)
         if self.global_rank == 0:  # they are the counts of all devices
             for phase, state in checkpoint.get("pooled", {}).items():
                 self.pooled[phase].load_state_dict(state)
-
-
-def _is_position(name: str) -> bool:
-    return name.endswith(("pos_embed", "cls_token", "reg_token", "mask_token", "relative_position_bias_table"))
-
-
-def learning_rate(schedule: str, warmup: float) -> Callable[[float], float]:
-    """The learning rate as a share of its highest value, over the share of training that is done.
-
-    Args:
-        schedule: onecycle: both flanks are half cosines, from 1/25 and down to 1/250000 (Smith and Topin,
-            arXiv:1708.07120, as in PyTorch's OneCycleLR). cosine: a straight rise, then half a cosine down to 0
-            (Loshchilov and Hutter, arXiv:1608.03983). poly: a straight rise, then a straight fall to 0 (power 1, as
-            AerialFormer and Swin have it). constant: a straight rise, then 1.
-        warmup: Share of training in which it rises.
-    """
-    start, end = {"onecycle": (1 / 25, 1 / 250_000), "constant": (0.0, 1.0)}.get(schedule, (0.0, 0.0))
-
-    def half_cosine(begin: float, finish: float, x: float) -> float:
-        return finish + (begin - finish) * (1 + math.cos(math.pi * x)) / 2
-
-    def factor(done: float) -> float:
-        if done < warmup:
-            rise = done / warmup
-            # Never 0: the first step should count.
-            return half_cosine(start, 1.0, rise) if schedule == "onecycle" else max(1e-6, rise)
-        rest = (done - warmup) / (1 - warmup)
-        if schedule in {"onecycle", "cosine"}:
-            return half_cosine(1.0, end, rest)
-        return 1.0 + (end - 1.0) * rest
-
-    return factor
 
 
 class SMPSegmentationModel(SegmentationModel):

@@ -23,6 +23,7 @@ from train.run_folder import RunFolder, git_revision, now, versions
 
 PREVIEWS = 6
 _PREVIEW_CANDIDATES = 200
+_WINDOWS = 12
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,7 @@ def finish(
         figures.curves(table.rows, config.checkpoint.monitor, best.get("step"), folder.curves)
         pictures.append(folder.curves)
     panels = _panels(config, model, data)
-    pictures += figures.previews(
-        panels, class_names(config), background_index(config), config.ignore_index, folder.previews
-    )
+    pictures += figures.previews(panels, *_legend(config), folder.previews)
     if table.tracker is not None:
         table.tracker.log({f"test/{k}": v for k, v in test.items()}, trainer.global_step)
         table.tracker.finish(best_path, val.get("dice"), pictures, config.logging.log_model)
@@ -143,6 +142,24 @@ def _best(config: Config, checkpoints: Checkpoints, path: Path | None) -> dict[s
         entry = checkpoints.best
         best |= {"score": entry["score"], "epoch": entry["epoch"] + 1, "step": entry["step"]}
     return best
+
+
+def draw_windows(data: DataModule, folder: RunFolder) -> Path:
+    """Draws the first training windows of a run as the network sees them, and says where.
+
+    Their places and changes are those of the first epoch: what is drawn is what is trained on.
+    """
+    dataset = data.train_dataset()
+    samples = [dataset[(0, index)] for index in range(min(_WINDOWS, len(dataset.windows)))]
+    dataset.reader.close()
+    path = folder.previews / "augmentations.png"
+    folder.previews.mkdir(exist_ok=True)
+    figures.windows([s[0] for s in samples], [s[1] for s in samples], *_legend(data.config), path)
+    return path
+
+
+def _legend(config: Config) -> tuple[list[str], int | None, int]:
+    return class_names(config), background_index(config), config.ignore_index
 
 
 @torch.inference_mode()

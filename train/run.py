@@ -16,15 +16,16 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from train.callbacks import Bar, Interrupted, MetricsTable, ProgressLines, StopOnInterrupt, say
+from train.callbacks import Bar, Interrupted, MetricsTable, ProgressLines, Speed, StopOnInterrupt, say
 from train.card import model_card
 from train.checkpoints import LAST, AtomicCheckpointIO, Checkpoints, read_checkpoint
 from train.configs.config import Config
 from train.datamodule import DataModule
 from train.errors import UserError
 from train.model import MODELS, SegmentationModel
-from train.outcome import RunResult, explained, finish
+from train.outcome import RunResult, draw_windows, explained, finish
 from train.precision import native_precision
+from train.recipes.class_weights import wants_class_weights, with_class_weights
 from train.run_folder import RunFolder, forget_run, new_run
 from train.tracking import Tracker
 
@@ -53,18 +54,26 @@ def train(config: Config, notices: Sequence[str] = (), resume: RunFolder | None 
     data.prepare()
     for notice in data.notices:
         tell(f"note: {notice}")
+    if wants_class_weights(config):
+        config, notice = with_class_weights(config, data)
+        tell(f"note: {notice}")
     last = _state(resume) if resume is not None else None
     model = build_model(config, data, pretrained=last is None)
+    if config.trainer.channels_last:
+        model.model.to(memory_format=torch.channels_last)
 
     folder = resume or new_run(config, rank)
     _check_interval(config, data)
     trainer, checkpoints, table, stop = _trainer(config, folder, tell, rank)
     if trainer.world_size > 1:
+        _check_stages(config)
         model.freeze_unreached()
     try:
         if rank == 0:
             folder.write_config(config)
             tell(f"run {folder.path}")
+            if config.data_module.preview_augmentations and resume is None:
+                tell(f"what the network sees: {draw_windows(data, folder)}")
         table.tracker = Tracker(config, folder, tell) if _logs(config) and rank == 0 else None
         with explained(config):
             trainer.fit(model, datamodule=data, ckpt_path=last, weights_only=True)
@@ -135,6 +144,15 @@ def _state(folder: RunFolder) -> Path:
     return last
 
 
+def _check_stages(config: Config) -> None:
+    """Several devices are told at the start which gradients to exchange."""
+    if config.segmentation_config.finetune and config.trainer.strategy != "ddp_find_unused_parameters_true":
+        raise UserError(
+            "segmentation_config.finetune: with several devices it needs trainer.strategy: "
+            "ddp_find_unused_parameters_true, because what is trained changes"
+        )
+
+
 def _check_interval(config: Config, data: DataModule) -> None:
     """Whether an epoch has as many batches as are asked for between validations."""
     from train.windows import quotas
@@ -162,6 +180,8 @@ def _trainer(
     table = MetricsTable(folder.metrics)
     stop = StopOnInterrupt(checkpoints, tell)
     callbacks: list[L.Callback] = [table, ProgressLines(checkpoints, tell), stop, checkpoints]
+    if config.segmentation_config.gradient_checkpointing or settings.compile:
+        callbacks.append(Speed(config, tell))
     if config.early_stopping is not None:
         callbacks.append(_early_stopping(config))
     bar = sys.stderr.isatty() and rank == 0

@@ -8,12 +8,15 @@ window is `fill_value` and ignored. All randomness comes from the seed of the ca
 
 import os
 import random
+import warnings
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from train.errors import UserError
 from train.geotiff import refill
 
 # Albumentations looks for a newer release on import, which takes seconds without a network.
@@ -22,6 +25,8 @@ import albumentations as A
 
 _TOO = {"invalid": "mask"}
 Strength = Literal["none", "light", "drone", "strong"]
+# What marks pixels of the window in the mask that a user's pipeline moves along; no sensible fill_mask.
+_INSIDE = 113
 
 
 def _bends(strength: Strength, ignore_index: int, fill_value: float) -> list[A.BasicTransform]:
@@ -123,4 +128,65 @@ class Augmentation:
             image, label, outside = bent["image"], bent["mask"], bent["invalid"] != 0
             if outside.any():
                 refill(image, outside, self.fill_value)
+        return image, label
+
+
+class UserAugmentation:
+    """Augments a window with a user's own Albumentations pipeline; picklable.
+
+    Whatever the pipeline fills in from outside the window is ignored, and what is invalid moves along, whatever its
+    `fill` and `fill_mask` say: mirrored or invented pixels with a label would be counted as truth.
+
+    Args:
+        pipeline: As `A.to_dict` writes it.
+        bands: Bands of the image.
+        dtype: Of the image: "uint8", or anything else (which arrives as float32).
+        ignore_index: What a label gets where there is no image.
+        fill_value: What an image gets there, in units of the file.
+        size: Side of a window, pixels.
+
+    Raises:
+        UserError: It is no pipeline, or none for such windows.
+    """
+
+    left_out: Sequence[str] = ()
+
+    def __init__(
+        self, pipeline: dict[str, Any], bands: int, dtype: str, ignore_index: int, fill_value: float, size: int
+    ) -> None:
+        self.ignore_index, self.fill_value = ignore_index, fill_value
+        image = np.zeros((size, size, bands), np.uint8 if dtype == "uint8" else np.float32)
+        label = np.zeros((size, size), np.uint8)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                made = A.from_dict(pipeline)
+            self.pipeline = A.Compose([made], additional_targets={"inside": "mask", "invalid": "mask"})
+            for seed in range(4):  # what happens with a probability happens in one of a few
+                found, _ = self(image.copy(), label.copy(), None, seed)
+        except Exception as error:  # whatever a transform raises for data that it isn't made for
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(
+                f"data_module.augmentation: is no Albumentations pipeline for windows of {bands} bands of "
+                f"{image.dtype}: {reason} (allowed: none, light, drone, strong, or a dict of A.to_dict)"
+            ) from None
+        if found.shape != image.shape or found.dtype != image.dtype:
+            raise UserError(
+                f"data_module.augmentation: makes {found.dtype} windows of shape {list(found.shape)} of {image.dtype} "
+                f"windows of shape {list(image.shape)} (leave out what changes size or type, such as Normalize: that "
+                "comes later)"
+            )
+
+    def __call__(
+        self, image: NDArray[Any], label: NDArray[np.uint8], invalid: NDArray[np.bool_] | None, seed: int
+    ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+        """See `Augmentation.__call__`."""
+        self.pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        gone = np.zeros_like(label) if invalid is None else invalid.view(np.uint8)
+        made = self.pipeline(image=image, mask=label, inside=np.full_like(label, _INSIDE), invalid=gone)
+        image, label = np.ascontiguousarray(made["image"]), np.ascontiguousarray(made["mask"])
+        outside = (made["inside"] != _INSIDE) | (made["invalid"] == 1)
+        if outside.any():
+            refill(image, outside, self.fill_value)
+            label[outside] = self.ignore_index
         return image, label

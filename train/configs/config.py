@@ -95,7 +95,7 @@ class Config(Section):
             network.architecture = tables.match_dinov2_decoder(network.architecture or "multilevel")
             network.backbone = tables.resolve_dinov2(network.backbone or "dinov2_s")
         if network.freeze_encoder is None:
-            network.freeze_encoder = self.segmentation_model_cls == "DINOv2Segmentation"
+            network.freeze_encoder = self.segmentation_model_cls == "DINOv2Segmentation" and not network.finetune
         if self.checkpoint.mode is None:
             self.checkpoint.mode = "min" if self.checkpoint.monitor.endswith("/loss") else "max"
         data = self.data_module
@@ -125,6 +125,9 @@ class Config(Section):
             # Repeated there for old files' sake; the losses are told by segmentation_config's.
             for opts in (found := term.get("opts", {}), found.get("focal_kwargs", {}), found.get("dice_kwargs", {})):
                 opts.pop("ignore_index", None)
+                # Training puts numbers in its place (`recipes.class_weights`); elsewhere no loss is computed.
+                if opts.get("class_weights") == "auto":
+                    del opts["class_weights"]
         return terms
 
     def plain(self) -> dict[str, Any]:

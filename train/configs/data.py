@@ -1,6 +1,6 @@
 """The section `data_module`: the data set, and how its pixels reach the network."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -54,8 +54,10 @@ class DataModuleConfig(Section):
     """Training windows in an epoch; default: as many as cover the train split once."""
     foreground_share: Fraction | None = None
     """Share of training windows that are placed on a pixel of a class that isn't background; default: none is."""
-    augmentation: Literal["none", "light", "drone", "strong"] = "drone"
-    """Strength of the augmentation of training windows."""
+    augmentation: Literal["none", "light", "drone", "strong"] | dict[str, Any] = "drone"
+    """Strength of the augmentation of training windows; or a pipeline of Albumentations as A.to_dict writes it."""
+    preview_augmentations: bool = False
+    """Draw training windows as the network sees them, before training begins: previews/augmentations.png."""
 
     @field_validator("data_dir")
     @classmethod

@@ -26,8 +26,8 @@ class LossOpts(Section):
     """-log(overlap) in place of 1 - overlap (Dice, Jaccard, Tversky, FocalTversky)."""
     classes: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | Literal["present", "all"] | None = None
     """Only these classes enter the mean (multiclass). Lovász: also present (default) or all."""
-    class_weights: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] | None = None
-    """A weight for each class; for a binary BCE or CE: of background and target."""
+    class_weights: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] | Literal["auto"] | None = None
+    """A weight for each class (of a binary BCE or CE: background and target), or auto: pixels / (classes x pixels of the class) in the train split."""  # noqa: E501
     alpha: Annotated[float, Field(ge=0)] | list[Annotated[float, Field(ge=0)]] | None = None
     """Tversky: weight of false positives. Focal: weight of the target class, or a list of all. FocalDiceCombo: share of Focal."""  # noqa: E501
     beta: Annotated[float, Field(ge=0)] | None = None
@@ -150,6 +150,26 @@ class ModelOpts(Section):
     """AerialFormer, DINOv2: dropout before the classifier."""
 
 
+class FinetuneStage(Section):
+    """A stage of staged unfreezing."""
+
+    epoch: Annotated[int, Field(ge=0)]
+    """First epoch of the stage, from 0."""
+    unfreeze: Literal["decoder", "all"] | Positive
+    """What is trained: decoder; all; or the decoder and the encoder's last so many layers (of 12 at most)."""
+    lr: Annotated[float, Field(gt=0)] | None = None
+    """Highest learning rate of the stage; that of segmentation_config where it is left out."""
+
+
+class EmaConfig(Section):
+    """An exponential moving average of the weights, which is then what is validated, kept and exported."""
+
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """Share of the average that stays with each optimiser step; the first steps average faster."""
+    start_epoch: Annotated[int, Field(ge=0)] = 0
+    """Epoch from which on weights are averaged; until the first average the weights themselves count."""
+
+
 class SegmentationConfig(Section):
     """The network, its loss and how it is optimised."""
 
@@ -161,6 +181,14 @@ class SegmentationConfig(Section):
     """Options of the network."""
     freeze_encoder: bool | None = None
     """Train the decoder alone; the encoder's normalisation layers stay as they are. Default: only with DINOv2."""
+    finetune: Annotated[list[FinetuneStage], Field(min_length=1)] | None = None
+    """Staged unfreezing, one mapping a stage: epoch, unfreeze, lr. The learning rate goes its way anew in each."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Each of the encoder's layers learns this times as fast as the one behind it; the decoder learns at lr."""
+    ema: EmaConfig | None = None
+    """Averaged weights: decay, start_epoch. Null: none."""
+    gradient_checkpointing: bool = False
+    """The encoder's activations are computed a second time in place of being kept: less memory, a third more time."""
     num_classes: Classes | None = None
     """Shared key: 1 is background and one target (sigmoid); 2 and more are classes (softmax)."""
     num_bands: Positive | None = None

@@ -4,6 +4,7 @@ Like `contradictions`, on the plain mapping, beside Pydantic.
 """
 
 from collections.abc import Collection, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from train.configs import tables
@@ -36,6 +37,36 @@ def check(data: Mapping[str, Any], origin: Mapping[str, KeyPath]) -> Iterator[Pr
             yield _unknown_family(family)
     if facts.num_classes is not None:
         yield from _losses(facts)
+    yield from _finetune(facts)
+
+
+def _finetune(facts: Facts) -> Iterator[Problem]:
+    at = (NETWORK, "finetune")
+    stages = facts.view.typed(list, *at)
+    if not stages:
+        return
+    if facts.view.get(NETWORK, "freeze_encoder") is True:
+        yield Problem(
+            "and freeze_encoder both say what is trained (keep one of them)", (at, (NETWORK, "freeze_encoder"))
+        )
+    if (facts.view.typed(int, "trainer", "max_steps") or -1) > 0:
+        yield Problem("counts epochs, but max_steps counts steps (leave it out)", (at, ("trainer", "max_steps")))
+    epochs = [stage["epoch"] for stage in stages if isinstance(stage, dict) and type(stage.get("epoch")) is int]
+    if len(epochs) < len(stages):
+        return
+    if epochs[0] != 0:
+        yield Problem(f"the first stage begins with epoch 0, found {epochs[0]}", ((*at, 0, "epoch"),))
+    for number, (before, epoch) in enumerate(pairwise(epochs), 1):
+        if epoch <= before:
+            yield Problem(
+                f"is {epoch}, but the stage before begins with {before} (epochs must rise)", ((*at, number, "epoch"),)
+            )
+    last = facts.view.typed(int, "max_epoch")
+    if last is not None and epochs[-1] >= last:
+        yield Problem(
+            f"is {epochs[-1]}, but training ends after {last} epochs, numbered from 0",
+            ((*at, len(epochs) - 1, "epoch"), *facts.where("max_epoch")),
+        )
 
 
 def _unknown_family(family: str) -> Problem:
@@ -226,6 +257,8 @@ def _classes(facts: Facts, name: str | None, value: Any) -> Found:
 
 
 def _class_weights(facts: Facts, name: str | None, value: Any) -> Found:
+    if value == "auto" and facts.num_classes == 1 and name in tables.REGION_LOSSES:
+        yield "weighs several classes, but num_classes is 1 (leave it out)", facts.where("num_classes")
     if not isinstance(value, list) or not value:
         return
     if facts.num_classes == 1 and name in tables.REGION_LOSSES:

@@ -143,7 +143,10 @@ def unknown_key(path: KeyPath) -> str | None:
     near = nearest(key, keys, cutoff=0.85)
     if not near and (homes := _homes().get(key)):
         below = [home for home in homes if home.startswith(_section(path))]
-        near = f" (it belongs to {' or '.join(below or homes)})"
+        chosen = below or homes
+        # lr is a key of a section and of the stages in it: the section is meant.
+        chosen = [home for home in chosen if not any(home.startswith(f"{other}.") for other in chosen)]
+        near = f" (it belongs to {' or '.join(chosen)})"
     return "unknown key" + (near or nearest(key, keys) or f" (allowed: {', '.join(keys)})")
 
 

@@ -55,6 +55,10 @@ class TrainerConfig(Section):
     """Deterministic algorithms where there are any (elsewhere a warning)."""
     benchmark: bool = False
     """Let cuDNN try its algorithms: faster for a fixed size, not repeatable."""
+    channels_last: bool = False
+    """Keep weights and features pixel by pixel, as NVIDIA's tensor cores want convolutions."""
+    compile: bool = False
+    """Compile the network (torch.compile): slow to start, then faster; goes on without it where that isn't possible."""
 
 
 class LoggingConfig(Section):

@@ -101,7 +101,9 @@ def agreement(run: Run, wanted: Reference, card: ModelCard) -> Agreement:
     if one.shape != wanted.usual[:1].shape or two.shape != wanted.usual.shape:
         shapes = f"gives shape {list(two.shape)}, {list(wanted.usual.shape)} was expected"
         return Agreement(size, float("nan"), allowed, wanted.noise, 0.0, shapes)
-    differences = torch.stack([(one.double() - wanted.exact[:1]).abs().max(), (two - wanted.usual).abs().max().double()])
+    differences = torch.stack(
+        [(one.double() - wanted.exact[:1]).abs().max(), (two - wanted.usual).abs().max().double()]
+    )
     same = (mask(two, card) == mask(wanted.usual, card)).double().mean().item()
     # Of tensors, since Python's max() may lose a NaN.
     return Agreement(size, differences.max().item(), allowed, wanted.noise, same)

@@ -34,6 +34,8 @@ def find_source(text: str) -> Source:
         UserError: There is none, or it can't be had.
     """
     path = Path(text).expanduser()
+    if "://" in text:
+        return _of_artifact(text)
     if path.is_dir():
         return _of_run(path)
     if path.exists() or path.suffix == ".ckpt":
@@ -45,7 +47,17 @@ def find_source(text: str) -> Source:
             f"{text}: no such file, nor the name of an artifact (give a .ckpt, a run folder such as runs/PROJECT/NAME, "
             "or ENTITY/PROJECT/NAME:VERSION)"
         )
-    artifact = fetch(text)
+    try:
+        return _of_artifact(text)
+    except UserError as error:
+        if ":" in text:
+            raise
+        # A mistyped path looks like the name of an artifact.
+        raise UserError(f"{text}: no such file or folder here; as a W&B artifact: {error}") from None
+
+
+def _of_artifact(name: str) -> Source:
+    artifact = fetch(name)
     return Source(artifact.name, artifact.checkpoint, score=_number(artifact.metadata.get("score")))
 
 
