@@ -153,6 +153,10 @@ class SegmentationModel(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Averages the weights after each optimiser step."""
+        self._average()
+
+    def _average(self) -> None:
+        """Takes the last optimiser step in, once; callbacks may save before Lightning comes to this module."""
         settings = self.config.segmentation_config.ema
         if self.ema is None or settings is None or self.current_epoch < settings.start_epoch:
             return
@@ -245,6 +249,7 @@ class SegmentationModel(L.LightningModule):
         scored = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
         checkpoint["hyper_parameters"]["card"] = {**self.card.model_dump(mode="json"), "scores": scored}
         if self.ema is not None:
+            self._average()
             self.ema.save(checkpoint, self.model, "model.")
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         between = progress.current.ready % self.trainer.accumulate_grad_batches != 0 and not progress.is_last_batch

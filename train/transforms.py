@@ -6,6 +6,7 @@ step on the device. Photometric changes come first and see only the image; then 
 window is `fill_value` and ignored. All randomness comes from the seed of the call.
 """
 
+import copy
 import os
 import random
 import warnings
@@ -160,7 +161,7 @@ class UserAugmentation:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                made = A.from_dict(pipeline)
+                made = A.from_dict(copy.deepcopy(pipeline))  # it takes its argument apart
             self.pipeline = A.Compose([made], additional_targets={"inside": "mask", "invalid": "mask"})
             for seed in range(4):  # what happens with a probability happens in one of a few
                 found, _ = self(image.copy(), label.copy(), None, seed)

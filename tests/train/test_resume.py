@@ -153,3 +153,29 @@ def test_prolonged(write_config: Callable[..., Path]) -> None:
     folder = run(write_config(**SETTINGS), "max_epoch=1")
     longer = resume(folder.path, "trainer.max_epochs=2")
     assert [float(row["epoch"]) for row in table(longer)] == [1, 2]
+
+
+@pytest.mark.parametrize(("epoch", "batch"), [(1, 1), (0, 1), (1, 2)])
+def test_with_every_recipe_that_keeps_a_state(
+    write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int
+) -> None:
+    """Averaged weights, stages and layer-wise rates go on as if nothing had happened."""
+    recipes = {
+        "ema": {"decay": 0.9, "start_epoch": 1},
+        "layer_decay": 0.8,
+        "gradient_checkpointing": True,
+        "finetune": [{"epoch": 0, "unfreeze": "decoder", "lr": 1e-2}, {"epoch": 1, "unfreeze": 3}],
+    }
+    settings = SETTINGS | {"segmentation_config": SETTINGS["segmentation_config"] | recipes}
+    path = write_config(**settings, trainer={"accelerator": "cpu"})
+    unbroken = run(path)
+    with monkeypatch.context() as patch:
+        stop_at(patch, epoch, batch)
+        with pytest.raises(Interrupted) as stopped:
+            run(path)
+    resumed = resume(Path(stopped.value.args[0]))
+    assert_same(resumed, unbroken)
+    for name in ("ema", "raw_weights"):
+        one, other = (read_checkpoint(f.checkpoints / "last.ckpt")[name] for f in (resumed, unbroken))
+        assert one.keys() == other.keys()
+        assert all(bool((one[k] == other[k]).all()) if name == "raw_weights" else one[k] == other[k] for k in one)
