@@ -17,6 +17,7 @@ import yaml
 
 from inference.card_files import read_card
 from tests.conftest import write_dataset
+from tests.train.export.wandb_server import KEY, Stored, serving
 from train.configs.loader import load_config
 from train.convert_checkpoint import main
 from train.datamodule import DataModule
@@ -428,3 +429,29 @@ def test_help_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_an_artifact_from_wandb(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """README's command: the artifact's own score is in the names; what W&B doesn't have is one line."""
+    for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "wandb"))
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("HAKAI_CACHE_DIR", str(tmp_path / "cache"))
+    stored = Stored(
+        "model-nzty80z7",
+        0,
+        {"model.ckpt": best(run).read_bytes()},
+        metadata={"score": 0.8765},
+    )
+    config = str(run.parents[2] / "c.yml")
+    with serving(stored) as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        more = ["--model_name", "N", "--task", "T", "--formats", "torchscript", "--output_dir", str(tmp_path / "o")]
+        assert main(["reef/kelp/model-nzty80z7:v0", config, *more]) == 0
+        assert [p.name for p in (tmp_path / "o").iterdir()] == ["N_T_jit_dice=0.8765.pt"]
+        (line,) = refused(capsys, tmp_path / "p", "reef/kelp/model-other:v0", config).splitlines()
+        assert "model-other" in line
+    (line,) = refused(capsys, tmp_path / "p", "runs/kelp/mistyped").splitlines()
+    assert line.startswith("runs/kelp/mistyped: no such file or folder here; as a W&B artifact: ")
