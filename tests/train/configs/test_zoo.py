@@ -12,6 +12,7 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 import yaml
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.models import BEGIN, CONFIGS, END, PAGE, build_empty, count_macs, row, saved_for_backward, shipped
@@ -24,18 +25,37 @@ from train.normalization import IMAGENET_MEAN, IMAGENET_STD
 SMALL = ["tile_size=64", "batch_size=2", "segmentation_config.opts.encoder_weights=null"]
 
 ZOO = {
-    "kelp-rgb": """
-        pa-aerialformer pa-deeplabv3p-efficientnetv2-m pa-fpn-efficientnetv2-m pa-manet-efficientnetv2-m
-        pa-unetpp-efficientnetv2-m pa-segformer-mambaout-small pa-segformer-mit-b3 pa-segformer-mit-b5
-        pa-segformer-mobilenetv4-conv-m pa-segformer-mobilenetv4-hybrid-m pa-segformer-tf-efficientnet-v2-m
-        pa-segformer-tf-efficientnet-v2-s pa-unetpp-efficientnet-b4 pa-unetpp-efficientnetv2-l
-        pa-unetpp-efficientnetv2-s pa-unetpp-mobilenetv3-l pa-unetpp-vit-base-patch14-reg4-dinov2
-        sp-segformer-mit-b3 sp-unetpp-efficientnetv2-m sp-unetpp-efficientnetv2-s sp-unetpp-mobilenetv3-large-100
-    """.split(),
-    "mussels-rgb": """
-        unetpp-convnextv2-large unetpp-convnextv2-tiny unetpp-efficientnet-b4 unetpp-efficientnetv2-m
-        unetpp-efficientnetv2-s unetpp-vit-base-patch14-reg4-dinov2
-    """.split(),
+    "kelp-rgb": [
+        "pa-aerialformer",
+        "pa-deeplabv3p-efficientnetv2-m",
+        "pa-fpn-efficientnetv2-m",
+        "pa-manet-efficientnetv2-m",
+        "pa-unetpp-efficientnetv2-m",
+        "pa-segformer-mambaout-small",
+        "pa-segformer-mit-b3",
+        "pa-segformer-mit-b5",
+        "pa-segformer-mobilenetv4-conv-m",
+        "pa-segformer-mobilenetv4-hybrid-m",
+        "pa-segformer-tf-efficientnet-v2-m",
+        "pa-segformer-tf-efficientnet-v2-s",
+        "pa-unetpp-efficientnet-b4",
+        "pa-unetpp-efficientnetv2-l",
+        "pa-unetpp-efficientnetv2-s",
+        "pa-unetpp-mobilenetv3-l",
+        "pa-unetpp-vit-base-patch14-reg4-dinov2",
+        "sp-segformer-mit-b3",
+        "sp-unetpp-efficientnetv2-m",
+        "sp-unetpp-efficientnetv2-s",
+        "sp-unetpp-mobilenetv3-large-100",
+    ],
+    "mussels-rgb": [
+        "unetpp-convnextv2-large",
+        "unetpp-convnextv2-tiny",
+        "unetpp-efficientnet-b4",
+        "unetpp-efficientnetv2-m",
+        "unetpp-efficientnetv2-s",
+        "unetpp-vit-base-patch14-reg4-dinov2",
+    ],
 }
 
 every_config = pytest.mark.parametrize("path", shipped(), ids=lambda p: f"{p.parent.name}/{p.stem}")
@@ -111,7 +131,7 @@ def test_takes_any_image(path: Path) -> None:
 @pytest.mark.slow
 @every_config
 def test_learns(path: Path) -> None:
-    """One real step of training changes what it should, and lowers the loss of the batch it saw."""
+    """One real step of training has a finite loss and changes what it should."""
     config = load_config(path, SMALL).config
     family = MODELS[config.segmentation_model_cls]
     torch.manual_seed(0)
@@ -169,8 +189,9 @@ trainer: {{accumulate_grad_batches: 32, gradient_clip_val: 0.5, max_epochs: *epo
 logging: {{project: "p", name: "n", save_dir: "./checkpoints", log_model: true}}
 """  # noqa: E501
 PYRAMID = (
-    "{encoder_weights: true, encoder_depth: 4, encoder_indices: [2, 5, 8, 11], encoder_params: {scale_factors: [4, 2, 1, "
-    "0.5], img_size: 896}, decoder_channels: [128, 64, 32, 16], head_upsampling: 1.75}"
+    "{encoder_weights: true, encoder_depth: 4, encoder_indices: [2, 5, 8, 11], "
+    "encoder_params: {scale_factors: [4, 2, 1, 0.5], img_size: 896}, "
+    "decoder_channels: [128, 64, 32, 16], head_upsampling: 1.75}"
 )
 
 
@@ -195,7 +216,7 @@ def test_files_of_the_original_tool_mean_the_same_network(
     assert old.segmentation_config.backbone == ours.segmentation_config.backbone
 
     def shapes(config: Config) -> dict[str, torch.Size]:
-        return {name: value.shape for name, value in build_empty(config).state_dict().items() if "pos_embed" not in name}
+        return {key: value.shape for key, value in build_empty(config).state_dict().items() if "pos_embed" not in key}
 
     assert shapes(old) == shapes(ours)
 
@@ -222,10 +243,7 @@ class TestCounting:
         assert sum(p.numel() for p in network.parameters()) == published
 
     def test_multiply_adds_of_known_networks(self) -> None:
-        config = self.of()
         conv = torch.nn.Conv2d(3, 8, 3, stride=2, padding=1, device="meta")
-        run = MODELS["SMPSegmentationModel"].run_network
-        assert run is not None
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             conv(torch.empty(1, 3, 64, 64, device="meta"))
         assert counter.get_total_flops() // 2 == 32 * 32 * 8 * 3 * 3 * 3
@@ -234,18 +252,20 @@ class TestCounting:
             with FlopCounterMode(display=False) as counter:
                 resnet18(torch.empty(1, 3, 224, 224))
         assert counter.get_total_flops() / 2e9 == pytest.approx(1.82, abs=0.01)
+        config = self.of()
         network = build_empty(config)
         assert count_macs(config, network, 128) == pytest.approx(4 * count_macs(config, network, 64), rel=0.01)
 
     def test_memory_of_a_network_counted_by_hand(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A convolution keeps its input, ReLU its output: once, though the next convolution keeps it too."""
         config = self.of()
-        stack = torch.nn.Sequential(
-            torch.nn.Conv2d(3, 8, 1, bias=False), torch.nn.ReLU(), torch.nn.Conv2d(8, 1, 1, bias=False)
-        )
+        with torch.device("meta"):
+            stack = torch.nn.Sequential(
+                torch.nn.Conv2d(3, 8, 1, bias=False), torch.nn.ReLU(), torch.nn.Conv2d(8, 1, 1, bias=False)
+            )
         monkeypatch.setattr(MODELS["SMPSegmentationModel"], "run_network", staticmethod(lambda net, image: net(image)))
-        with torch._subclasses.fake_tensor.FakeTensorMode(allow_non_fake_inputs=True):
-            saved = saved_for_backward(config, stack.to("meta").to_empty(device="cuda"))
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            saved = saved_for_backward(config, stack.to_empty(device="cuda"))
         pixels = 2 * 64 * 64
         # The last is what the stand-in for a loss keeps: the logits.
         assert sorted(saved) == sorted([4 * 3 * pixels, 4 * 8 * pixels, 4 * 1 * pixels])
