@@ -19,6 +19,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
@@ -124,6 +125,7 @@ class Output:
         with self._failing():
             self._file.close()
             whole = self._temporary
+            _check_whole(whole)
             if self._cog:
                 whole = self._temporary.with_name(self._temporary.name.removesuffix(_TEMPORARY) + f".cog{_TEMPORARY}")
                 rasterio.shutil.copy(
@@ -137,7 +139,7 @@ class Output:
                     bigtiff="if_safer",
                     num_threads=str(self._threads),
                 )
-            _check_whole(whole)
+                _check_whole(whole)
             with whole.open("rb") as file:
                 os.fsync(file.fileno())
             for ending in _SIDECARS:  # of the file that is replaced: they would be taken for this one's
@@ -148,7 +150,7 @@ class Output:
 
     def discard(self) -> None:
         """Takes away what has been written, if the file hasn't got its name."""
-        with suppress(RasterioError):
+        with suppress(RasterioError, CPLE_BaseError):
             self._file.close()
         for path in self.path.parent.glob(_escaped(self._temporary.name.removesuffix(_TEMPORARY)) + "*"):
             path.unlink(missing_ok=True)
@@ -158,7 +160,7 @@ class Output:
         """Turns what GDAL and the system say of a failed write into an error for the user."""
         try:
             yield
-        except (RasterioError, OSError) as error:
+        except (RasterioError, CPLE_BaseError, OSError) as error:
             free = shutil.disk_usage(self.path.parent).free if self.path.parent.is_dir() else 0
             raise UserError(
                 f"{self.path}: can't be written: {first_line(error)} ({free / 2**20:.0f} MiB are free in its folder)"

@@ -1,0 +1,402 @@
+"""The command line: what it accepts, refuses and leaves behind."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+from inference.inference import main
+from tests.conftest import write_raster
+from tests.inference.networks import card, write_onnx
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, str(ROOT / "inference" / "inference.py")]
+
+
+def texture(height: int, width: int, bands: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).integers(1, 256, (bands, height, width)).astype(np.uint8)
+
+
+@pytest.fixture
+def mosaic(tmp_path: Path) -> Path:
+    return write_raster(tmp_path / "in.tif", texture(100, 90))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_onnx(tmp_path / "m.onnx", card())
+
+
+def run(*arguments: Any) -> int:
+    return main([str(a) for a in arguments])
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if "writing" in p.name)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
+    """Runs a command that must end with 2; returns what it says, which is one line for each problem."""
+    try:
+        code = run(*arguments)
+    except SystemExit as exit_:
+        code = int(exit_.code or 0)
+    err = capsys.readouterr().err
+    assert code == 2, err
+    assert "Traceback" not in err
+    return err.strip()
+
+
+def test_it_maps_and_says_what_it_shows(
+    mosaic: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, floats = tmp_path / "out.tif", tmp_path / "p.tif"
+    assert run(mosaic, target, "--model", model, "--probabilities", floats) == 0
+    out = capsys.readouterr().out
+    for text in (
+        "background",
+        "kelp1",
+        "m²",
+        "ha",
+        "Mpx/s",
+        "onnxruntime",
+        "fp32",
+        "tiny 20260101",
+        str(target),
+        str(floats),
+    ):
+        assert text in out
+    with rasterio.open(mosaic) as src, rasterio.open(target) as file, rasterio.open(floats) as p:
+        for made in (file, p):
+            assert (made.crs, made.transform, made.shape) == (src.crs, src.transform, src.shape)
+            assert made.block_shapes[0] == (512, 512)
+            assert made.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+            tags = made.tags()
+            assert json.loads(tags["CLASS_NAMES"]) == {"0": "background", "1": "kelp1"}
+            assert (tags["MODEL"], tags["MODEL_REVISION"], tags["MODEL_FILE"]) == ("tiny", "20260101", "m.onnx")
+        assert (file.count, file.dtypes[0], file.nodata) == (1, "uint8", None)
+        assert file.colormap(1)[1][:3] != file.colormap(1)[0][:3] == (0, 0, 0)
+        assert (p.count, p.dtypes[0], p.descriptions) == (2, "float32", ("background", "kelp1"))
+    assert leftovers(tmp_path) == []
+
+
+def test_a_large_map_has_nearest_overviews(model: Path, tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "in.tif", np.repeat(texture(1, 1100), 1100, axis=1), nodata=0)
+    assert run(source, tmp_path / "a.tif", "--model", model) == 0
+    with rasterio.open(tmp_path / "a.tif") as file:
+        assert file.overviews(1) == [2, 4]
+        assert set(np.unique(file.read(1, out_shape=(275, 275)))) <= {0, 1}
+        assert file.interleaving.name == "band"
+    assert run(source, tmp_path / "b.tif", "--model", model, "--no-cog") == 0
+    with rasterio.open(tmp_path / "b.tif") as file, rasterio.open(tmp_path / "a.tif") as cog:
+        assert file.overviews(1) == []
+        assert "LAYOUT" not in file.tags(ns="IMAGE_STRUCTURE")
+        np.testing.assert_array_equal(file.read(), cog.read())
+        np.testing.assert_array_equal(file.dataset_mask(), cog.dataset_mask())
+
+
+@pytest.mark.parametrize("how", ["file", "module", "copy", "renamed copy"])
+def test_it_runs_from_anywhere(how: str, mosaic: Path, model: Path, tmp_path: Path) -> None:
+    folder = ROOT / "inference"
+    if "copy" in how:
+        folder = tmp_path / "elsewhere" / ("inference" if how == "copy" else "mapper")
+        shutil.copytree(ROOT / "inference", folder, ignore=shutil.ignore_patterns("weights", "__pycache__"))
+    command = [sys.executable, "inference.py"] if how != "module" else [sys.executable, "-m", "inference.inference"]
+    done = subprocess.run(
+        [*command, str(mosaic), str(tmp_path / "out.tif"), "--model", str(model)],
+        cwd=ROOT if how == "module" else folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.tif").is_file()
+
+
+def test_help_is_quick() -> None:
+    began = time.perf_counter()
+    done = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - began < 0.5
+    assert "--tile-size" in done.stdout
+
+
+def test_it_needs_neither_torch_nor_anything_of_ours(mosaic: Path, model: Path, tmp_path: Path) -> None:
+    """Beside numpy, rasterio, pydantic, tqdm and onnxruntime, and what they need, nothing is imported."""
+    code = (
+        "import sys; from inference.inference import main; "
+        f"code = main([{str(mosaic)!r}, {str(tmp_path / 'o.tif')!r}, '--model', {str(model)!r}]); "
+        "unwanted = {'torch', 'train', 'eval', 'cv2', 'scipy', 'pyproj', 'onnx', 'openvino', 'albumentations'}; "
+        "print(code, unwanted & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("0 set()")
+
+
+def test_output_is_input(mosaic: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = mosaic.read_bytes()
+    assert "is the input itself" in refused(capsys, mosaic, mosaic, "--model", model, "--overwrite")
+    assert mosaic.read_bytes() == before
+
+
+def test_existing_output(mosaic: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "out.tif"
+    target.write_bytes(b"precious")
+    assert "--overwrite" in refused(capsys, mosaic, target, "--model", model)
+    assert target.read_bytes() == b"precious"
+    target.with_suffix(".tif.ovr").write_bytes(b"of the old file")
+    assert run(mosaic, target, "--model", model, "--overwrite") == 0
+    assert not target.with_suffix(".tif.ovr").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--tile-size", "0"], "--tile-size: 0"),
+        (["--overlap", "1"], "--overlap: 1 (allowed: 0 to 0.9)"),
+        (["--threshold", "1.5"], "--threshold"),
+        (["--max-pixel-value", "0"], "--max-pixel-value"),
+        (["--window", "gauss"], "--window"),
+        (["--nodata", "black"], "--nodata"),
+        (["--bands", "1,2"], "--bands: names 2 bands, the model takes 3"),
+        (["--bands", "1", "2", "7"], "has 3 bands, --bands asks for band 7"),
+        (["--bands", "0,1,2"], "--bands: 0"),
+        (["--precision", "bf16", "--backend", "onnxruntime"], "ONNX Runtime computes"),
+        (["--precision", "int8"], "--precision"),
+        (["--backend", "torchscript"], "can't run m.onnx"),
+        (["--resample"], "names no ground sample distance"),
+        (["--card", "nowhere.json"], "can't be read as JSON"),
+        (["--frobnicate"], "--frobnicate"),
+    ],
+)
+def test_options_that_cannot_be_obeyed(
+    options: list[str], says: str, mosaic: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    err = refused(capsys, mosaic, tmp_path / "out.tif", "--model", model, *options)
+    assert says in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "out.tif").exists()
+
+
+def test_several_problems_are_told_at_once(
+    mosaic: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    err = refused(capsys, mosaic, tmp_path / "o.tif", "--model", model, "--overlap", "2", "--threads", "0")
+    assert len(err.splitlines()) == 2
+
+
+def test_folders_and_files_that_are_not_there(
+    mosaic: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "no such folder" in refused(capsys, mosaic, tmp_path / "no" / "o.tif", "--model", model)
+    assert "is a folder" in refused(capsys, mosaic, tmp_path, "--model", model)
+    assert "no such file" in refused(capsys, tmp_path / "no.tif", tmp_path / "o.tif", "--model", model)
+    assert "no such file" in refused(capsys, mosaic, tmp_path / "o.tif", "--model", tmp_path / "no.onnx")
+    (tmp_path / "text.tif").write_text("no image")
+    assert "can't be read as an image" in refused(capsys, tmp_path / "text.tif", tmp_path / "o.tif", "--model", model)
+    (tmp_path / "text.onnx").write_text("no model")
+    assert "is no ONNX model" in refused(capsys, mosaic, tmp_path / "o.tif", "--model", tmp_path / "text.onnx")
+    err = refused(capsys, mosaic, tmp_path / "o.tif", "--model", model, "--probabilities", tmp_path / "o.tif")
+    assert "is the map itself" in err
+
+
+def test_mosaics_that_do_not_fit_the_model(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "o.tif"
+    few = write_raster(tmp_path / "few.tif", texture(20, 20, 2))
+    assert "has 2 bands, the model needs band 3" in refused(capsys, few, target, "--model", model)
+    deep = write_raster(tmp_path / "deep.tif", texture(20, 20).astype(np.uint16))
+    assert "--max-pixel-value" in refused(capsys, deep, target, "--model", model)
+    assert run(deep, target, "--model", model, "--max-pixel-value", "255") == 0
+    capsys.readouterr()
+    imaginary = write_raster(tmp_path / "complex.tif", texture(20, 20).astype(np.complex64))
+    assert "complex64" in refused(capsys, imaginary, target, "--model", model, "--overwrite")
+
+
+def test_a_mosaic_without_a_place_on_the_earth(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_raster(tmp_path / "in.tif", texture(40, 40), crs=None, transform=rasterio.Affine.identity())
+    assert run(source, tmp_path / "o.tif", "--model", model) == 0
+    out, err = capsys.readouterr()
+    assert "no coordinate reference system" in err
+    assert len(err.strip().splitlines()) == 1
+    assert "no areas" in out
+
+
+def test_a_mosaic_of_another_ground_sample_distance_is_told(
+    mosaic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for distance, told in ((0.1, False), (0.12, False), (0.14, True), (0.05, True)):
+        model = write_onnx(tmp_path / "m.onnx", card(ground_sample_distance=distance))
+        assert run(mosaic, tmp_path / "o.tif", "--model", model, "--overwrite") == 0
+        err = capsys.readouterr().err
+        assert (f"{distance:g} m" in err and "0.1 m on the ground" in err) == told, err
+
+
+def test_tile_sizes_of_models_that_take_one(mosaic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fixed = write_onnx(tmp_path / "fixed.onnx", card(any_size=False), size=32, batch=2)
+    assert run(mosaic, tmp_path / "o.tif", "--model", fixed) == 0
+    assert run(mosaic, tmp_path / "o.tif", "--model", fixed, "--batch-size", "2", "--overwrite") == 0
+    err = refused(capsys, mosaic, tmp_path / "o2.tif", "--model", fixed, "--tile-size", "48")
+    assert "takes tiles of 32 pixels only" in err
+    err = refused(capsys, mosaic, tmp_path / "o2.tif", "--model", fixed, "--batch-size", "3")
+    assert "--batch-size 2" in err
+    open_ = write_onnx(tmp_path / "open.onnx", card(any_size=False))
+    assert run(mosaic, tmp_path / "o2.tif", "--model", open_, "--tile-size", "48") == 0
+
+
+def test_a_model_that_is_not_what_its_card_says(
+    mosaic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_onnx(tmp_path / "m.onnx", None, channels=3)
+    assert "carries no model card" in refused(capsys, mosaic, tmp_path / "o.tif", "--model", model)
+    (tmp_path / "c.json").write_text(card().dumps())
+    err = refused(capsys, mosaic, tmp_path / "o.tif", "--model", model, "--card", tmp_path / "c.json")
+    assert "its card promises" in err
+    (tmp_path / "c.json").write_text(card(bands=2).dumps())
+    err = refused(capsys, mosaic, tmp_path / "o.tif", "--model", model, "--card", tmp_path / "c.json")
+    assert "takes 3 bands, its card names 2" in err
+    assert leftovers(tmp_path) == []
+
+
+def test_a_file_cut_short_names_the_window(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = write_raster(
+        tmp_path / "in.tif", texture(600, 600), tiled=True, blockxsize=128, blockysize=128, compress="deflate"
+    )
+    content = whole.read_bytes()
+    target = tmp_path / "o.tif"
+    target.write_bytes(b"precious")
+    (tmp_path / "cut.tif").write_bytes(content[: len(content) * 2 // 3])
+    err = refused(capsys, tmp_path / "cut.tif", target, "--model", model, "--overwrite")
+    assert "row 384, column" in err or "row 256, column" in err
+    assert "128x128 pixels" in err
+    assert target.read_bytes() == b"precious"
+    assert leftovers(tmp_path) == []
+
+
+def test_a_full_disk(model: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands in for it; it fails the same way, here in GDAL's own threads."""
+    source = write_raster(tmp_path / "in.tif", texture(1500, 1500))
+    target = tmp_path / "o.tif"
+    target.write_bytes(b"precious")
+    for size, extra in ((3_000, []), (60_000, []), (60_000, ["--no-cog"]), (60_000, ["--threads", "1"])):
+        code = (
+            "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size})); "
+            "from inference.inference import main; sys.exit(main(sys.argv[1:]))"
+        )
+        options = ["--model", str(model), "--overwrite", "--tile-size", "256", *extra]
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(source), str(target), *options], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 2, done.stderr
+        assert "can't be written" in done.stderr
+        assert target.read_bytes() == b"precious"
+        assert leftovers(tmp_path) == []
+
+
+def test_space_is_checked_first(
+    mosaic: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+    assert "MiB are free" in refused(capsys, mosaic, tmp_path / "o.tif", "--model", model)
+
+
+def start(*arguments: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_interrupted(model: Path, tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "in.tif", texture(3000, 3000))
+    process = start(source, tmp_path / "o.tif", "--model", model, "--tile-size", "32")
+    while not leftovers(tmp_path):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.strip().splitlines()[-1] == "interrupted"
+    assert "Traceback" not in err
+    assert not (tmp_path / "o.tif").exists()
+    assert leftovers(tmp_path) == []
+
+
+def test_killed_at_any_moment_there_is_never_half_a_map(model: Path, tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "in.tif", texture(1200, 1200), nodata=0)
+    target = tmp_path / "o.tif"
+    began = time.perf_counter()
+    assert start(source, target, "--model", model, "--tile-size", "128").wait() == 0
+    took = time.perf_counter() - began
+    with rasterio.open(target) as file:
+        expected = file.read()
+    target.unlink()
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        process = start(source, target, "--model", model, "--tile-size", "128", "--overwrite")
+        time.sleep(float(rng.uniform(0.3, 1.1)) * took)
+        process.kill()
+        process.communicate()
+        if target.exists():
+            with rasterio.open(target) as file:
+                np.testing.assert_array_equal(file.read(), expected)
+            target.unlink()
+    assert start(source, target, "--model", model, "--tile-size", "128").wait() == 0
+    assert leftovers(tmp_path) == [], "the next run clears what killed ones left"
+
+
+# Serves files with range requests, as GDAL's /vsicurl/ asks for them. In a process of its own: GDAL is opened under
+# Python's lock, and no thread of ours would get to answer.
+_SERVER = """
+import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+class Ranges(SimpleHTTPRequestHandler):
+    def do_GET(self):
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            return self.send_error(404)
+        content, asked = path.read_bytes(), self.headers.get("Range")
+        first, last = 0, len(content) - 1
+        if asked:
+            parts = asked.removeprefix("bytes=").split("-")
+            first, last = int(parts[0]), min(int(parts[1] or last), last)
+        self.send_response(206 if asked else 200)
+        if asked:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(last - first + 1))
+        self.end_headers()
+        self.wfile.write(content[first : last + 1])
+
+    def log_message(self, *_):
+        pass
+
+server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=sys.argv[1]))
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+def test_a_served_mosaic_gives_the_same_map(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    source = write_raster(tmp_path / "in.tif", texture(700, 500), tiled=True, blockxsize=128, blockysize=128)
+    server = subprocess.Popen([sys.executable, "-c", _SERVER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        address = f"http://127.0.0.1:{server.stdout.readline().strip()}/in.tif"
+        for number, name in enumerate((source, f"/vsicurl/{address}", address)):
+            assert run(name, tmp_path / f"{number}.tif", "--model", model) == 0
+    finally:
+        server.kill()
+        server.communicate()
+    maps = [(tmp_path / f"{number}.tif").read_bytes() for number in range(3)]
+    assert maps[0] == maps[1] == maps[2]
