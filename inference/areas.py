@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 from rasterio.warp import transform as to_crs
+
+from inference.raster import GDAL_ERRORS
 
 SEMI_MAJOR = 6378137.0
 """Of WGS84, metres."""
@@ -49,7 +50,7 @@ def pixel_areas(
     x, y = transform @ (col.ravel(), row.ravel())
     try:
         longitude, latitude = to_crs(crs, "EPSG:4326", x, y)
-    except (RasterioError, ValueError):  # an engineering CRS, or one that PROJ doesn't know
+    except (*GDAL_ERRORS, ValueError):  # an engineering CRS, or one that PROJ doesn't know
         return None
     corners = np.array([longitude, latitude]).reshape(2, *col.shape)
     if not np.isfinite(corners).all():

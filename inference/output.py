@@ -19,13 +19,12 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from inference.errors import UserError, first_line
-from inference.raster import Header, open_raster
+from inference.raster import GDAL_ERRORS, Header, open_raster
 
 BLOCK = 512
 """Side of the blocks of what is written, pixels."""
@@ -150,7 +149,7 @@ class Output:
 
     def discard(self) -> None:
         """Takes away what has been written, if the file hasn't got its name."""
-        with suppress(RasterioError, CPLE_BaseError):
+        with suppress(*GDAL_ERRORS):
             self._file.close()
         for path in self.path.parent.glob(_escaped(self._temporary.name.removesuffix(_TEMPORARY)) + "*"):
             path.unlink(missing_ok=True)
@@ -160,7 +159,7 @@ class Output:
         """Turns what GDAL and the system say of a failed write into an error for the user."""
         try:
             yield
-        except (RasterioError, CPLE_BaseError, OSError) as error:
+        except (*GDAL_ERRORS, OSError) as error:
             free = shutil.disk_usage(self.path.parent).free if self.path.parent.is_dir() else 0
             raise UserError(
                 f"{self.path}: can't be written: {first_line(error)} ({free / 2**20:.0f} MiB are free in its folder)"

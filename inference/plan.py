@@ -254,7 +254,9 @@ def _factor(header: Header, card: ModelCard, options: Options, notices: list[str
                 "the card names no ground sample distance" if trained is None else f"{header.path} isn't georeferenced"
             )
             raise UserError(f"--resample: {who}, so there is nothing to go by (leave it out)")
-        return None if found == trained else found / trained
+        factor = found / trained
+        same = all(round(length * factor) == length for length in (header.height, header.width))
+        return None if same else factor
     if trained is not None and found is not None and abs(found / trained - 1) > GSD_TOLERANCE:
         notices.append(
             f"{header.path}: a pixel is {found:.4g} m on the ground, the model was trained on {trained:.4g} m (read it "

@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from inference.errors import UserError, first_line
 
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""What rasterio raises: most of GDAL's errors as its own, some as they are."""
 STRIP = 256
 """Rows that are read at a time, at least; whole blocks of the file."""
 _TALLEST = 1024  # a file in one block of all its rows is read by parts of it
@@ -105,7 +108,7 @@ def read_header(path: str) -> Header:
                 transform=src.transform,
                 gcps=tuple(points),
             )
-    except (RasterioError, OSError, ValueError) as error:
+    except (*GDAL_ERRORS, OSError, ValueError) as error:
         what = first_line(error).removeprefix(f"{path}: ").removeprefix(f"'{path}' ").rstrip(".")
         if not Path(path).exists() and "://" not in path and not path.startswith("/vsi"):
             what = "no such file"
@@ -181,7 +184,7 @@ class Source:
             with environment(), open_raster(self.header.path, NUM_THREADS=str(self.threads)) as src:
                 for row in range(0, height, step):
                     yield self._strip(src, row, min(step, height - row))
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             raise UserError(f"{self.header.path}: can't be read: {first_line(error)}") from None
 
     def _strip(self, src: Any, row: int, rows: int) -> Strip:
@@ -192,7 +195,7 @@ class Source:
         try:
             src.read([*self.bands, *alpha], window=window, out=values)
             invalid = src.read_masks(self.bands[0], window=window) == 0 if self.header.masked else None
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             raise self._undecodable(src, window, error) from None
         pixels = values[: len(self.bands)]
         for band in values[len(self.bands) :]:
@@ -207,7 +210,7 @@ class Source:
             np.copyto(band, self.fill_value, where=invalid, casting="unsafe")
         return Strip(row, pixels, invalid)
 
-    def _undecodable(self, src: Any, window: Window, error: RasterioError) -> UserError:
+    def _undecodable(self, src: Any, window: Window, error: Exception) -> UserError:
         """Says which of the blocks of a strip it is."""
         rows, cols = self.header.block
         for row in range(window.row_off, window.row_off + window.height, min(rows, window.height)):
@@ -215,7 +218,7 @@ class Source:
                 part = Window(col, row, min(cols, window.width - col), min(rows, self.header.height - row))
                 try:
                     src.read(list(self.bands), window=part)
-                except RasterioError as found:
+                except GDAL_ERRORS as found:
                     window, error = part, found
                     break
             else:
