@@ -70,6 +70,12 @@ class explained:
             raise UserError(
                 "a worker that reads data was killed, most likely for want of memory (try data_module.num_workers=1)"
             ) from None
+        if isinstance(error, ValueError) and "Expected more than 1 value per channel" in str(error):
+            raise UserError(
+                f"batch_size: {self.config.batch_size} leaves a batch of one window, with which the batch normalisation of "
+                f"{self.config.segmentation_config.architecture} can't work (choose 3 or more, or an even "
+                "data_module.samples_per_epoch)"
+            ) from None
         if isinstance(error, OSError) and error.errno == 28:
             raise UserError(f"the disk is full: {error.filename or self.config.logging.save_dir}") from None
 

@@ -187,7 +187,8 @@ def _resolve(weights: Weights) -> str | Path | None:
         if not path.is_file():
             raise UserError(f"encoder_weights: there is no file {path}")
         return path
-    return weights
+    # As the earlier tool's files have it: ImageNet.
+    return "imagenet" if weights.lower() == "imagenet" else weights
 
 
 def _fetch_smp(name: str, weights: str) -> Path:
