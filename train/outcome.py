@@ -72,8 +72,8 @@ class explained:
             ) from None
         if isinstance(error, ValueError) and "Expected more than 1 value per channel" in str(error):
             raise UserError(
-                f"batch_size: {self.config.batch_size} leaves a batch of one window, with which the batch normalisation of "
-                f"{self.config.segmentation_config.architecture} can't work (choose 3 or more, or an even "
+                f"batch_size: {self.config.batch_size} leaves a batch of one window, with which the batch normalisation "
+                f"of {self.config.segmentation_config.architecture} can't work (choose 3 or more, or an even "
                 "data_module.samples_per_epoch)"
             ) from None
         if isinstance(error, OSError) and error.errno == 28:

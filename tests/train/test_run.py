@@ -22,6 +22,7 @@ from train.__main__ import main
 from train.checkpoints import read_checkpoint
 from train.configs.loader import load_config
 from train.datamodule import DataModule
+from train.errors import UserError
 from train.model import SegmentationModel, SMPSegmentationModel
 from train.models import pretrained
 from train.run import train
@@ -249,3 +250,19 @@ def test_species(write_config: Callable[..., Path], tmp_path: Path) -> None:
     assert card.background_index is None
     assert card.activation == "softmax"
     assert {"iou/class_0", "iou/class_1"} <= result.test.keys()
+
+
+def test_a_batch_of_one_window_is_explained(write_config: Callable[..., Path]) -> None:
+    """DeepLabV3+ normalises a single value for each image: with one image there is nothing to normalise by."""
+    path = write_config(
+        tile_size=32,
+        batch_size=2,
+        segmentation_config={
+            "architecture": "DeepLabV3Plus",
+            "backbone": "resnet18",
+            "opts": {"encoder_weights": None},
+        },
+        data_module={"samples_per_epoch": 3},
+    )
+    with pytest.raises(UserError, match="batch_size: 2 leaves a batch of one window"):
+        train(load_config(path).config)
