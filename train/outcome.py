@@ -72,7 +72,7 @@ class explained:
             ) from None
         if isinstance(error, ValueError) and "Expected more than 1 value per channel" in str(error):
             raise UserError(
-                f"batch_size: {self.config.batch_size} leaves a batch of one window, with which the batch normalisation "
+                f"batch_size: {self.config.batch_size} leaves a batch of one window, with which the batch norm "
                 f"of {self.config.segmentation_config.architecture} can't work (choose 3 or more, or an even "
                 "data_module.samples_per_epoch)"
             ) from None
