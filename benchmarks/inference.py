@@ -1,0 +1,292 @@
+"""How fast a mosaic is mapped, and in how much memory: whole processes, start-up included.
+
+1. `pipeline`: a network that costs next to nothing (it takes the first band for its answer), so that what remains is
+   reading, cutting, blending and writing. Against a plain copy, which reads the mosaic and writes an empty mask, and
+   habitat-mapper with the same ONNX file, without its median filter.
+2. `networks`: U-Net on MobileNetV2 and SegFormer on MiT-B0, 512 px, or a trained model given with --model. Against the
+   bare forward: the same runtime on as many tiles in one loop, nothing read, start-up not counted. With OpenVINO in
+   bfloat16 if it is installed, and the share of mask pixels that are the same.
+3. `memory`: the near-free network on a small and on a large mosaic.
+
+Contenders take turns, the median of the rounds counts. Peak memory is sampled from the kernel's own high-water mark.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import rasterio
+from onnx import TensorProto, helper, numpy_helper
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+
+from benchmarks.loader import texture
+from inference.card import METADATA_KEY, ModelCard
+from inference.tiling import tile_axis
+
+TILE = 512
+COMMAND = Path(__file__).parents[1] / "inference" / "inference.py"
+ARCHITECTURES = {"unet / mobilenet_v2": ("Unet", "mobilenet_v2"), "segformer / mit_b0": ("Segformer", "mit_b0")}
+
+PLAIN_COPY = """
+import sys, numpy as np, rasterio
+from rasterio.windows import Window
+with rasterio.Env(GDAL_CACHEMAX=32 * 2**20), rasterio.open(sys.argv[1], num_threads="all_cpus") as source:
+    width, profile = source.width, dict(driver="GTiff", dtype="uint8", count=1, compress="deflate", zlevel=1)
+    profile |= dict(tiled=True, blockxsize=512, blockysize=512, crs=source.crs, transform=source.transform)
+    profile |= dict(height=source.height, width=width, num_threads="all_cpus")
+    with rasterio.open(sys.argv[2], "w", **profile) as target:
+        for row in range(0, source.height, 512):
+            rows = min(512, source.height - row)
+            source.read(window=Window(0, row, width, rows))
+            target.write(np.zeros((1, rows, width), np.uint8), window=Window(0, row, width, rows))
+"""
+
+BARE_FORWARD = """
+import sys, time, numpy as np
+path, count, size = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+tile = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
+if sys.argv[1] == "onnxruntime":
+    import onnxruntime
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    run = lambda: session.run(None, {name: tile})
+else:
+    import openvino
+    core = openvino.Core()
+    model = core.read_model(path)
+    model.reshape({model.inputs[0]: list(tile.shape)})
+    run_ = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY"})
+    run = lambda: run_(tile)
+run()
+began = time.perf_counter()
+for _ in range(count):
+    run()
+print(time.perf_counter() - began)
+"""
+
+HABITAT_MAPPER = """
+import sys
+from habitat_mapper.config import ModelConfig
+from habitat_mapper.model import ONNXModel
+source, target, path, activation, size = sys.argv[1:]
+config = ModelConfig(
+    name="benchmark", revision="20260101", dependencies=[path], model_filename=path.rpartition("/")[2],
+    activation=activation if activation != "none" else None, max_pixel_value=255,
+)
+ONNXModel(config).process(source, target, crop_size=int(size), blur_kernel_size=0, quiet=True)
+"""
+
+
+def write_mosaic(path: Path, side: int) -> Path:
+    """A tiled deflate mosaic, laid out from pieces of the demo data: compresses like real ones."""
+    piece, _ = texture(2048)
+    rng = np.random.default_rng(0)
+    profile = {"driver": "GTiff", "count": 3, "dtype": "uint8", "compress": "deflate", "photometric": "RGB"}
+    profile |= {"tiled": True, "blockxsize": TILE, "blockysize": TILE, "num_threads": "all_cpus"}
+    profile |= {"crs": "EPSG:32609", "transform": from_origin(5e5, 5.8e6, 0.1, 0.1)}
+    with rasterio.Env(GDAL_CACHEMAX=64 * 2**20), rasterio.open(path, "w", height=side, width=side, **profile) as file:
+        for row in range(0, side, TILE):
+            for col in range(0, side, TILE):
+                r, c = rng.integers(0, 2048 - TILE, 2)
+                rows, cols = min(TILE, side - row), min(TILE, side - col)
+                file.write(piece[:, r : r + rows, c : c + cols], window=Window(col, row, cols, rows))
+    return path
+
+
+def card(**changes: Any) -> ModelCard:
+    """The card of a two-class RGB model with ImageNet's normalisation, which is habitat-mapper's default too."""
+    values: dict[str, Any] = {
+        "name": "benchmark",
+        "task": "benchmark",
+        "bands": [1, 2, 3],
+        "dtype": "uint8",
+        "tile_size": TILE,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+        "max_pixel_value": 255.0,
+        "class_names": ["background", "target"],
+        "activation": "sigmoid",
+    }
+    return ModelCard.model_validate(values | changes)
+
+
+def near_free(path: Path) -> Path:
+    """A network that gives its first band as a logit."""
+    constants = {"first": [0], "last": [1], "axis": [1]}
+    graph = helper.make_graph(
+        [helper.make_node("Slice", ["input", *constants], ["logits"])],
+        "near_free",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, TILE, TILE])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1, TILE, TILE])],
+        [numpy_helper.from_array(np.array(value), name) for name, value in constants.items()],
+    )
+    return save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+def network(path: Path, architecture: str, encoder: str) -> Path:
+    """A real network with random weights, as ONNX."""
+    import segmentation_models_pytorch as smp
+    import torch
+
+    torch.manual_seed(0)
+    model = smp.create_model(architecture, encoder, encoder_weights=None, in_channels=3, classes=1).eval()
+    names = {"input_names": ["input"], "output_names": ["logits"]}
+    example = (torch.zeros(1, 3, TILE, TILE),)
+    torch.onnx.export(
+        model, example, str(path), dynamo=False, opset_version=18, dynamic_axes={"input": {0: "n"}}, **names
+    )
+    return save(onnx.load(path), path)
+
+
+def save(model: onnx.ModelProto, path: Path) -> Path:
+    """Writes a model with its card."""
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, card().dumps()
+    onnx.save(model, path)
+    return path
+
+
+def measure(command: Sequence[str]) -> tuple[float, float, str]:
+    """Wall seconds, peak MiB and standard output of a process."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    status, peak = Path(f"/proc/{process.pid}/status"), 0
+    while process.poll() is None:
+        # The kernel keeps the high-water mark; what is sampled is only how late we look.
+        lines = (
+            [line for line in status.read_text().splitlines() if line.startswith("VmHWM")] if status.exists() else []
+        )
+        peak = max([peak, *(int(line.split()[1]) for line in lines)])
+        time.sleep(0.01)
+    took = time.perf_counter() - began
+    out, err = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)[:300]}\nended with {process.returncode}: {err}")
+    return took, peak / 1024, out
+
+
+class Contest:
+    """Processes that take turns on one mosaic."""
+
+    def __init__(self, folder: Path, mosaic: Path, rounds: int, habitat_mapper: str | None) -> None:
+        self.folder, self.mosaic, self.rounds, self.habitat_mapper = folder, mosaic, rounds, habitat_mapper
+        self.commands: dict[str, list[str]] = {}
+
+    def ours(self, name: str, model: Path, *options: str) -> Path:
+        """Adds our command; returns where its map will lie."""
+        target = self.folder / f"{len(self.commands)}.tif"
+        files = [str(self.mosaic), str(target), "--model", str(model), "--overwrite"]
+        self.commands[name] = [sys.executable, str(COMMAND), *files, *options]
+        return target
+
+    def peers(self, model: Path, activation: str = "sigmoid") -> None:
+        """Adds habitat-mapper where it is to be had."""
+        if self.habitat_mapper is None:
+            print("habitat-mapper is left out: name the Python that has it with --habitat-mapper", file=sys.stderr)
+            return
+        arguments = [str(self.mosaic), str(self.folder / "peer.tif"), str(model), activation, str(TILE)]
+        self.commands["habitat-mapper"] = [self.habitat_mapper, "-c", HABITAT_MAPPER, *arguments]
+
+    def run(self, title: str, reference: str) -> dict[str, tuple[float, float]]:
+        """Runs all, in turn, and prints medians and ratios to one of them."""
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in self.commands}
+        for _ in range(self.rounds):
+            for name, command in self.commands.items():
+                took, peak, out = measure(command)
+                # A bare forward times itself: what counts is its loop.
+                found[name].append((float(out) if name.startswith("bare") else took, peak))
+        medians = {
+            name: (statistics.median(t for t, _ in values), max(p for _, p in values)) for name, values in found.items()
+        }
+        print(title)
+        for name, (seconds, peak) in medians.items():
+            print(f"  {name:<38}{seconds:8.2f} s {seconds / medians[reference][0]:7.2f}x {peak:8.0f} MiB")
+        return medians
+
+
+def pipeline(options: argparse.Namespace, folder: Path) -> None:
+    """The near-free network against a plain copy and habitat-mapper."""
+    mosaic, model = write_mosaic(folder / "mosaic.tif", options.side or 8192), near_free(folder / "free.onnx")
+    contest = Contest(folder, mosaic, options.rounds, options.habitat_mapper)
+    contest.commands["plain copy"] = [sys.executable, "-c", PLAIN_COPY, str(mosaic), str(folder / "copy.tif")]
+    contest.ours("ours, --no-cog", model, "--no-cog")
+    contest.ours("ours, COG", model)
+    contest.peers(model)
+    contest.run(f"near-free network, {options.side or 8192} px", "plain copy")
+
+
+def networks(options: argparse.Namespace, folder: Path) -> None:
+    """Real networks against their bare forward and habitat-mapper."""
+    side = options.side or 4096
+    mosaic = Path(options.mosaic) if options.mosaic else write_mosaic(folder / "mosaic.tif", side)
+    with rasterio.open(mosaic) as file:
+        shape = file.shape
+    models = {"the given model": Path(options.model)} if options.model else {}
+    if not models:
+        for number, (name, parts) in enumerate(ARCHITECTURES.items()):
+            models[name] = network(folder / f"network{number}.onnx", *parts)
+    for name, model in models.items():
+        from inference.card_files import read_card
+
+        tile = read_card(model).tile_size
+        count = len(tile_axis(shape[0], tile, 0.5)) * len(tile_axis(shape[1], tile, 0.5))
+        contest = Contest(folder, mosaic, options.rounds, options.habitat_mapper)
+        bare = [sys.executable, "-c", BARE_FORWARD]
+        contest.commands["bare forward, onnxruntime"] = [*bare, "onnxruntime", str(model), str(count), str(tile)]
+        full = contest.ours("ours, onnxruntime", model)
+        half = None
+        if find_spec("openvino") is None:
+            print("OpenVINO is left out: it isn't installed", file=sys.stderr)
+        else:
+            contest.commands["bare forward, openvino bf16"] = [*bare, "openvino", str(model), str(count), str(tile)]
+            half = contest.ours("ours, openvino bf16", model, "--backend", "openvino", "--precision", "bf16")
+        contest.peers(model, "none" if read_card(model).output == "probabilities" else "sigmoid")
+        contest.run(f"{name}, {shape[1]}x{shape[0]} px, {count} tiles of {tile} px", "bare forward, onnxruntime")
+        if half is not None:
+            with rasterio.open(full) as one, rasterio.open(half) as other:
+                print(f"  mask pixels the same in bf16: {(one.read(1) == other.read(1)).mean():.4%}")
+
+
+def memory(options: argparse.Namespace, folder: Path) -> None:
+    """Peak memory of the near-free network on two sizes."""
+    model = near_free(folder / "free.onnx")
+    peaks = []
+    for side in (4096, options.side or 16384):
+        contest = Contest(folder, write_mosaic(folder / f"{side}.tif", side), options.rounds, None)
+        contest.ours("ours", model)
+        peaks.append(contest.run(f"near-free network, {side} px", "ours")["ours"][1])
+    print(f"  {peaks[1] / peaks[0]:.2f} times the memory")
+
+
+PARTS = {"pipeline": pipeline, "networks": networks, "memory": memory}
+
+
+def main() -> None:
+    """Measures and prints."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--side", type=int, help="side of the (larger) mosaic, pixels")
+    arguments.add_argument("--mosaic", help="a mosaic of yours for `networks`")
+    arguments.add_argument("--model", help="a trained model for `networks`, ONNX with a card")
+    arguments.add_argument("--habitat-mapper", metavar="PYTHON", help="the Python of an environment that has it")
+    options = arguments.parse_args()
+    if wrong := set(options.parts) - set(PARTS):
+        arguments.error(f"{', '.join(sorted(wrong))} (allowed: {', '.join(PARTS)})")
+    for part in options.parts or PARTS:
+        with tempfile.TemporaryDirectory() as name:
+            PARTS[part](options, Path(name))
+
+
+if __name__ == "__main__":
+    main()
