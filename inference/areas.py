@@ -46,13 +46,14 @@ def pixel_areas(
     """
     if crs is None or transform.is_identity:
         return None
-    col, row = np.meshgrid(cols, rows)
-    x, y = transform @ (col.ravel(), row.ravel())
+    col, row = (places.ravel() for places in np.meshgrid(cols, rows))
+    x = transform.a * col + transform.b * row + transform.c
+    y = transform.d * col + transform.e * row + transform.f
     try:
         longitude, latitude = to_crs(crs, "EPSG:4326", x, y)
     except (*GDAL_ERRORS, ValueError):  # an engineering CRS, or one that PROJ doesn't know
         return None
-    corners = np.array([longitude, latitude]).reshape(2, *col.shape)
+    corners = np.array([longitude, latitude]).reshape(2, len(rows), len(cols))
     if not np.isfinite(corners).all():
         return None
     # Across the antimeridian longitudes jump; within an image they go on.

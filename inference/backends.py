@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.errors import UserError, first_line
+from inference.graphs import Graph, graph_of, load_session
 
 BackendName = Literal["auto", "onnxruntime", "torchscript", "openvino"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -67,23 +68,6 @@ class Request:
     own_tile: int | None = None
 
 
-@dataclass(frozen=True)
-class Graph:
-    """What an ONNX file says of its input and output; None where it leaves a size open.
-
-    Attributes:
-        batch: Tiles at a time.
-        bands: Channels of the input.
-        tile: Side of a tile, pixels.
-        channels: Channels of the output; None too where it has none.
-    """
-
-    batch: int | None
-    bands: int | None
-    tile: int | None
-    channels: int | None
-
-
 def default_threads() -> int:
     """The CPU threads that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -130,42 +114,6 @@ def open_backend(name: str, request: Request) -> Backend:
     return _OPENERS[name](request)
 
 
-def onnx_graph(path: Path) -> Graph:
-    """What an ONNX file says of its input and output, without preparing it to run.
-
-    Raises:
-        UserError: It can't be read.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    return _graph_of(path, _session(path, options, ["CPUExecutionProvider"]))
-
-
-def _session(path: Path, options: Any, providers: list[Any]) -> Any:
-    import onnxruntime
-
-    try:
-        return onnxruntime.InferenceSession(path, options, providers=providers)
-    except Exception as error:  # ONNX Runtime's errors have no common base class
-        raise UserError(f"{path}: can't be loaded by ONNX Runtime ({first_line(error)})") from None
-
-
-def _graph_of(path: Path, session: Any) -> Graph:
-    shape, out = session.get_inputs()[0].shape, session.get_outputs()[0].shape
-    if len(shape) != 4:
-        raise UserError(
-            f"{path}: takes an input of shape {shape} (a segmentation model takes batch, bands, rows, columns)"
-        )
-    batch, bands, rows, cols = (size if isinstance(size, int) and size > 0 else None for size in shape)
-    if rows is not None and cols is not None and rows != cols:
-        raise UserError(f"{path}: takes tiles of {rows}x{cols} pixels (tiles must be square)")
-    channels = out[1] if len(out) == 4 and isinstance(out[1], int) and out[1] > 0 else None
-    return Graph(batch, bands, rows if rows is not None else cols, channels)
-
-
 def _check_graph(graph: Graph, request: Request) -> None:
     """Whether a network takes the tiles that it will be given."""
     path = request.path
@@ -195,14 +143,14 @@ class _OnnxRuntime:
         options.log_severity_level = 3
         # Idle threads that spin would take the cores from those that read, blend and write.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = _session(request.path, options, providers)
+        self._session = load_session(request.path, options, providers)
         if device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
             if request.device == "cuda":
                 raise UserError(
                     "--device cuda: ONNX Runtime can't use it (its CUDA and cuDNN libraries must be installed)"
                 )
             device = "cpu"
-        self._graph = _graph_of(request.path, self._session)
+        self._graph = graph_of(request.path, self._session)
         _check_graph(self._graph, request)
         self._name, self._output = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
         self._half = self._session.get_inputs()[0].type == "tensor(float16)"

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from inference.backends import onnx_graph
 from inference.card import CardError, ModelCard
+from inference.graphs import onnx_graph
 
 DEFAULT_TILE = 1024
 """habitat-mapper's own, where a network takes any size."""

@@ -9,8 +9,9 @@ import onnx
 import pytest
 import torch
 
-from inference.backends import Request, choose_backend, onnx_graph, open_backend
+from inference.backends import Request, choose_backend, open_backend
 from inference.errors import UserError
+from inference.graphs import onnx_graph
 from inference.probabilities import bands_of, classes_of, probabilities
 from tests.inference.networks import card, weights, write_onnx, write_torchscript
 
