@@ -1,0 +1,325 @@
+"""The command that judges a model, on tiny real files."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from sklearn import metrics as sk
+
+from eval.test_new_model import main
+from tests.conftest import write_dataset, write_raster
+from tests.inference.networks import card, write_onnx
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scenes whose labels lack a corner; the images lack another."""
+
+    def change(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        noise = rng.integers(0, 150, image.shape)
+        image = (image // 2 + noise // 2 + 1).astype(np.uint8)
+        label[:9, :11] = 2
+        image[:, -8:, -8:] = 0
+        return image, label
+
+    rng = np.random.default_rng(3)
+    sizes = {"train": [(40, 40)], "val": [(50, 60), (64, 40)], "test": [(70, 64), (45, 80), (64, 64)]}
+    return write_dataset(tmp_path_factory.mktemp("judged"), sizes, change=change, nodata=0)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_onnx(tmp_path_factory.mktemp("model") / "m_kelp_dice=0.9.onnx", card(ignore_index=2))
+
+
+@pytest.fixture(scope="module")
+def judged(data: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("out")
+    assert main([str(model), "--data", str(data), "--out", str(out)]) == 0
+    return out, json.loads((out / "scores.json").read_text())
+
+
+def true_and_mapped(data: Path, masks: Path, split: str = "test") -> tuple[np.ndarray, np.ndarray]:
+    truth, mapped = [], []
+    for path in sorted((data / split / "x").glob("*.tif")):
+        with rasterio.open(data / split / "y" / f"{path.stem}_label.tif") as file:
+            label = file.read(1)
+        with rasterio.open(masks / path.name) as file:
+            counted = (label != 2) & (file.dataset_mask() > 0)
+            truth.append(label[counted])
+            mapped.append(file.read(1)[counted])
+    return np.concatenate(truth), np.concatenate(mapped)
+
+
+def test_scores_are_those_of_the_masks_it_leaves(data: Path, judged: tuple[Path, dict[str, Any]]) -> None:
+    out, found = judged
+    y, p = true_and_mapped(data, out / "masks")
+    assert 0.3 < found["scores"]["dice"] < 0.98
+    assert found["scores"]["dice"] == pytest.approx(sk.f1_score(y, p), abs=1e-12)
+    assert found["scores"]["kappa"] == pytest.approx(sk.cohen_kappa_score(y, p), abs=1e-12)
+    assert found["confusion"] == sk.confusion_matrix(y, p).tolist()
+    assert (found["images"], found["groups"]) == (3, 3)
+    low, high = found["intervals"]["dice"]
+    assert low <= found["scores"]["dice"] <= high
+    with (out / "per_image.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == ["s0", "s1", "s2"]
+    assert sum(int(row["pixels"]) for row in rows) == y.size
+
+
+def test_areas_are_those_of_the_grid(data: Path, judged: tuple[Path, dict[str, Any]]) -> None:
+    out, found = judged
+    y, p = true_and_mapped(data, out / "masks")
+    assert found["scores"]["true_area/kelp1"] == pytest.approx(0.01 * (y == 1).sum(), rel=2e-3)
+    assert found["scores"]["area_error"] == pytest.approx(p.sum(dtype=int) / y.sum(dtype=int) - 1, abs=1e-3)
+
+
+def test_the_offered_threshold_is_best_on_the_validation_split(
+    data: Path, model: Path, judged: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    from inference.predict import predict
+
+    _, found = judged
+    dice = {}
+    for threshold in (found["threshold"]["value"], 0.2, 0.35, 0.5, 0.65, 0.8):
+        for path in sorted((data / "val" / "x").glob("*.tif")):
+            predict(path, tmp_path / path.name, model=model, threshold=threshold, overwrite=True, cog=False)
+        dice[threshold] = sk.f1_score(*true_and_mapped(data, tmp_path, "val"))
+    assert found["threshold"]["validation_dice"] == pytest.approx(dice[found["threshold"]["value"]], abs=1e-9)
+    assert max(dice.values()) == dice[found["threshold"]["value"]]
+    assert found["threshold"]["validation_dice_now"] == pytest.approx(dice[0.5], abs=1e-9)
+
+
+def test_the_report_needs_nothing_but_itself(judged: tuple[Path, dict[str, Any]]) -> None:
+    out, found = judged
+    text = (out / "report.html").read_text()
+    assert text.count("data:image/png;base64,") == 3
+    assert 'class="sortable"' in text
+    assert "<svg" in text
+    loaded = re.findall(r'(?:src|href)\s*=\s*"([^"]*)"', text)
+    assert [one for one in loaded if not one.startswith(("data:", "#"))] == []
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert "fetch(" not in text
+    assert found["verdict"].split(" (")[0] in text
+    assert "95 % interval" in found["verdict"]
+    assert "3 independent groups" in found["verdict"]
+
+
+def test_a_model_against_itself_and_another(data: Path, model: Path, tmp_path: Path) -> None:
+    arguments = [str(model), "--data", str(data), "--no-threshold", "--group", "s(.)"]
+    assert main([*arguments, "--baseline", str(model), "--out", str(tmp_path / "same")]) == 0
+    same = json.loads((tmp_path / "same" / "scores.json").read_text())
+    assert same["baseline"]["differences"]["dice"] == {"value": 0, "interval": [0, 0]}
+    assert "exactly as" in same["verdict"]
+    other = write_onnx(tmp_path / "other.onnx", card(ignore_index=2), seed=3)
+    assert main([*arguments, "--baseline", str(other), "--out", str(tmp_path / "two")]) == 0
+    two = json.loads((tmp_path / "two" / "scores.json").read_text())
+    theirs = sk.f1_score(*true_and_mapped(data, tmp_path / "two" / "baseline-masks"))
+    assert two["baseline"]["scores"]["dice"] == pytest.approx(theirs, abs=1e-12)
+    gain = two["baseline"]["differences"]["dice"]
+    assert gain["value"] == pytest.approx(two["scores"]["dice"] - theirs)
+    assert gain["interval"][0] <= gain["value"] <= gain["interval"][1]
+    assert "Gained and lost" in (tmp_path / "two" / "report.html").read_text()
+    assert two["threshold"] is None
+
+
+def test_a_checkpoint_and_its_exports_score_the_same(
+    dataset: Path, write_config: Callable[..., Path], tmp_path: Path
+) -> None:
+    import torch
+
+    from train.card import model_card
+    from train.configs.loader import load_config
+    from train.datamodule import DataModule
+    from train.export.formats import FORMATS
+    from train.export.network import ExportedNetwork
+    from train.model import MODELS
+
+    config = load_config(write_config()).config
+    prepared = DataModule(config)
+    prepared.prepare()
+    own = model_card(config, prepared)
+    torch.manual_seed(1)
+    network = MODELS[config.segmentation_model_cls](config.plain(), own.model_dump(mode="json"))
+    for _ in range(3):  # statistics of real pixels: else all probabilities are alike
+        network.model(torch.randn(2, 3, 64, 64))
+    network.eval()
+    parameters = {"config": config.plain(), "card": own.model_dump(mode="json")}
+    checkpoint = tmp_path / "m.ckpt"
+    torch.save({"state_dict": network.state_dict(), "hyper_parameters": parameters}, checkpoint)
+    exported = own.model_copy(update={"output": "probabilities"})
+    models = [checkpoint]
+    for key, chosen in FORMATS.items():
+        models.append(tmp_path / f"{key}{chosen.suffix}")
+        chosen.write(ExportedNetwork(network, "probabilities").eval(), exported, torch.randn(2, 3, 64, 64), models[-1])
+    found = []
+    for number, path in enumerate(models):
+        out = tmp_path / str(number)
+        given = [] if path == checkpoint else ["--data", str(dataset)]  # the checkpoint knows where its data are
+        assert main([str(path), *given, "--no-threshold", "--out", str(out)]) == 0
+        found.append(json.loads((out / "scores.json").read_text())["scores"])
+    assert 0 < found[0]["dice"] < 1
+    for other in found[1:]:
+        for name, value in found[0].items():
+            assert other[name] == (None if value is None else pytest.approx(value, abs=1e-4, rel=1e-4)), name
+
+
+def test_several_classes(tmp_path: Path) -> None:
+    def change(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        label[:20, :30] = 2
+        return image, label
+
+    folder = write_dataset(tmp_path / "data", {"test": [(60, 50), (40, 40)]}, change=change)
+    model = write_onnx(tmp_path / "m.onnx", card(classes=3))
+    assert main([str(model), "--data", str(folder), "--out", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "scores.json").read_text())
+    truth, mapped = [], []
+    for number in range(2):
+        with rasterio.open(folder / "test" / "y" / f"s{number}_label.tif") as file:
+            truth.append(file.read(1).ravel())
+        with rasterio.open(tmp_path / "out" / "masks" / f"s{number}.tif") as file:
+            mapped.append(file.read(1).ravel())
+    y, p = np.concatenate(truth), np.concatenate(mapped)
+    assert found["scores"]["iou"] == pytest.approx(sk.jaccard_score(y, p, average="macro"), abs=1e-12)
+    assert "area_error" not in found["scores"]
+
+
+def broken(kind: str, folder: Path) -> Path:
+    sizes = {"test": [(40, 40)]}
+    if kind == "empty":
+        for part in ("x", "y"):
+            (folder / "test" / part).mkdir(parents=True)
+        return folder
+    if kind == "missing":
+        return folder / "nowhere"
+    write_dataset(folder, sizes, bands=5 if kind == "bands" else 3)
+    label = folder / "test" / "y" / "s0_label.tif"
+    if kind in {"unlabelled", "values"}:
+        write_raster(label, np.full((40, 40), 2 if kind == "unlabelled" else 7, np.uint8))
+    if kind == "size":
+        write_raster(label, np.zeros((40, 41), np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("empty", "no GeoTIFF in it"),
+        ("missing", "--data: a folder"),
+        ("unlabelled", "no pixel is labelled"),
+        ("bands", "has 5 bands, .* takes 3"),
+        ("values", "label value 7 at row 0, column 0 is no class"),
+        ("size", "is 41x40 pixels, its image is 40x40"),
+    ],
+)
+def test_data_that_cannot_be_judged_on(
+    kind: str, said: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = broken(kind, tmp_path / "data")
+    assert main([str(model), "--data", str(folder), "--out", str(tmp_path / "out")]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("judging")]
+    assert all(re.search(said, line) for line in lines), lines
+    assert len(lines) == (2 if kind == "empty" else 1)
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere.onnx"], "no such file"),
+        (["a=1"], "overrides a config, but none was given"),
+        (["a.onnx", "b.onnx"], "one MODEL is enough"),
+        (["MODEL", "--group", "("], "no regular expression"),
+        (["MODEL", "--group", "zzz"], "isn't found in s0"),
+        (["MODEL", "--bands", "0"], "--bands"),
+        (["MODEL", "--bands", "1,2"], "names 2 bands"),
+        (["MODEL", "--ignore-index", "1"], "0 to 1 are classes"),
+        (["MODEL", "--boundary-pixels", "0"], "above 0"),
+        (["MODEL", "--baseline-card", "x.json"], "there is no --baseline"),
+    ],
+)
+def test_what_cannot_be_obeyed(
+    arguments: list[str], said: str, data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(model) if word == "MODEL" else word for word in arguments]
+    try:
+        code = main([*words, "--data", str(data), "--out", str(tmp_path / "out")])
+    except SystemExit as end:
+        code = int(end.code or 0)
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("judging")]
+    assert code == 2
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_a_baseline_of_other_classes(
+    data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_onnx(tmp_path / "other.onnx", card(classes=3))
+    assert main([str(model), "--data", str(data), "--baseline", str(other), "--out", str(tmp_path / "o")]) == 2
+    assert "can't be compared" in capsys.readouterr().err
+
+
+def test_an_old_report_does_not_pass_for_a_new_one(
+    data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [str(model), "--data", str(data), "--no-threshold", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("eval.session.judge", interrupt)
+    assert main(arguments) == 130
+    assert not list(tmp_path.glob("*.html"))
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_footprints_that_touch_are_one_group(tmp_path: Path) -> None:
+    from eval.groups import group_images
+    from train.scenes import find_pairs, read_scenes
+
+    # Two neighbours, a third one a metre off, a fourth one nowhere on the Earth.
+    for name, east, crs in (("a", 0.0, True), ("b", 4.0, True), ("c", 9.0, True), ("d", 0.0, False)):
+        place: dict[str, Any] = {"origin": (5e5 + east, 5.8e6)}
+        more: dict[str, Any] = {} if crs else {"crs": None, "transform": rasterio.Affine.identity()}
+        write_raster(tmp_path / "test" / "x" / f"{name}.tif", np.ones((3, 40, 40), np.uint8), **place, **more)
+        write_raster(tmp_path / "test" / "y" / f"{name}.tif", np.ones((40, 40), np.uint8), **place, **more)
+    scenes, _ = read_scenes(find_pairs(tmp_path, "test").pairs)
+    assert group_images(scenes, None) == ["a", "a", "c", "d"]
+    assert group_images(scenes, "[ab]|.") == ["a", "b", "c", "d"]
+    assert group_images(scenes, "(?:a|b|c|(d))") == ["", "", "", "d"]
+
+
+def test_help_is_quick_and_runs_as_a_file(tmp_path: Path) -> None:
+    for command in (["eval/test_new_model.py"], ["-m", "eval.test_new_model"]):
+        began = time.monotonic()
+        done = subprocess.run([sys.executable, *command, "--help"], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0
+        assert "--baseline" in done.stdout
+        assert time.monotonic() - began < 3  # half a second on a machine that does nothing else
+
+
+def test_wandb_offline(data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("DIR", "DATA_DIR", "CACHE_DIR", "CONFIG_DIR"):
+        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path / name))
+    arguments = [str(model), "--data", str(data), "--no-threshold", "--wandb", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    wandb.teardown()  # W&B's own process writes the record, and has it on disk when it ends
+    (recorded,) = (tmp_path / "out" / "wandb").glob("offline-run-*/*.wandb")
+    assert b"eval/test/dice" in recorded.read_bytes()
