@@ -140,7 +140,7 @@ class _OnnxRuntime:
         device, providers = self._providers(request.device, onnxruntime.get_available_providers())
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = request.threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is told by us
         # Idle threads that spin would take the cores from those that read, blend and write.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = load_session(request.path, options, providers)

@@ -151,7 +151,7 @@ class Output:
         """Takes away what has been written, if the file hasn't got its name."""
         with suppress(*GDAL_ERRORS):
             self._file.close()
-        for path in self.path.parent.glob(_escaped(self._temporary.name.removesuffix(_TEMPORARY)) + "*"):
+        for path in self.path.parent.glob(_escaped(self._temporary.name.removesuffix(_TEMPORARY)) + ".*"):
             path.unlink(missing_ok=True)
 
     @contextmanager

@@ -163,8 +163,8 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
             raise UserError(f"--probabilities: {probabilities} is the map itself (choose another file)")
     header = read_header(path)
     model = choose_model(backend=options.backend) if options.model is None else Path(options.model)
-    card = card_for(model, None if options.card is None else Path(options.card), header.dtype)
     backend = choose_backend(model, options.backend, options.precision)
+    card = card_for(model, None if options.card is None else Path(options.card), header.dtype)
     notices: list[str] = []
     bands = _bands(header, card, options, notices)
     divisor = _divisor(header, card, options)

@@ -202,6 +202,7 @@ def test_folders_and_files_that_are_not_there(
     assert "no such file" in refused(capsys, mosaic, tmp_path / "o.tif", "--model", tmp_path / "no.onnx")
     (tmp_path / "text.tif").write_text("no image")
     assert "can't be read as an image" in refused(capsys, tmp_path / "text.tif", tmp_path / "o.tif", "--model", model)
+    assert "allowed: .onnx, .pt" in refused(capsys, mosaic, tmp_path / "o.tif", "--model", tmp_path / "m.pth")
     (tmp_path / "text.onnx").write_text("no model")
     assert "is no ONNX model" in refused(capsys, mosaic, tmp_path / "o.tif", "--model", tmp_path / "text.onnx")
     err = refused(capsys, mosaic, tmp_path / "o.tif", "--model", model, "--probabilities", tmp_path / "o.tif")
