@@ -1,0 +1,153 @@
+"""Kelp-O-Matic's successor, habitat-mapper: installed in an environment of its own, run through its own command line.
+
+It asks for onnxruntime-gpu, which is hundreds of megabytes and needs NVIDIA's libraries; onnxruntime gives it the same
+modules and the same answers, so that takes its place.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from inference.card import ModelCard
+from train.errors import CheckFailed, UserError
+from train.export.consumers import habitat_mapper as configuration
+
+VERSION = "0.16.2"
+"""Of habitat-mapper: what is known of its ways is known of this one."""
+# A requirement that no Python meets takes a package out of the resolution (uv: "dependency overrides").
+_OVERRIDE = "onnxruntime-gpu; python_version < '3'\n"
+
+
+def default_environment() -> Path:
+    """Where the environment is kept from one time to the next: in `HAKAI_CACHE_DIR`, else the user's cache folder."""
+    chosen = os.environ.get("HAKAI_CACHE_DIR")
+    base = Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("hakai-ml-train", appauthor=False))
+    return base / f"habitat-mapper-{VERSION}"
+
+
+def executable(environment: Path) -> Path:
+    """The command `hab` of an environment."""
+    return environment / ("Scripts/hab.exe" if os.name == "nt" else "bin/hab")
+
+
+def install(environment: Path) -> None:
+    """Makes an environment with habitat-mapper, unless it is there already.
+
+    Raises:
+        UserError: uv isn't there, or can't install it.
+    """
+    if executable(environment).is_file():
+        return
+    uv = shutil.which("uv")
+    if uv is None:
+        raise UserError("uv: not found (it installs habitat-mapper; or give an environment that has it: --environment)")
+    _tell(f"installing habitat-mapper {VERSION} into {environment} (once)")
+    try:
+        environment.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=environment.parent, prefix=f".{environment.name}.") as folder:
+            override = Path(folder) / "override.txt"
+            override.write_text(_OVERRIDE)
+            python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+            version = f"{sys.version_info.major}.{sys.version_info.minor}"
+            _uv([uv, "venv", "--quiet", "--allow-existing", "--python", version, str(environment)])
+            wanted = [f"habitat-mapper=={VERSION}", "onnxruntime>=1.20,<2"]
+            options = ["--quiet", "--python", str(python), "--override", str(override)]
+            _uv([uv, "pip", "install", *options, *wanted])
+    except OSError as error:
+        raise UserError(f"{environment}: can't be written to: {error.strerror or error} (--environment)") from None
+    if not executable(environment).is_file():
+        raise UserError(f"{environment}: has no command hab (remove the folder and try again)")
+
+
+def _uv(command: Sequence[str]) -> None:
+    # A project's own settings, such as a date that nothing may be newer than, are not this environment's.
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tempfile.gettempdir())
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        reason = lines[-1] if lines else f"exit code {done.returncode}"
+        raise UserError(f"uv can't install habitat-mapper: {reason} (needed once; is there a network?)")
+
+
+@dataclass(frozen=True)
+class HabitatMapper:
+    """An installed habitat-mapper that knows a model.
+
+    Attributes:
+        environment: Where it is installed.
+        model: The ONNX file.
+        card: Its card.
+        name: Under which it knows the model.
+    """
+
+    environment: Path
+    model: Path
+    card: ModelCard
+    name: str
+
+    def map(self, image: Path, target: Path, blur: int = 0, morph: int = 0) -> None:
+        """Maps an image.
+
+        Args:
+            image: A GeoTIFF.
+            target: Its map.
+            blur: Side of the median filter that it puts over the map; 0: none.
+            morph: Side of its morphological opening and closing; 0: none.
+
+        Raises:
+            CheckFailed: It fails.
+        """
+        command = [str(executable(self.environment)), "segment", "--model", self.name, "--quiet"]
+        command += ["--input", str(image.resolve()), "--output", str(target.resolve())]
+        command += ["--blur", str(blur), "--morph", str(morph), "--crop-size", str(self.card.tile_size)]
+        # It exits with 0 on an internal error unless DEBUG is set, and finds a model's files from where it runs.
+        done = subprocess.run(
+            command,
+            cwd=self.model.resolve().parent,
+            env={**os.environ, "DEBUG": "1", "COLUMNS": "200", "NO_COLOR": "1"},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode or not target.is_file():
+            lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip(" │╭╮╰╯─\n")]
+            raise CheckFailed(f"habitat-mapper can't map {image}: {lines[-1] if lines else 'it says nothing'}")
+
+
+@contextmanager
+def registered(environment: Path, model: Path, card: ModelCard) -> Iterator[HabitatMapper]:
+    """Makes a model known to habitat-mapper, which reads configurations from its own package folder only.
+
+    Raises:
+        UserError: The environment has no habitat-mapper.
+    """
+    found = sorted(environment.glob("[Ll]ib/**/habitat_mapper/configs"))
+    if not found or not executable(environment).is_file():
+        raise UserError(f"{environment}: has no habitat-mapper (leave --environment out to have it installed)")
+    # A name of its own: another run may be comparing another file of the same model at the same time.
+    name = f"judged-{uuid.uuid4().hex[:12]}"
+    beside = model.with_suffix(".json")
+    text = beside.read_text(encoding="utf-8") if beside.is_file() else configuration(card, model.name)
+    content: dict[str, Any] = json.loads(text)
+    # A model without a revision gets one: it is a required key.
+    content |= {"name": name, "revision": content.get("revision") or "20000101"}
+    path = found[0] / f"{name}.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    try:
+        yield HabitatMapper(environment, model, card, name)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
