@@ -1,9 +1,11 @@
 """What probabilities are worth: average precision, calibration and the best threshold, from histograms.
 
-Probabilities are counted in 3840 bins of equal width, (a, b], the first with 0. So pooled scores of any number of
-pixels need 60 kB, and add up. Within a bin the order of pixels is lost: average precision is that of probabilities
-rounded up to 1/3840. Counts at a threshold k/3840 are exact, 0.5 and all multiples of 1/15 included, and so is the
-calibration error, for which the probabilities of each of its 15 bins are summed besides.
+Probabilities are counted in bins (a, b], the first with 0: 3840 of equal width, of which the first and the last 16 are
+divided further, since trained networks put most pixels there: towards 0 and 1 each border is a sixteenth nearer. So
+pooled scores of any number of pixels need 74 kB, and add up. Within a bin the order of pixels is lost: average
+precision is that of probabilities rounded up to the next border. Counts at a threshold k/3840 are exact, 0.5 and all
+multiples of 1/15 included, and so is the calibration error, for which the probabilities of each of its 15 bins are
+summed besides.
 """
 
 import numpy as np
@@ -11,9 +13,34 @@ from numpy.typing import NDArray
 
 from eval.confusion import Floats
 
-BINS = 3840
+UNIFORM = 3840
+_DOWN_TO_0, _UP_TO_1 = 34, 17  # halvings; the second keeps 1 apart from 1 - 2^-24, float32's next number
+
+
+def _fine(halvings: int) -> Floats:
+    """Borders between 0 and 16 / UNIFORM, in units of 1 / UNIFORM, rising: each at most a sixteenth above the last."""
+    return np.asarray(np.ldexp(16 + np.arange(16), -np.arange(halvings, 0, -1)[:, None]).ravel(), np.float64)
+
+
+UPPER: Floats = (
+    np.concatenate(
+        [
+            _fine(_DOWN_TO_0),
+            np.arange(16, UNIFORM - 16),
+            UNIFORM - np.append(16, _fine(_UP_TO_1)[::-1]),
+            [UNIFORM],
+        ]
+    )
+    / UNIFORM
+)
+"""Upper border of each bin."""
+LOWER: Floats = np.append(0.0, UPPER[:-1])
+"""Lower border of each bin."""
+BINS = len(UPPER)
 CALIBRATION_BINS = 15
 """As in Guo et al., ICML 2017."""
+_FIRST = np.searchsorted(LOWER, np.arange(CALIBRATION_BINS) * (UNIFORM // CALIBRATION_BINS) / UNIFORM)
+_CALIBRATION_BIN = np.searchsorted(_FIRST, np.arange(BINS), side="right") - 1
 
 
 def count_probabilities(probability: NDArray[np.float32], true: NDArray[np.bool_]) -> tuple[Floats, Floats]:
@@ -26,10 +53,10 @@ def count_probabilities(probability: NDArray[np.float32], true: NDArray[np.bool_
     Returns:
         (BINS, 2): how many pixels of each bin are false, and true. (CALIBRATION_BINS,): sums of probabilities.
     """
-    exact = probability.astype(np.float64)  # 24 bits times 12: the product is exact, so are the borders of bins
-    place = np.clip(np.ceil(exact * BINS).astype(np.intp) - 1, 0, BINS - 1)
+    exact = probability.astype(np.float64)
+    place = np.minimum(np.searchsorted(UPPER, exact), BINS - 1)
     counts = np.bincount(place * 2 + true, minlength=2 * BINS).reshape(BINS, 2).astype(np.float64)
-    sums = np.bincount(place // (BINS // CALIBRATION_BINS), weights=exact, minlength=CALIBRATION_BINS)
+    sums = np.bincount(_CALIBRATION_BIN[place], weights=exact, minlength=CALIBRATION_BINS)
     return counts, sums.astype(np.float64)
 
 
@@ -49,8 +76,7 @@ def average_precision(counts: Floats) -> Floats:
 
 def reliability(counts: Floats, sums: Floats) -> tuple[Floats, Floats, Floats]:
     """Mean probability, share that was true and number of pixels of each calibration bin, (..., 15) each."""
-    shape = (*counts.shape[:-2], CALIBRATION_BINS, BINS // CALIBRATION_BINS, 2)
-    both = counts.reshape(shape).sum(axis=-2)
+    both = np.add.reduceat(counts, _FIRST, axis=-2)
     number = both.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return sums / number, both[..., 1] / number, number
@@ -66,18 +92,23 @@ def calibration_error(counts: Floats, sums: Floats) -> Floats:
 
 
 def precision_recall(counts: Floats) -> tuple[Floats, Floats, Floats]:
-    """Thresholds k/BINS, rising, and the precision and recall of what is above each; from (BINS, 2).
+    """Thresholds (LOWER), and the precision and recall of what is above each; from (BINS, 2).
 
     Precision is NaN where nothing is above, recall where nothing is true.
     """
-    above = counts[::-1].cumsum(axis=0)[::-1]  # "above k/BINS" is bin k and higher
+    above = counts[::-1].cumsum(axis=0)[::-1]  # above a lower border is that bin and all higher ones
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.arange(BINS) / BINS, above[:, 1] / above.sum(axis=1), above[:, 1] / counts[:, 1].sum()
+        return LOWER, above[:, 1] / above.sum(axis=1), above[:, 1] / counts[:, 1].sum()
 
 
 def dice_at(counts: Floats, threshold: float) -> float:
-    """Dice of what is above a threshold; exact where that is a multiple of 1/BINS, else it is rounded to one."""
-    return float(_dice(counts)[round(threshold * BINS)])
+    """Dice of what is above a threshold; exact where that is a border of a bin, else of the nearest one."""
+    return float(_dice(counts)[border(threshold)])
+
+
+def border(threshold: float) -> int:
+    """The bin whose lower border is nearest to a threshold."""
+    return int(np.argmin(np.abs(LOWER - threshold)))
 
 
 def best_threshold(counts: Floats) -> tuple[float, float] | None:
@@ -92,7 +123,7 @@ def best_threshold(counts: Floats) -> tuple[float, float] | None:
     # Equally good ones may lie apart: the first run of them.
     run = best[: int(np.argmax(np.append(np.diff(best) > 1, True))) + 1]
     chosen = int(run[len(run) // 2])
-    return (chosen + 1) / BINS, float(dice[chosen])
+    return float(LOWER[chosen + 1]), float(dice[chosen])
 
 
 def _dice(counts: Floats) -> Floats:

@@ -68,13 +68,13 @@ def curves(found: Outcome) -> str:
 
 def _precision_recall(axis: Any, found: Outcome, who: str, line: str) -> None:
     for place, index in enumerate(found.classes.outlined):
-        thresholds, precision, recall = calibration.precision_recall(found.counts["probability"][place])
+        _, precision, recall = calibration.precision_recall(found.counts["probability"][place])
         single = found.classes.target is not None
         colour = (_OURS if line == "-" else _OTHERS) if single else CLASS_COLOURS[index % len(CLASS_COLOURS)]
         label = who if single else f"{found.classes.names[index]} ({who})"
         axis.plot(recall, precision, line, color=colour, linewidth=1.6, label=label)
         if single:
-            at = round(_threshold(found) * len(thresholds))
+            at = calibration.border(_threshold(found))
             axis.plot(recall[at], precision[at], "o", color=colour, markersize=5)
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from eval import calibration
 from eval.bootstrap import FEW_GROUPS
 from eval.outcome import Outcome, gains, number, verdict
 from eval.pictures import chosen_images, curves, panels
@@ -203,7 +204,8 @@ def _method(found: Outcome) -> str:
         f"2.5th to 97.5th percentile; differences on the same draws for both models.{few}",
         "Boundary IoU: Cheng et al., CVPR 2021; boundary F1: Csurka et al., BMVC 2013. The edge of an image or of what "
         "is ignored is no outline.",
-        "Average precision from 3840 bins of probability. Calibration error: Guo et al., ICML 2017, 15 bins.",
+        f"Average precision from {calibration.BINS} bins of probability, finer towards 0 and 1. Calibration error: Guo "
+        "et al., ICML 2017, 15 bins.",
         "Areas are on the ground, whatever the coordinate reference system; of labelled pixels only.",
     ]
     return "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in lines) + "</ul>"

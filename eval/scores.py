@@ -2,7 +2,7 @@
 
 Counts are a dict of float64 arrays that add up over strips, images and groups of images:
 
-    confusion (K, K) · boundary (D, B, 6) · probability (H, 3840, 2) · sums (H, 15) · area (2, K)
+    confusion (K, K) · boundary (D, B, 6) · probability (H, 4626, 2) · sums (H, 15) · area (2, K)
 
 with K classes, D distances, B classes whose outlines are compared and H histograms. What can't be known (ground areas
 without a CRS) is NaN, and so is every score of it.

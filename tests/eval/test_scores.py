@@ -218,13 +218,17 @@ def test_uncounted_pixels_count_nowhere() -> None:
     assert first["area"].sum() == pytest.approx(2 * counted.sum() * 0.01, rel=2e-3)
 
 
-def test_average_precision_is_sklearns() -> None:
+@pytest.mark.parametrize("sureness", [1, 8], ids=["unsure", "sure"])
+def test_average_precision_is_sklearns(sureness: int) -> None:
+    """Of a network that is sure of itself most probabilities lie within 1/3840 of 0 or 1."""
     rng = np.random.default_rng(8)
     label = blobs(rng, (200, 200))
-    probability = noisy(rng, label, 2)
+    share = noisy(rng, label, 2).astype(np.float64)
+    probability = (1 / (1 + ((1 - share) / share) ** sureness)).astype(np.float32)
+    assert (((probability > 1 - 1 / 3840) | (probability < 1 / 3840)).mean() > 0.3) == (sureness == 8)
     counts, _ = calibration.count_probabilities(probability.ravel(), label.ravel() == 1)
     exact = sk.average_precision_score(label.ravel(), probability.ravel())
-    rounded = np.ceil(probability.astype(np.float64) * calibration.BINS)
+    rounded = np.searchsorted(calibration.UPPER, probability)
     assert calibration.average_precision(counts) == pytest.approx(exact, abs=2e-4)
     assert calibration.average_precision(counts) == pytest.approx(
         sk.average_precision_score(label.ravel(), rounded.ravel()), abs=1e-12
@@ -245,13 +249,13 @@ def test_calibration_error_is_that_of_sklearns_curve() -> None:
 
 def test_thresholds_count_exactly() -> None:
     """A float32 probability a hair above k/3840 is above it, and one that is equal isn't."""
-    k = np.arange(1, calibration.BINS)
-    edge = (k / calibration.BINS).astype(np.float32)
+    k = np.arange(1, calibration.UNIFORM)
+    edge = (k / calibration.UNIFORM).astype(np.float32)
     for values in (edge, np.nextafter(edge, np.float32(1)), np.nextafter(edge, np.float32(0))):
         for value, index in zip(values, k, strict=True):
             counts, _ = calibration.count_probabilities(np.array([value]), np.array([True]))
-            above = counts[index:].sum()
-            assert above == (float(value) > index / calibration.BINS)
+            above = counts[calibration.border(index / calibration.UNIFORM) :].sum()
+            assert above == (float(value) > index / calibration.UNIFORM)
 
 
 def test_the_best_threshold_is_the_best() -> None:
