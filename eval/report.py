@@ -145,7 +145,7 @@ def _gains(found: Outcome) -> str:
     lost = [[name, f"{gain:+.4f}"] for name, gain in changes[: shown - 1 : -1][:shown]]
     return (
         "<h2>Gained and lost against the baseline</h2>"
-        + _table(["gained most", "Dice"], rows)
+        + _table(["gained most, or lost least", "Dice"], rows)
         + (_table(["lost most, or gained least", "Dice"], lost) if lost else "")
     )
 
