@@ -141,8 +141,8 @@ class _OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = request.threads
         options.log_severity_level = 4  # what fails is told by us
-        # Threads that spin while they wait for each other are faster; between tiles they would take the cores from those
-        # that read, blend and write.
+        # Threads that spin while they wait for each other are faster; between tiles, they would take the cores from
+        # those that read, blend and write.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = load_session(request.path, options, providers)
         if device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():

@@ -168,6 +168,12 @@ def test_probabilities_are_softmax_and_classes_the_largest(classes: int) -> None
         np.testing.assert_array_equal(out, wanted.argmax(axis=0))
 
 
+def test_of_equals_the_first_class_wins() -> None:
+    out = np.empty((1, 3), np.uint8)
+    classes_of(np.array([[[0.4, 0.2, 0.3]], [[0.4, 0.4, 0.3]], [[0.2, 0.4, 0.4]]], np.float32), 0.5, out)
+    assert out.tolist() == [[0, 1, 2]]
+
+
 def test_extreme_logits_are_quiet() -> None:
     logits = np.array([-1e4, -90, 0, 90, 1e4], np.float32).reshape(1, 1, 1, 5).repeat(5, axis=2)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
