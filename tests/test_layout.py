@@ -39,6 +39,11 @@ def test_inference_takes_nothing_from_us(path: Path) -> None:
     assert not {name for name in imports(path) if name.split(".")[0] in {"train", "eval"}}
 
 
+@pytest.mark.parametrize("path", [*files("train"), *files("inference")], ids=str)
+def test_nothing_takes_from_eval(path: Path) -> None:
+    assert not {name for name in imports(path) if name.split(".")[0] in {"eval", "tests", "benchmarks"}}
+
+
 def test_the_card_needs_no_torch() -> None:
     code = "import sys, inference.card; print({'torch', 'lightning', 'numpy', 'train'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
