@@ -306,8 +306,8 @@ class _OpenVino:
             result = self._compiled(pixels, share_inputs=True)[0]
         except RuntimeError as error:
             raise _failed(self._path, pixels.shape, error) from error
-        # Its own memory is written to again by the next call, while this result is still being blended.
-        return np.array(result[:count])
+        found: NDArray[Any] = result[:count]  # a copy: outputs are shared only on demand
+        return found
 
 
 _OPENERS: dict[str, Callable[[Request], Backend]] = {
