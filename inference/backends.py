@@ -6,7 +6,8 @@ asked for; what a library would round off on its own (TF32 on NVIDIA's cards, bf
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -206,10 +207,7 @@ class _TorchScript:
         self._dtype = self._precision(request.precision)
         if request.tile != request.own_tile and not request.any_size:
             raise _fixed(request)
-        torch.set_num_threads(request.threads)
-        # Where a card is NVIDIA's: results in full float32, not in TF32's 19 bits.
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cuda.matmul.allow_tf32 = False
+        self._threads = request.threads
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)
@@ -246,10 +244,26 @@ class _TorchScript:
             raise UserError("--precision bf16: this CPU would only emulate it, slower than fp32 (use fp32)")
         return torch.bfloat16
 
+    @contextmanager
+    def _settings(self) -> Iterator[None]:
+        """PyTorch's settings are the whole process's, so they are put back: others train and test in it too."""
+        torch = self._torch
+        cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+        before = torch.get_num_threads(), cudnn.allow_tf32, matmul.allow_tf32
+        torch.set_num_threads(self._threads)
+        # Where a card is NVIDIA's: results in full float32, not in TF32's 19 bits.
+        cudnn.allow_tf32 = matmul.allow_tf32 = False
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before[0])
+            cudnn.allow_tf32, matmul.allow_tf32 = before[1:]
+
     def __call__(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
         torch = self._torch
         try:
             with (
+                self._settings(),
                 torch.inference_mode(),
                 torch.jit.optimized_execution(self._dtype is not None),
                 torch.autocast(self._device, self._dtype, enabled=self._dtype is not None),

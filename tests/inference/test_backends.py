@@ -188,3 +188,13 @@ def test_class_numbers_are_votes_of_one() -> None:
     np.testing.assert_array_equal(found.sum(axis=1), 1)
     with pytest.raises(UserError, match="gives class 2"):
         probabilities(numbers, card(), 2)
+
+
+def test_torchscript_leaves_the_settings_of_the_process_alone(tmp_path: Path) -> None:
+    """Training in the same process would otherwise add up in another order."""
+    import torch
+
+    before = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    backend = opened(tmp_path, "torchscript", threads=before[0] + 1)
+    backend(np.zeros((1, 3, 32, 32), np.float32))
+    assert (torch.get_num_threads(), torch.backends.cudnn.allow_tf32) == before
