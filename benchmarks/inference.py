@@ -4,8 +4,9 @@
    reading, cutting, blending and writing. Against a plain copy, which reads the mosaic and writes an empty mask, and
    habitat-mapper with the same ONNX file, without its median filter.
 2. `networks`: U-Net on MobileNetV2 and SegFormer on MiT-B0, 512 px, or a trained model given with --model. Against the
-   bare forward: the same runtime on as many tiles in one loop, nothing read, start-up not counted. With OpenVINO in
-   bfloat16 if it is installed, and the share of mask pixels that are the same.
+   bare forward: the same runtime on as many tiles in one loop, nothing read, start-up not counted. With OpenVINO too if
+   it is installed, in bfloat16 only where the CPU has units for it (AMX) or --bf16 insists, and the share of mask
+   pixels that are the same.
 3. `memory`: the near-free network on a small and on a large mosaic.
 
 Contenders take turns, the median of the rounds counts. Peak memory is sampled from the kernel's own high-water mark.
@@ -31,6 +32,7 @@ from rasterio.windows import Window
 
 from benchmarks.loader import texture
 from inference.card import METADATA_KEY, ModelCard
+from inference.processor import has_tile_units
 from inference.tiling import tile_axis
 
 TILE = 512
@@ -53,7 +55,7 @@ with rasterio.Env(GDAL_CACHEMAX=32 * 2**20), rasterio.open(sys.argv[1], num_thre
 
 BARE_FORWARD = """
 import sys, time, numpy as np
-path, count, size = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+path, count, size, *hint = sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:]
 tile = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
 if sys.argv[1] == "onnxruntime":
     import onnxruntime
@@ -65,8 +67,8 @@ else:
     core = openvino.Core()
     model = core.read_model(path)
     model.reshape({model.inputs[0]: list(tile.shape)})
-    run_ = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY"})
-    run = lambda: run_(tile)
+    run_ = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint[0], "PERFORMANCE_HINT": "LATENCY"})
+    run = lambda: run_(tile, share_inputs=True)
 run()
 began = time.perf_counter()
 for _ in range(count):
@@ -235,6 +237,13 @@ def networks(options: argparse.Namespace, folder: Path) -> None:
     if not models:
         for number, (name, parts) in enumerate(ARCHITECTURES.items()):
             models[name] = network(folder / f"network{number}.onnx", *parts)
+    precisions = {"fp32": "f32", "bf16": "bf16"}
+    if find_spec("openvino") is None:
+        print("OpenVINO is left out: it isn't installed", file=sys.stderr)
+        precisions = {}
+    elif not has_tile_units() and not options.bf16:
+        print("OpenVINO in bf16 is left out: this CPU isn't known to have AMX (insist with --bf16)", file=sys.stderr)
+        del precisions["bf16"]
     for name, model in models.items():
         from inference.card_files import read_card
 
@@ -242,19 +251,19 @@ def networks(options: argparse.Namespace, folder: Path) -> None:
         count = len(tile_axis(shape[0], tile, 0.5)) * len(tile_axis(shape[1], tile, 0.5))
         contest = Contest(folder, mosaic, options.rounds, options.habitat_mapper)
         bare = [sys.executable, "-c", BARE_FORWARD]
-        contest.commands["bare forward, onnxruntime"] = [*bare, "onnxruntime", str(model), str(count), str(tile)]
+        arguments = [str(model), str(count), str(tile)]
+        contest.commands["bare forward, onnxruntime"] = [*bare, "onnxruntime", *arguments]
         full = contest.ours("ours, onnxruntime", model)
-        half = None
-        if find_spec("openvino") is None:
-            print("OpenVINO is left out: it isn't installed", file=sys.stderr)
-        else:
-            contest.commands["bare forward, openvino bf16"] = [*bare, "openvino", str(model), str(count), str(tile)]
-            half = contest.ours("ours, openvino bf16", model, "--backend", "openvino", "--precision", "bf16")
+        others = {}
+        for precision, hint in precisions.items():
+            title = f"openvino {precision}"
+            contest.commands[f"bare forward, {title}"] = [*bare, "openvino", *arguments, hint]
+            others[title] = contest.ours(f"ours, {title}", model, "--backend", "openvino", "--precision", precision)
         contest.peers(model, "none" if read_card(model).output == "probabilities" else "sigmoid")
         contest.run(f"{name}, {shape[1]}x{shape[0]} px, {count} tiles of {tile} px", "bare forward, onnxruntime")
-        if half is not None:
-            with rasterio.open(full) as one, rasterio.open(half) as other:
-                print(f"  mask pixels the same in bf16: {(one.read(1) == other.read(1)).mean():.4%}")
+        for title, path in others.items():
+            with rasterio.open(full) as one, rasterio.open(path) as other:
+                print(f"  mask pixels the same with {title}: {(one.read(1) == other.read(1)).mean():.4%}")
 
 
 def memory(options: argparse.Namespace, folder: Path) -> None:
@@ -279,6 +288,7 @@ def main() -> None:
     arguments.add_argument("--side", type=int, help="side of the (larger) mosaic, pixels")
     arguments.add_argument("--mosaic", help="a mosaic of yours for `networks`")
     arguments.add_argument("--model", help="a trained model for `networks`, ONNX with a card")
+    arguments.add_argument("--bf16", action="store_true", help="OpenVINO in bf16 whatever the CPU")
     arguments.add_argument("--habitat-mapper", metavar="PYTHON", help="the Python of an environment that has it")
     options = arguments.parse_args()
     if wrong := set(options.parts) - set(PARTS):

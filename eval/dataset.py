@@ -8,11 +8,12 @@ import numpy as np
 from rasterio.windows import Window
 
 from eval.models import Model
-from train.datamodule import cores, data_dir, label_rule
+from train.data_config import data_dir, label_rule
 from train.errors import UserError
 from train.geotiff import LabelRule, Reader
 from train.progress import progress
 from train.scenes import Scene, find_pairs, read_scenes
+from train.workers import cores
 
 DEMO = "demo://kelp"
 _ROWS = 1024

@@ -26,6 +26,11 @@ def group_images(scenes: Sequence[Scene], pattern: str | None) -> list[str]:
     return _touching(scenes) if pattern is None else _matching([scene.pair.name for scene in scenes], pattern)
 
 
+def unplaced(scenes: Sequence[Scene]) -> int:
+    """How many images aren't georeferenced, so that footprints tell nothing of them."""
+    return sum(box(scene.image) is None for scene in scenes)
+
+
 def _matching(names: Sequence[str], pattern: str) -> list[str]:
     try:
         expression = re.compile(pattern)

@@ -20,6 +20,7 @@ from typing import Any
 import platformdirs
 
 from inference.card import ModelCard
+from inference.graphs import onnx_graph
 from train.errors import CheckFailed, UserError
 from train.export.consumers import habitat_mapper as configuration
 
@@ -123,9 +124,29 @@ class HabitatMapper:
             raise CheckFailed(f"habitat-mapper can't map {image}: {lines[-1] if lines else 'it says nothing'}")
 
 
+def refused(model: Path, card: ModelCard) -> str:
+    """Why habitat-mapper can't run a model; empty where it can."""
+    if model.suffix.lower() != ".onnx":
+        return "it runs .onnx files only"
+    if card.bands != list(range(1, len(card.bands) + 1)):
+        return f"the model takes bands {card.bands}, it feeds the first ones"
+    graph = onnx_graph(model)
+    if graph.channels is None and card.channels > 1 and graph.numbers:
+        return "the model gives class numbers, it blends channels"
+    return ""
+
+
 @contextmanager
-def registered(environment: Path, model: Path, card: ModelCard) -> Iterator[HabitatMapper]:
+def registered(
+    environment: Path, model: Path, card: ModelCard, card_file: Path | None = None
+) -> Iterator[HabitatMapper]:
     """Makes a model known to habitat-mapper, which reads configurations from its own package folder only.
+
+    Args:
+        environment: Where habitat-mapper is installed.
+        model: The ONNX file.
+        card: Its card.
+        card_file: JSON in place of the card that the file carries; habitat-mapper's own configuration is used as it is.
 
     Raises:
         UserError: The environment has no habitat-mapper.
@@ -135,17 +156,30 @@ def registered(environment: Path, model: Path, card: ModelCard) -> Iterator[Habi
         raise UserError(f"{environment}: has no habitat-mapper (leave --environment out to have it installed)")
     # A name of its own: another run may be comparing another file of the same model at the same time.
     name = f"judged-{uuid.uuid4().hex[:12]}"
-    beside = model.with_suffix(".json")
-    text = beside.read_text(encoding="utf-8") if beside.is_file() else configuration(card, model.name)
-    content: dict[str, Any] = json.loads(text)
-    # A model without a revision gets one: it is a required key.
+    content = _configuration(model, card, card_file)
+    # A model without a revision gets one: it is a required key. Its file is the one judged, not one to download.
     content |= {"name": name, "revision": content.get("revision") or "20000101"}
+    content |= {"model_filename": model.name, "dependencies": [model.name]}
     path = found[0] / f"{name}.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     try:
         yield HabitatMapper(environment, model, card, name)
     finally:
         path.unlink(missing_ok=True)
+
+
+def _configuration(model: Path, card: ModelCard, card_file: Path | None) -> dict[str, Any]:
+    """habitat-mapper's configuration of a model: its own where there is one, else what the card says."""
+    for path in (card_file, model.with_suffix(".json")):
+        if path is not None and path.is_file():
+            try:
+                content: Any = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise UserError(f"{path}: can't be read as JSON ({error})") from None
+            if isinstance(content, dict) and "model_filename" in content:
+                return content
+    made: dict[str, Any] = json.loads(configuration(card, model.name))
+    return made
 
 
 def _tell(line: str) -> None:

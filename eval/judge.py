@@ -15,7 +15,7 @@ from eval.bootstrap import Counts
 from eval.dataset import Split
 from eval.models import Model
 from eval.scores import Block, Classes, Grid, count_image
-from inference.predict import predict
+from inference.predict import Mapper
 from train.geotiff import Reader
 from train.progress import progress
 from train.scenes import GDAL_OPTIONS, Scene, open_raster
@@ -54,11 +54,11 @@ def judge(model: Model, split: Split, classes: Classes, masks: Path, temporary: 
     Raises:
         UserError: An image can't be read, or doesn't fit the model.
     """
-    reader = Reader(split.rule)
+    reader, mapper = Reader(split.rule), Mapper()
     counts, paths, backend = [], [], ""
     for scene in progress(split.scenes, len(split.scenes), f"mapping the {split.name} split"):
         target, floats = masks / f"{scene.pair.name}.tif", temporary / "probabilities.tif"
-        summary = predict(
+        summary = mapper.predict(
             scene.pair.image,
             target,
             model=model.path,

@@ -7,25 +7,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import rasterio
-from rasterio.windows import Window
 
-from eval import confusion
 from eval.comparison import REASONS, Difference, compare, map_as_fed
-from eval.confusion import Floats
 from eval.dataset import DEMO, Split, choose_rule, open_split
-from eval.habitat_mapper import VERSION, HabitatMapper, default_environment, install, registered
+from eval.entrants import OURS, THEIRS, Entrant, target_of
+from eval.habitat_mapper import VERSION, default_environment, install, refused, registered
 from eval.models import Model
 from inference.card import ModelCard
+from inference.errors import UserError as MappingError
 from inference.models import card_for
-from inference.predict import predict
 from train.errors import UserError
 from train.geotiff import Reader
 from train.progress import progress
-from train.scenes import GDAL_OPTIONS, Scene, open_raster
-
-_ROWS = 512
+from train.scenes import GDAL_OPTIONS, Scene
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +34,8 @@ class Session:
         split: Of it.
         blur: Side of habitat-mapper's median filter, where it post-processes.
         morph: Side of its opening and closing.
+        production: Models in use, .onnx or .pt, scored on the same images.
+        production_card: JSON of their card, where they carry none and none lies beside them.
         environment: Where habitat-mapper is installed; None: it is, where it isn't yet.
         ignore_index: Label value that counts nowhere.
         out: Where maps are kept; None: nowhere.
@@ -50,20 +47,11 @@ class Session:
     split: str = "test"
     blur: int = 5
     morph: int = 0
+    production: Sequence[Path] = ()
+    production_card: Path | None = None
     environment: Path | None = None
     ignore_index: int | None = None
     out: Path | None = None
-
-
-class _Found:
-    """What has been found so far, over all images."""
-
-    def __init__(self, classes: int) -> None:
-        self.difference = Difference()
-        self.changed = 0  # pixels that post-processing changes
-        self.scores: dict[str, Floats] = {
-            who: np.zeros((classes, classes)) for who in ("ours", "habitat-mapper", "habitat-mapper, post-processed")
-        }
 
 
 def compare_maps(session: Session) -> int:
@@ -79,9 +67,13 @@ def compare_maps(session: Session) -> int:
     card = card_for(session.model, None, "uint8")
     _check(card, session)
     model = Model(session.model.name, session.model, card)
+    others = [_production(path, card, session) for path in session.production]
     split = None
     if not session.images:
-        split = open_split(session.data or DEMO, session.split, choose_rule(model, session.ignore_index), model, None)
+        rule = choose_rule(model, session.ignore_index)
+        split = open_split(session.data or DEMO, session.split, rule, model, None)
+        for other in others:
+            open_split(split.data, split.name, rule, Model(other.name, other.path, other.card), None)
     environment = session.environment or default_environment()
     if session.environment is None:
         install(environment)
@@ -92,14 +84,19 @@ def compare_maps(session: Session) -> int:
             out = session.out
             _make(out)
         mapper = stack.enter_context(registered(environment, session.model, card))
+        entrant = Entrant(session.model.name, session.model, card, mapper=mapper)
+        for other in others:
+            other.missing = refused(other.path, other.card)
+            if not other.missing:
+                other.mapper = stack.enter_context(registered(environment, other.path, other.card, other.card_file))
         where = split.data if split is not None else "images without labels"
-        _tell(f"comparing {session.model.name} in habitat-mapper {VERSION} with ours: {where}")
-        found = _Found(len(card.class_names))
+        _tell(f"comparing {entrant.name} in habitat-mapper {VERSION} with ours: {where}")
+        difference = Difference()
         scenes: Sequence[Scene | Path] = session.images if split is None else split.scenes
         for scene in progress(scenes, len(scenes), "comparing"):
-            _one(scene, split, mapper, session, out, found)
-    _print(found, card, session, labelled=split is not None)
-    return 0 if not found.difference.unexplained else 3
+            difference += _one(scene, split, entrant, others, session, out)
+    _print(difference, entrant, others, session)
+    return 0 if not difference.unexplained else 3
 
 
 def _check(card: ModelCard, session: Session) -> None:
@@ -111,34 +108,51 @@ def _check(card: ModelCard, session: Session) -> None:
         _tell(f"notice: compared at a threshold of 0.5, habitat-mapper's only one; the card's is {card.threshold:g}")
 
 
+def _production(path: Path, card: ModelCard, session: Session) -> Entrant:
+    """A model in use, to be scored on the same images."""
+    if session.images:
+        raise UserError(f"--production: {path.name} is scored against labels, and images have none (use --data)")
+    if path.suffix.lower() not in {".onnx", ".pt"}:
+        raise UserError(f"--production: {path} is no model that can be run (allowed: .onnx, .pt)")
+    beside = path.with_suffix(".json")
+    given = session.production_card or (beside if beside.is_file() else None)
+    try:
+        theirs = card_for(path, given, "uint8")
+    except MappingError as error:
+        raise UserError(str(error).replace("--card", "--production-card").replace("--model", "--production")) from None
+    if len(theirs.class_names) != len(card.class_names) or target_of(theirs) != target_of(card):
+        raise UserError(
+            f"--production: {path.name} has the classes {', '.join(theirs.class_names)}, {session.model.name} has "
+            f"{', '.join(card.class_names)}: they can't be scored on the same labels"
+        )
+    return Entrant(path.name, path, theirs, given)
+
+
 def _one(
-    scene: Scene | Path, split: Split | None, mapper: HabitatMapper, session: Session, out: Path, found: _Found
-) -> None:
+    scene: Scene | Path,
+    split: Split | None,
+    entrant: Entrant,
+    others: Sequence[Entrant],
+    session: Session,
+    out: Path,
+) -> Difference:
     image = scene if isinstance(scene, Path) else scene.pair.image
-    card = mapper.card
-    ours, theirs, after = (out / f"{image.stem}{end}.tif" for end in ("_ours", "_habitat-mapper", "_post-processed"))
-    threshold = 0.5 if len(card.class_names) == 2 else None
-    predict(image, ours, model=mapper.model, threshold=threshold, cog=False, overwrite=True)
-    mapper.map(image, theirs)
-    mapper.map(image, after, session.blur, session.morph)
-    with tempfile.TemporaryDirectory(prefix="fed-") as folder:
-        fed, floats = Path(folder) / "fed.tif", Path(folder) / "probabilities.tif"
-        map_as_fed(image, fed, floats, mapper.model, card)
-        found.difference += compare(image, card, ours, theirs, fed, floats, out / f"{image.stem}_why.tif")
     reader = None if split is None else Reader(split.rule)
-    with rasterio.Env(**GDAL_OPTIONS), open_raster(ours) as a, open_raster(theirs) as b, open_raster(after) as c:
-        for row in range(0, a.height, _ROWS):
-            window = Window(0, row, a.width, min(_ROWS, a.height - row))
-            valid = a.dataset_mask(window=window) > 0
-            maps = [file.read(1, window=window) for file in (a, b, c)]
-            found.changed += int(((maps[1] != maps[2]) & valid).sum())
-            if reader is not None and isinstance(scene, Scene):
-                label = reader.label(scene, window)
-                counted = valid & (label != reader.rule.ignore_index)
-                for who, prediction in zip(found.scores, maps, strict=True):
-                    found.scores[who] += confusion.count(label, prediction, counted, len(card.class_names))
+    with rasterio.Env(**GDAL_OPTIONS), tempfile.TemporaryDirectory(prefix="fed-") as name:
+        folder = Path(name)
+        maps = entrant.map(image, out, session.blur, session.morph)
+        entrant.count(maps, scene, reader)
+        fed, floats = folder / "fed.tif", folder / "probabilities.tif"
+        map_as_fed(image, fed, floats, entrant.path, entrant.card)
+        why = out / f"{image.stem}_why.tif"
+        difference = compare(image, entrant.card, maps[OURS], maps[THEIRS], fed, floats, why)
+        for number, other in enumerate(others):
+            theirs = folder / str(number)
+            theirs.mkdir()
+            other.count(other.map(image, theirs, session.blur, session.morph), scene, reader)
     if reader is not None:
         reader.close()
+    return difference
 
 
 def _make(folder: Path) -> None:
@@ -148,8 +162,7 @@ def _make(folder: Path) -> None:
         raise UserError(f"{folder}: can't be written to: {error.strerror or error} (choose another --out)") from None
 
 
-def _print(found: _Found, card: ModelCard, session: Session, labelled: bool) -> None:
-    difference = found.difference
+def _print(difference: Difference, entrant: Entrant, others: Sequence[Entrant], session: Session) -> None:
     valid = max(1, difference.valid)
 
     def line(count: int, text: str) -> str:
@@ -164,18 +177,20 @@ def _print(found: _Found, card: ModelCard, session: Session, labelled: bool) -> 
         lines.append(
             f"{difference.invalid_mapped:>14,} {'':>9}  invalid pixels that habitat-mapper maps as a class but 0"
         )
-    lines.append(line(found.changed, f"changed by its post-processing (--blur {session.blur} --morph {session.morph})"))
-    if labelled:
-        target = 1 - card.background_index if len(card.class_names) == 2 and card.background_index is not None else None
-        name = "mean of classes" if target is None else card.class_names[target]
+    lines.append(
+        line(entrant.changed, f"changed by its post-processing (--blur {session.blur} --morph {session.morph})")
+    )
+    if entrant.scores:
+        target = target_of(entrant.card)
+        name = "mean of classes" if target is None else entrant.card.class_names[target]
         lines += ["", f"against the labels ({name}):"]
-        for who, counts in found.scores.items():
-            scores = confusion.class_scores(counts)
-            iou, dice = (
-                float(confusion.mean_of_present(values) if target is None else values[target])
-                for values in (scores["iou"], scores["dice"])
-            )
-            lines.append(f"  {who:<32} IoU {iou:.4f}  Dice {dice:.4f}")
+        if others:
+            lines.append(entrant.name)
+        lines += entrant.table()
+        for other in others:
+            lines += [f"{other.name}, in production", *other.table()]
+            if other.missing:
+                lines.append(f"  not run in habitat-mapper: {other.missing}")
     if difference.unexplained:
         lines += ["", f"the maps differ: {difference.unexplained:,} pixels for no known reason"]
     elif difference.different:

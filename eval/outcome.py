@@ -52,6 +52,7 @@ class Outcome:
         threshold: Offered; None with several classes, or without a labelled validation split.
         baseline: Another model's outcome on the same images.
         differences: Of each score: this model's minus the baseline's, and its 95 % interval.
+        unplaced: Images of which nothing tells where they were taken; each counts as a group of its own.
     """
 
     judged: Judged
@@ -64,6 +65,7 @@ class Outcome:
     threshold: Threshold | None = None
     baseline: "Outcome | None" = None
     differences: dict[str, tuple[float, Interval]] | None = None
+    unplaced: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -87,6 +89,7 @@ def outcome(
     groups: Sequence[str],
     validation: Sequence[Counts] = (),
     baseline: "Outcome | None" = None,
+    unplaced: int = 0,
 ) -> Outcome:
     """Scores what was counted.
 
@@ -96,6 +99,7 @@ def outcome(
         groups: Of each image.
         validation: The same model's counts on the validation split.
         baseline: Another model's outcome on the same images.
+        unplaced: How many images are groups of their own only because nothing tells where they were taken.
     """
     counts, by_group = add(judged.counts), _by_group(judged.counts, groups)
     scores = plain(score(counts, classes))
@@ -121,6 +125,7 @@ def outcome(
         _threshold(judged, classes, validation, counts),
         baseline,
         differences,
+        unplaced,
     )
 
 
@@ -176,6 +181,11 @@ def verdict(found: Outcome) -> str:
     elif found.group_count < FEW_GROUPS:
         said.append(
             f"With only {found.group_count} independent groups of images the intervals are too narrow: they are a hint."
+        )
+    if found.unplaced > 1:
+        said.append(
+            f"Nothing tells where {found.unplaced} of the images were taken, so each counts as independent: if some "
+            "show the same site, the intervals are too narrow (say which belong together with --group)."
         )
     return " ".join(said)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from eval.bootstrap import Counts
 from eval.dataset import Split, choose_data, choose_rule, open_split
-from eval.groups import group_images
+from eval.groups import group_images, unplaced
 from eval.judge import judge
 from eval.models import Model, open_model
 from eval.outcome import Outcome, as_csv, as_json, outcome, verdict
 from eval.report import report
 from eval.scores import Classes, Distance
-from train.datamodule import data_dir
+from train.data_config import data_dir
 from train.errors import UserError
 from train.files import clear_temporaries, write_text
 
@@ -120,7 +120,8 @@ def _judge(
         other = outcome(judge(baseline, theirs, classes, folder, temporary, session.device), classes, groups)
     judged = judge(model, split, classes, _made(out / "masks"), temporary, session.device)
     validation = _validation(session, model, split, classes, temporary)
-    return outcome(judged, classes, groups, validation, other)
+    alone = unplaced(split.scenes) if session.group is None else 0
+    return outcome(judged, classes, groups, validation, other, alone)
 
 
 def _validation(session: Session, model: Model, split: Split, classes: Classes, temporary: Path) -> tuple[Counts, ...]:

@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 if __name__ == "__main__" and not __package__:
     # Run as a file: its own folder comes first on the path, and there `eval` is not to be found.
@@ -16,6 +15,7 @@ examples:
   python eval/test_kom.py
   python eval/test_kom.py inference/weights/kelp_dice=0.9100.onnx --data /data/kelp
   python eval/test_kom.py kelp.onnx mosaic.tif --blur 5 --out compared
+  python eval/test_kom.py new.onnx --data /data/kelp --production in_use.onnx --production-card in_use.json
 
 Without MODEL: the one in inference/weights. Without images: the test split of --data, by default of the demo.
 habitat-mapper is installed with uv into an environment of its own, once.
@@ -25,16 +25,11 @@ exit codes: 0 the maps agree but for what is known of habitat-mapper, 1 our faul
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{message} ({self.prog} --help)\n")
-
-
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
-    arguments = _Parser(
+    from train.commands import Parser
+
+    arguments = Parser(
         prog="python eval/test_kom.py",
         description="Compare habitat-mapper's map of a model with ours, pixel by pixel.",
         epilog=EPILOG,
@@ -46,6 +41,20 @@ def parser() -> argparse.ArgumentParser:
     add("--split", choices=("train", "val", "test"), default="test", help="default: test")
     add("--blur", type=int, default=5, metavar="N", help="median filter of the map with post-processing (default: 5)")
     add("--morph", type=int, default=0, metavar="N", help="opening and closing of that map (default: 0)")
+    add(
+        "--production",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="MODEL2",
+        help="a model in use, .onnx or .pt, scored on the same labels; may be given several times",
+    )
+    add(
+        "--production-card",
+        type=Path,
+        metavar="FILE.json",
+        help="its card, ours or habitat-mapper's (default: its own, or MODEL2 with .json)",
+    )
     add("--environment", type=Path, metavar="DIR", help="a Python environment that has habitat-mapper")
     add("--ignore-index", type=int, metavar="N", help="label value that counts nowhere (default: the card's)")
     add("--out", type=Path, metavar="DIR", help="keep the maps here, and where and why they differ")
@@ -54,23 +63,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
+    from train.commands import exit_code
+
     options = parser().parse_args(argv)
     os.environ.setdefault("CPL_LOG", os.devnull)
     from inference.card import CardError
     from inference.errors import UserError as MappingError
-    from train.errors import CheckFailed, UserError
 
-    try:
-        return _run(options)
-    except (UserError, MappingError, CardError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except CheckFailed as error:
-        sys.stderr.write(f"{error}\n")
-        return 3
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return 130
+    return exit_code(lambda: _run(options), MappingError, CardError)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -102,6 +102,8 @@ def _run(options: argparse.Namespace) -> int:
         split=options.split,
         blur=options.blur,
         morph=options.morph,
+        production=options.production,
+        production_card=options.production_card,
         environment=options.environment,
         ignore_index=options.ignore_index,
         out=options.out,

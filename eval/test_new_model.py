@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 if __name__ == "__main__" and not __package__:
     # Run as a file: its own folder comes first on the path, and there `eval` is not to be found.
@@ -25,16 +25,11 @@ exit codes: 0 done, 1 our fault, 2 something to mend in your input, 3 a checkpoi
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Errors in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{message} ({self.prog} --help)\n")
-
-
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
-    arguments = _Parser(
+    from train.commands import Parser
+
+    arguments = Parser(
         prog="python eval/test_new_model.py",
         description="Judge a model on labelled images, through the code that maps mosaics.",
         epilog=EPILOG,
@@ -74,25 +69,15 @@ def _bands(text: str) -> tuple[int, ...]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
+    from train.commands import exit_code
+
     options = parser().parse_intermixed_args(argv)
     # GDAL's threads write their errors straight to stderr; what matters of them is in ours.
     os.environ.setdefault("CPL_LOG", os.devnull)
     from inference.card import CardError
     from inference.errors import UserError as MappingError
-    from train.errors import CheckFailed, UserError
 
-    try:
-        _arrange(options)
-        return _run(options)
-    except (UserError, MappingError, CardError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except CheckFailed as error:
-        sys.stderr.write(f"{error}\n")
-        return 3
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; no report was written\n")
-        return 130
+    return exit_code(lambda: _run(options), MappingError, CardError, interrupted="interrupted; no report was written")
 
 
 def _arrange(options: argparse.Namespace) -> None:
@@ -120,6 +105,8 @@ def _arrange(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from inference.models import choose_model
+
+    _arrange(options)
 
     if options.config is not None:
         from train.configs.loader import load_config

@@ -4,7 +4,6 @@ Each is imported only when it is asked for. Results are float32 and the same on 
 asked for; what a library would round off on its own (TF32 on NVIDIA's cards, bfloat16 in OpenVINO) is switched off.
 """
 
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,11 +66,6 @@ class Request:
     threads: int = 1
     any_size: bool = False
     own_tile: int | None = None
-
-
-def default_threads() -> int:
-    """The CPU threads that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_backend(path: Path, name: BackendName, precision: PrecisionName) -> str:

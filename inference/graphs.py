@@ -16,12 +16,14 @@ class Graph:
         bands: Channels of the input.
         tile: Side of a tile, pixels.
         channels: Channels of the output; None too where it has none.
+        numbers: Whether the output is whole numbers: classes, not how probable they are.
     """
 
     batch: int | None
     bands: int | None
     tile: int | None
     channels: int | None
+    numbers: bool = False
 
 
 def onnx_graph(path: Path) -> Graph:
@@ -67,4 +69,5 @@ def graph_of(path: Path, session: Any) -> Graph:
     if rows is not None and cols is not None and rows != cols:
         raise UserError(f"{path}: takes tiles of {rows}x{cols} pixels (tiles must be square)")
     channels = out[1] if len(out) == 4 and isinstance(out[1], int) and out[1] > 0 else None
-    return Graph(batch, bands, rows if rows is not None else cols, channels)
+    numbers = "int" in session.get_outputs()[0].type
+    return Graph(batch, bands, rows if rows is not None else cols, channels, numbers)

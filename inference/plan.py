@@ -18,13 +18,13 @@ from inference.backends import (
     PrecisionName,
     Request,
     choose_backend,
-    default_threads,
 )
 from inference.card import CardError, ModelCard
 from inference.errors import UserError
 from inference.kernels import WINDOW_NAMES, WindowName
 from inference.models import card_for, choose_model
 from inference.output import check_space, check_target
+from inference.processor import default_threads, has_tile_units
 from inference.raster import Header, Source, read_header
 from inference.tiling import Axis, tile_axis
 
@@ -170,6 +170,10 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
     divisor = _divisor(header, card, options)
     nodata = _nodata(header, card, options)
     threads = options.threads or default_threads()
+    if backend == "openvino" and options.precision != "fp32" and has_tile_units() is False:
+        notices.append(
+            f"--precision {options.precision}: this CPU has no AMX, so that OpenVINO is slower than in fp32 (use fp32)"
+        )
     factor = _factor(header, card, options, notices)
     tile = options.tile_size or card.tile_size
     height, width = (max(1, round(length * (factor or 1))) for length in (header.height, header.width))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.backends import Backend, open_backend
+from inference.backends import Backend, Request, open_backend
 from inference.mapping import Mapping
 from inference.pipeline import Crew
 from inference.plan import Options, Plan, make_plan
@@ -46,12 +46,32 @@ def predict(source: str | Path, target: str | Path, progress: bool = False, **op
     Raises:
         UserError: Something for the user to mend; nothing has been written then, an existing map is untouched.
     """
-    began = time.monotonic()
-    plan = make_plan(source, target, Options(**options))
-    if progress:
-        for notice in plan.notices:
-            sys.stderr.write(f"{notice}\n")
-    backend = open_backend(plan.backend, plan.request)
+    return Mapper().predict(source, target, progress, **options)
+
+
+class Mapper:
+    """Maps one mosaic after another; a model that the next one needs too stays loaded."""
+
+    def __init__(self) -> None:
+        self._loaded: tuple[str, Request, Backend] | None = None
+
+    def predict(self, source: str | Path, target: str | Path, progress: bool = False, **options: Any) -> Summary:
+        """As the function `predict`."""
+        began = time.monotonic()
+        plan = make_plan(source, target, Options(**options))
+        if progress:
+            for notice in plan.notices:
+                sys.stderr.write(f"{notice}\n")
+        return _map(plan, self._backend(plan), progress, began)
+
+    def _backend(self, plan: Plan) -> Backend:
+        if self._loaded is None or self._loaded[:2] != (plan.backend, plan.request):
+            self._loaded = None  # not two models in memory
+            self._loaded = (plan.backend, plan.request, open_backend(plan.backend, plan.request))
+        return self._loaded[2]
+
+
+def _map(plan: Plan, backend: Backend, progress: bool, began: float) -> Summary:
     with environment():
         mapping = Mapping(plan, backend.title)
         try:

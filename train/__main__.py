@@ -4,7 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+
+from train.commands import Parser, exit_code
 
 EPILOG = """\
 examples:
@@ -36,7 +37,7 @@ RESUMABLE = (
 
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
-    arguments = argparse.ArgumentParser(
+    arguments = Parser(
         prog="python -m train",
         description="Train a segmentation model on GeoTIFFs from one YAML file.",
         epilog=EPILOG,
@@ -56,18 +57,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     options = parser().parse_intermixed_args(argv)
-    from train.errors import UserError
-
-    try:
-        return _run(options)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return 130
-    except BrokenPipeError:
-        return 1
+    return exit_code(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -96,7 +86,9 @@ def _run(options: argparse.Namespace) -> int:
 
     # Only now what is slow to import: a typo in the YAML must not wait for it.
     sys.stderr.write("loading ...\n")
-    _import_timm()
+    from train.imports import import_timm
+
+    import_timm()
     if options.check:
         from train.check import check
 
@@ -116,16 +108,6 @@ def _run(options: argparse.Namespace) -> int:
     if result.folder.summary.is_file():
         sys.stdout.write(report(loaded.config, options.config, result) + "\n")
     return 0
-
-
-def _import_timm() -> None:
-    """Imports timm without W&B, which it would import for a helper that nobody here uses, at the cost of seconds."""
-    if "wandb" not in sys.modules:
-        sys.modules["wandb"] = cast(Any, None)
-        try:
-            import timm  # noqa: F401
-        finally:
-            del sys.modules["wandb"]
 
 
 def _resumed(folder: Path, overrides: Sequence[str], force: bool) -> tuple[str, Path]:

@@ -10,7 +10,8 @@ from pyproj import Geod
 
 from inference.card import ModelCard, TrainingData
 from train.configs.config import Config
-from train.datamodule import DataModule, background_index, class_names
+from train.data_config import background_index, class_names
+from train.datamodule import DataModule
 from train.overlap import transformer
 from train.run_folder import versions
 from train.scenes import Header, Scene

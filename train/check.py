@@ -13,7 +13,8 @@ from pyproj import CRS
 from train.callbacks import say
 from train.card import ground_sample_distance
 from train.configs.config import Config
-from train.datamodule import DataModule, class_names, cores
+from train.data_config import class_names
+from train.datamodule import DataModule
 from train.datasets import TrainDataset, collate
 from train.errors import UserError
 from train.geotiff import Reader
@@ -25,6 +26,7 @@ from train.run import build_model
 from train.scenes import Scene, join_some
 from train.survey import Survey, survey, together
 from train.windows import TrainingWindows, quotas
+from train.workers import cores
 
 STEP_SIZE = 256
 

@@ -25,7 +25,9 @@ exit codes: 0 done, 1 our fault, 2 something to mend in your input, 3 a file wou
 
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
-    arguments = argparse.ArgumentParser(
+    from train.commands import Parser
+
+    arguments = Parser(
         prog="python train/convert_checkpoint.py",
         description="Turn a checkpoint into ONNX and TorchScript files that give its own answers.",
         epilog=EPILOG,
@@ -66,20 +68,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    options = parser().parse_intermixed_args(argv)
-    from train.errors import CheckFailed, UserError
+    from train.commands import exit_code
 
-    try:
-        return _run(options)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    except CheckFailed as error:
-        sys.stderr.write(f"{error}\n")
-        return 3
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing was written\n")
-        return 130
+    options = parser().parse_intermixed_args(argv)
+    return exit_code(lambda: _run(options), interrupted="interrupted; nothing was written")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -105,9 +97,9 @@ def _run(options: argparse.Namespace) -> int:
         load_config(config, overrides)  # a typo must not wait for PyTorch
 
     sys.stderr.write("loading ...\n")
-    from train.__main__ import _import_timm
+    from train.imports import import_timm
 
-    _import_timm()
+    import_timm()
     from train.export.convert import Request, convert
 
     written = convert(

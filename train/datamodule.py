@@ -5,9 +5,7 @@ network normalises, on the device); `label` (N, H, W) uint8 with ignore_index wh
 int64, the scene's number, row and column of each window.
 """
 
-import os
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -16,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from train.configs.config import Config, DataModuleConfig
+from train.data_config import background_index, data_dir, label_rule
 from train.datasets import GridBatches, GridDataset, Sample, TrainBatches, TrainDataset, collate, init_worker
 from train.errors import UserError
 from train.geotiff import LabelRule, Reader
@@ -24,6 +23,7 @@ from train.scenes import SPLITS, Scene, choose_bands, find_pairs, join_some, mis
 from train.survey import Survey, foreground, survey, together
 from train.transforms import Augmentation, UserAugmentation
 from train.windows import TrainingWindows
+from train.workers import cores, default_workers
 
 
 class DataModule(L.LightningDataModule):
@@ -206,13 +206,14 @@ class DataModule(L.LightningDataModule):
             where,
             settings.foreground_share or 0.0,
         )
-        return TrainDataset(scenes, self.bands, self._reader(), windows, self._augmentation())
+        return TrainDataset(scenes, self.bands, self.reader(), windows, self._augmentation())
 
     def grid_dataset(self, split: str) -> GridDataset:
         """Windows of the val or test split."""
-        return GridDataset(self.scenes[split], self.bands, self._reader(), self.config.tile_size)
+        return GridDataset(self.scenes[split], self.bands, self.reader(), self.config.tile_size)
 
-    def _reader(self) -> Reader:
+    def reader(self) -> Reader:
+        """What reads windows of this data set, by its label rule and fill value."""
         # With workers every core is busy anyway.
         threads = 1 if self.workers else cores()
         return Reader(self.rule, self.settings.fill_value, threads, processes=self.workers)
@@ -273,62 +274,6 @@ class DataModule(L.LightningDataModule):
         self._resume = (state_dict["epoch"], state_dict["batches"])
 
 
-def data_dir(name: str) -> Path:
-    """The folder that `data_dir` names; draws the demo data set where it is asked for.
-
-    Raises:
-        UserError: There is no such folder.
-    """
-    if "://" in name:
-        from train.demo import demo_data_dir
-
-        return demo_data_dir(name)
-    wanted = "data_module.data_dir: a folder with train/, val/ and test/"
-    try:
-        folder = Path(name).expanduser()
-        if folder.is_dir():
-            return folder
-        found = "is no folder" if folder.exists() else "no such folder"
-    except (RuntimeError, OSError) as error:
-        raise UserError(f"{name}: {str(error).rstrip('.')} ({wanted})") from None
-    raise UserError(f"{folder}: {found} ({wanted})")
-
-
 def _nodata_class(nodata: float | None, rule: LabelRule) -> bool:
     """Whether a label file's nodata value is a class."""
     return nodata is not None and float(nodata).is_integer() and rule.class_of(int(nodata)) is not None
-
-
-def label_rule(config: Config) -> LabelRule:
-    """How this config reads label files."""
-    mapping = config.data_module.label_map or {}
-    return LabelRule(config.labels, config.ignore_index, tuple(mapping.items()), config.data_module.label_nodata)
-
-
-def background_index(config: Config) -> int | None:
-    """The class that is background, None where there is none."""
-    index = config.data_module.background_index
-    if index == "none":
-        return None
-    return 0 if index is None else index
-
-
-def class_names(config: Config) -> list[str]:
-    """A name for each class."""
-    given = config.data_module.class_names
-    if given is not None:
-        return list(given)
-    if config.num_classes == 1:
-        return ["background", "target"]
-    background = background_index(config)
-    return ["background" if i == background else f"class_{i}" for i in range(config.num_classes)]
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def default_workers() -> int:
-    """Worker processes where the config doesn't say: a core is left for the training itself."""
-    return max(0, min(8, cores() - 1))

@@ -16,7 +16,8 @@ from train.callbacks import MetricsTable
 from train.card import model_card
 from train.checkpoints import Checkpoints, read_checkpoint
 from train.configs.config import Config
-from train.datamodule import DataModule, background_index, class_names
+from train.data_config import background_index, class_names
+from train.datamodule import DataModule
 from train.errors import UserError
 from train.model import SegmentationModel
 from train.run_folder import RunFolder, git_revision, now, versions

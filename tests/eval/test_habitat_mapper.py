@@ -13,7 +13,7 @@ from eval import comparison
 from eval.habitat_mapper import VERSION, executable, install
 from eval.test_kom import main
 from tests.conftest import write_dataset, write_raster
-from tests.inference.networks import card, write_onnx
+from tests.inference.networks import card, write_onnx, write_torchscript
 from train.errors import UserError
 
 STAND_IN = """#!{python}
@@ -131,6 +131,50 @@ def test_a_failure_is_told_of(
     assert said in line
 
 
+def rows(said: str) -> dict[str, list[str]]:
+    """Of each model: what its lines begin with, and their IoU."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for line in said.partition("against the labels (kelp1):\n")[2].partition("\n\n")[0].splitlines():
+        if line.startswith(" "):
+            found[name].append(line.strip().split("  ")[0] if "IoU" in line else line.strip())
+        else:
+            name = line
+            found[name] = []
+    return found
+
+
+def test_models_in_production_are_scored_beside_it(
+    environment: Path, model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One as ONNX and one as TorchScript, the same network as the new one; one that gives class numbers."""
+    own = card(ignore_index=2)
+    write_onnx(tmp_path / "in_use.onnx", None, seed=0)
+    (tmp_path / "in_use.json").write_text(own.dumps())
+    write_torchscript(tmp_path / "in_use.pt", own)
+    numbers = card(ignore_index=2, activation="softmax")
+    write_onnx(tmp_path / "numbers.onnx", numbers, end="argmax")
+    others = [
+        word for name in ("in_use.onnx", "in_use.pt", "numbers.onnx") for word in ("--production", tmp_path / name)
+    ]
+    arguments = [str(model), "--data", str(data), "--environment", str(environment), *map(str, others)]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    ious = [line.split("IoU ")[1].split()[0] for line in said.splitlines() if "IoU" in line]
+    three = ["ours", "habitat-mapper", "habitat-mapper, post-processed"]
+    assert rows(said) == {
+        "m.onnx": three,
+        "in_use.onnx, in production": three,
+        "in_use.pt, in production": ["ours", "not run in habitat-mapper: it runs .onnx files only"],
+        "numbers.onnx, in production": [
+            "ours",
+            "not run in habitat-mapper: the model gives class numbers, it blends channels",
+        ],
+    }
+    assert ious[:3] == ious[3:6]
+    assert ious[6] == ious[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -139,12 +183,20 @@ def test_a_failure_is_told_of(
         (["MODEL", "--blur", "4"], "--blur: 4 (allowed: 0 for none, or an odd number)"),
         (["MODEL", "--environment", "nowhere", "--data", "DATA"], "nowhere: has no habitat-mapper"),
         (["MODEL", "MODEL.tif", "--data", "DATA"], "images and --data don't go together"),
+        (["MODEL", "IMAGE", "--production", "MODEL"], "--production: m.onnx is scored against labels"),
+        (["MODEL", "--data", "DATA", "--production", "IMAGE"], "s0.tif is no model that can be run"),
+        (["MODEL", "--data", "DATA", "--production", "no.onnx"], "no.onnx: no such file (--production takes"),
+        (["MODEL", "--data", "DATA", "--production", "BARE"], "(give one with --production-card FILE.json"),
+        (["MODEL", "--data", "DATA", "--production", "THREE"], "they can't be scored on the same labels"),
     ],
 )
 def test_what_cannot_be_obeyed(
-    arguments: list[str], said: str, model: Path, data: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], said: str, model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [word.replace("MODEL", str(model)).replace("DATA", str(data)) for word in arguments]
+    write_onnx(tmp_path / "bare.onnx", None)
+    write_onnx(tmp_path / "three.onnx", card(classes=3))
+    places = {"BARE": tmp_path / "bare.onnx", "THREE": tmp_path / "three.onnx", "IMAGE": data / "test" / "x" / "s0.tif"}
+    words = [str(places.get(word, word)).replace("MODEL", str(model)).replace("DATA", str(data)) for word in arguments]
     assert main(words) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1

@@ -69,7 +69,7 @@ def _windows(config: Config, card: ModelCard, size: tuple[int, int]) -> Pixels:
     if list(data.bands) != card.bands or data.dtype != card.dtype:
         raise UserError(f"{config.data_module.data_dir}: has other bands or another type than the model takes")
     split = "test" if data.scenes.get("test") else "val"
-    dataset = GridDataset(data.scenes[split], data.bands, data._reader(), max(size))
+    dataset = GridDataset(data.scenes[split], data.bands, data.reader(), max(size))
     count = min(len(dataset), _LOOKED_AT)
     chosen: list[np.ndarray] = []
     others: list[np.ndarray] = []

@@ -15,7 +15,7 @@ from train.checkpoints import read_checkpoint
 from train.configs import document
 from train.configs.config import Config
 from train.configs.loader import Loaded
-from train.datamodule import background_index, class_names
+from train.data_config import background_index, class_names
 from train.errors import UserError
 from train.model import MODELS, SegmentationModel
 from train.normalization import given_normalization

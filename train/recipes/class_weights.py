@@ -5,10 +5,12 @@ from typing import Any
 
 from train.configs.config import Config
 from train.configs.network import LossConfig, LossOpts
-from train.datamodule import DataModule, class_names, cores
+from train.data_config import class_names
+from train.datamodule import DataModule
 from train.errors import UserError
 from train.geotiff import Reader
 from train.survey import survey, together
+from train.workers import cores
 
 
 def wants_class_weights(config: Config) -> bool:

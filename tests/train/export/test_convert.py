@@ -119,7 +119,7 @@ def test_both_files_give_the_masks_of_the_checkpoint_in_programs_that_do_not_kno
     model = SMPSegmentationModel.load_from_checkpoint(best(run), map_location="cpu", weights_only=True).eval()
     data = DataModule(model.config)
     data.prepare()
-    windows = GridDataset(data.scenes["test"], data.bands, data._reader(), 64)
+    windows = GridDataset(data.scenes["test"], data.bands, data.reader(), 64)
     image = torch.from_numpy(np.stack([windows[i][0] for i in range(len(windows))])).permute(0, 3, 1, 2)
     with torch.no_grad():
         wanted = model.predict_classes(image).numpy()
