@@ -13,6 +13,7 @@ from eval.confusion import Floats
 from eval.habitat_mapper import HabitatMapper
 from inference.card import ModelCard
 from inference.predict import Mapper
+from train.errors import CheckFailed
 from train.geotiff import Reader
 from train.scenes import Scene, open_raster
 
@@ -84,6 +85,8 @@ class Entrant:
             label = reader.label(scene, window)
             counted = valid & (label != reader.rule.ignore_index)
             for kind, prediction in found.items():
+                if (highest := int(prediction.max(where=counted, initial=0))) >= classes:
+                    raise CheckFailed(f"{maps[kind]}: {kind} maps valid pixels as {highest}, which is no class")
                 before = self.scores.setdefault(kind, np.zeros((classes, classes)))
                 before += confusion.count(label, prediction, counted, classes)
 

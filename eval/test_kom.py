@@ -85,6 +85,11 @@ def _run(options: argparse.Namespace) -> int:
         raise UserError(f"{images[0]}: images and --data don't go together (give one of them)")
     if missing := [path for path in images if not path.is_file()]:
         raise UserError("\n".join(f"{path}: no such file" for path in missing))
+    if options.production_card is not None and len(options.production) != 1:
+        raise UserError(
+            f"--production-card: is for one --production, there are {len(options.production)} (put a JSON of its name "
+            "beside each)"
+        )
     for option in ("blur", "morph"):
         value = getattr(options, option)
         if value < 0 or (value and value % 2 == 0):

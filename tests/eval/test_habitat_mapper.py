@@ -3,16 +3,14 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 
-from eval import comparison
 from eval.habitat_mapper import VERSION, executable, install
 from eval.test_kom import main
-from tests.conftest import write_dataset, write_raster
+from tests.conftest import write_dataset
 from tests.inference.networks import card, write_onnx, write_torchscript
 from train.errors import UserError
 
@@ -41,11 +39,13 @@ with rasterio.open(o.input) as src:
 x = pixels.astype(np.float32) / config["max_pixel_value"]
 x = (x - np.array(config["mean"])[:, None, None]) / np.array(config["std"])[:, None, None]
 (logits,) = session.run(None, {{"input": x[None].astype(np.float32)}})
-mask = (logits[0, 0] > 0).astype(np.uint8)
+mask = logits[0].argmax(axis=0).astype(np.uint8) if len(logits[0]) > 1 else (logits[0, 0] > 0).astype(np.uint8)
 if mode == "shifted":
     mask = np.roll(mask, 1, axis=0)
+if mode == "nonsense":
+    mask[0] = 77
 if o.blur != "0":
-    mask[0] = 1 - mask[0]
+    mask[0] = mask[0] == 0
 profile.update(count=1, dtype="uint8", nodata=255)
 with rasterio.open(o.output, "w", **profile) as out:
     out.write(mask, 1)
@@ -103,6 +103,30 @@ def test_the_same_map(
     assert not list(configs.iterdir())  # nothing is left in its package
 
 
+def test_several_classes(environment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from sklearn.metrics import jaccard_score
+
+    own = card(classes=3, ignore_index=255)
+    model = write_onnx(tmp_path / "three.onnx", own)
+    rng = np.random.default_rng(6)
+
+    def change(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        labels = rng.choice(np.array([0, 1, 2, 255], np.uint8), label.shape)
+        return rng.integers(1, 255, image.shape).astype(np.uint8), labels
+
+    data = write_dataset(tmp_path / "data", {"test": [(70, 64)]}, change=change)
+    out = tmp_path / "out"
+    arguments = ["--data", str(data), "--environment", str(environment), "--out", str(out)]
+    assert main([str(model), *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "against the labels (mean of classes):" in said
+    with rasterio.open(out / "s0_ours.tif") as mapped, rasterio.open(data / "test" / "y" / "s0_label.tif") as labelled:
+        prediction, label = mapped.read(1), labelled.read(1)
+    expected = jaccard_score(label[label < 3], prediction[label < 3], average="macro")
+    line = next(line for line in said.splitlines() if line.startswith("  ours"))
+    assert f"IoU {expected:.4f}" in line
+
+
 def test_another_map(
     environment: Path, model: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,6 +166,15 @@ def rows(said: str) -> dict[str, list[str]]:
             name = line
             found[name] = []
     return found
+
+
+def test_a_value_that_is_no_class(
+    environment: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STAND_IN", "nonsense")
+    data = write_dataset(tmp_path, {"test": [(70, 64)]})
+    assert main([str(model), "--data", str(data), "--environment", str(environment), "--ignore-index", "255"]) == 3
+    assert "habitat-mapper maps valid pixels as 77, which is no class" in capsys.readouterr().err
 
 
 def test_models_in_production_are_scored_beside_it(
@@ -187,6 +220,10 @@ def test_models_in_production_are_scored_beside_it(
         (["MODEL", "--data", "DATA", "--production", "IMAGE"], "s0.tif is no model that can be run"),
         (["MODEL", "--data", "DATA", "--production", "no.onnx"], "no.onnx: no such file (--production takes"),
         (["MODEL", "--data", "DATA", "--production", "BARE"], "(give one with --production-card FILE.json"),
+        (
+            ["MODEL", "--data", "DATA", "--production-card", "BARE"],
+            "--production-card: is for one --production, there are 0",
+        ),
         (["MODEL", "--data", "DATA", "--production", "THREE"], "they can't be scored on the same labels"),
     ],
 )
@@ -201,72 +238,6 @@ def test_what_cannot_be_obeyed(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert said in lines[0]
-
-
-def test_reasons_are_told_apart(tmp_path: Path) -> None:
-    """Four maps on paper: at each of some pixels theirs differs from ours for one reason."""
-    own = card(tile_size=32)
-    rng = np.random.default_rng(2)
-    pixels = rng.integers(1, 255, (3, 200, 120)).astype(np.uint8)
-    pixels[:, 20, 60] = 0  # nodata
-    pixels[:, 96:128, 48:80] = 9  # one of habitat-mapper's tiles, of a single value
-    image = write_raster(tmp_path / "image.tif", pixels, nodata=0)
-    shape = pixels.shape[1:]
-    valid = ~(pixels == 0).all(axis=0)
-    ours = np.zeros(shape, np.uint8)
-    theirs, fed, probability = ours.copy(), ours.copy(), np.full(shape, 0.2, np.float32)
-    theirs[180, 10] = fed[180, 10] = 1  # as fed, far from nodata: edge
-    theirs[40, 70] = fed[40, 70] = 1  # as fed, 20 rows from nodata
-    theirs[140, 50] = 1  # below the skipped tile
-    theirs[70, 10] = 1
-    probability[70, 10] = 0.5004
-    theirs[190, 110] = 1
-    theirs[20, 60] = 1  # invalid
-    maps = {}
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
-        for name, values in (("ours", ours), ("theirs", theirs), ("fed", fed)):
-            maps[name] = write_raster(tmp_path / f"{name}.tif", values)
-        with rasterio.open(maps["ours"], "r+") as file:
-            file.write_mask(valid)
-    floats = write_raster(tmp_path / "floats.tif", np.stack([1 - probability, probability]))
-    assert comparison.single_valued_tiles(image, own) == [(96, 48)]
-    found = comparison.compare(
-        image, own, maps["ours"], maps["theirs"], maps["fed"], floats, picture=tmp_path / "why.tif"
-    )
-    expected: dict[str, Any] = dict.fromkeys(comparison.REASONS, 1)
-    assert vars(found) == {"valid": valid.sum(), **expected, "invalid_mapped": 1}
-    with rasterio.open(tmp_path / "why.tif") as file:
-        why = file.read(1)
-    assert [why[180, 10], why[40, 70], why[140, 50], why[70, 10], why[190, 110], why[20, 60]] == [1, 2, 3, 4, 5, 255]
-    assert np.count_nonzero(why) == 6
-
-
-@pytest.mark.parametrize(("length", "expected"), [(1, 32), (32, 32), (33, 48), (48, 48), (49, 64), (200, 208)])
-def test_tiles_reach_over_the_edge(length: int, expected: int) -> None:
-    assert comparison.extended(length, 32) == expected
-
-
-def test_what_it_is_fed_is_black_beyond_the_edge(tmp_path: Path) -> None:
-    """A network that sees its neighbours, and NumPy's answer with black around the image."""
-    from scipy.signal import correlate
-
-    from tests.inference.networks import weights
-
-    own = card(tile_size=64)
-    model = write_onnx(tmp_path / "m.onnx", own, kernel=3)
-    pixels = np.random.default_rng(3).integers(1, 255, (3, 50, 40)).astype(np.uint8)
-    pixels[:, 10:14, 10:14] = 7
-    image = write_raster(tmp_path / "image.tif", pixels, nodata=7)
-    comparison.map_as_fed(image, tmp_path / "fed.tif", tmp_path / "p.tif", model, own)
-    w, b = weights(3, 1, 3)
-    padded = np.zeros((3, 64, 64))
-    padded[:, :50, :40] = pixels
-    mean, std = (np.array(v)[:, None, None] for v in (own.mean, own.std))
-    logits = correlate(np.pad((padded / 255 - mean) / std, ((0, 0), (1, 1), (1, 1))), w[0], mode="valid")[0] + b[0]
-    with rasterio.open(tmp_path / "fed.tif") as file:
-        assert file.shape == (64, 64)
-        assert np.array_equal(file.read(1), logits > 0)
-        assert (file.dataset_mask() > 0).all()
 
 
 def test_it_is_installed_once_without_the_gpu_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
