@@ -111,6 +111,15 @@ def border(threshold: float) -> int:
     return int(np.argmin(np.abs(LOWER - threshold)))
 
 
+def shortest(threshold: float) -> str:
+    """The fewest decimals, three at least, that still mean this threshold's bin and lie between 0 and 1."""
+    for digits in range(3, 10):
+        text = f"{threshold:.{digits}f}"
+        if 0 < float(text) < 1 and border(float(text)) == border(threshold):
+            return text
+    return repr(threshold)
+
+
 def best_threshold(counts: Floats) -> tuple[float, float] | None:
     """The threshold, strictly between 0 and 1, that maximises Dice, and that Dice; None where nothing is true.
 

@@ -65,7 +65,10 @@ def choose_rule(model: Model, ignore_index: int | None) -> LabelRule:
         raise UserError(f"the config has {model.config.labels} classes, {model.name} has {classes} (give its own YAML)")
     if ignore_index is not None and not classes <= ignore_index <= 255:
         raise UserError(f"--ignore-index: {ignore_index} (allowed: {classes} to 255; 0 to {classes - 1} are classes)")
-    rule = LabelRule(classes, model.card.ignore_index) if model.config is None else label_rule(model.config)
+    card = model.card
+    rule = LabelRule(classes, card.ignore_index, tuple(card.label_map.items()), card.label_nodata)
+    if model.config is not None:
+        rule = label_rule(model.config)
     if ignore_index is None:
         return rule
     return LabelRule(classes, ignore_index, rule.label_map, rule.nodata)

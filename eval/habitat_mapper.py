@@ -71,6 +71,14 @@ def install(environment: Path) -> None:
         raise UserError(f"{environment}: has no command hab (remove the folder and try again)")
 
 
+def installed_version(environment: Path) -> str:
+    """The version of habitat-mapper in an environment, as its metadata say."""
+    found = sorted(environment.glob("[Ll]ib/**/habitat_mapper-*.dist-info"))
+    return (
+        found[0].name.removeprefix("habitat_mapper-").removesuffix(".dist-info") if found else "of an unknown version"
+    )
+
+
 def _uv(command: Sequence[str]) -> None:
     # A project's own settings, such as a date that nothing may be newer than, are not this environment's.
     done = subprocess.run(command, capture_output=True, text=True, cwd=tempfile.gettempdir())
@@ -108,6 +116,7 @@ class HabitatMapper:
         Raises:
             CheckFailed: It fails.
         """
+        target.unlink(missing_ok=True)  # it may end with 0 and write nothing: an old map must not pass for a new one
         command = [str(executable(self.environment)), "segment", "--model", self.name, "--quiet"]
         command += ["--input", str(image.resolve()), "--output", str(target.resolve())]
         command += ["--blur", str(blur), "--morph", str(morph), "--crop-size", str(self.card.tile_size)]

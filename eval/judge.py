@@ -91,8 +91,7 @@ def blocks(scene: Scene, reader: Reader, mask: Path, floats: Path) -> Iterator[C
             label = reader.label(scene, rows)
             probability: NDArray[np.float32] = probabilities.read(bands, window=rows)
             prediction: NDArray[Any] = classes.read(1, window=rows)
-            # Invalid pixels of the image are NaN.
-            counted = (label != reader.rule.ignore_index) & ~np.isnan(probability[0])
+            counted = (label != reader.rule.ignore_index) & (classes.dataset_mask(window=rows) > 0)
             return Block(label, prediction, probability, counted)
 
         yield read

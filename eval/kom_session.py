@@ -12,9 +12,10 @@ import rasterio
 from eval.comparison import REASONS, Difference, compare, map_as_fed
 from eval.dataset import DEMO, Split, choose_rule, open_split
 from eval.entrants import OURS, THEIRS, Entrant, target_of
-from eval.habitat_mapper import VERSION, default_environment, install, refused, registered
-from eval.models import Model
-from inference.card import ModelCard
+from eval.habitat_mapper import VERSION, default_environment, install, installed_version, refused, registered
+from eval.models import Model, misnamed
+from inference.card import CardError, ModelCard
+from inference.card_files import embedded_card
 from inference.errors import UserError as MappingError
 from inference.models import card_for
 from train.errors import UserError
@@ -84,13 +85,16 @@ def compare_maps(session: Session) -> int:
             out = session.out
             _make(out)
         mapper = stack.enter_context(registered(environment, session.model, card))
+        version = installed_version(environment)
+        if version != VERSION:
+            _tell(f"notice: {environment} has habitat-mapper {version}; what is known of it is known of {VERSION}")
         entrant = Entrant(session.model.name, session.model, card, mapper=mapper)
         for other in others:
             other.missing = refused(other.path, other.card)
             if not other.missing:
                 other.mapper = stack.enter_context(registered(environment, other.path, other.card, other.card_file))
         where = split.data if split is not None else "images without labels"
-        _tell(f"comparing {entrant.name} in habitat-mapper {VERSION} with ours: {where}")
+        _tell(f"comparing {entrant.name} in habitat-mapper {version} with ours: {where}")
         difference = Difference()
         scenes: Sequence[Scene | Path] = session.images if split is None else split.scenes
         for scene in progress(scenes, len(scenes), "comparing"):
@@ -114,17 +118,20 @@ def _production(path: Path, card: ModelCard, session: Session) -> Entrant:
         raise UserError(f"--production: {path.name} is scored against labels, and images have none (use --data)")
     if path.suffix.lower() not in {".onnx", ".pt"}:
         raise UserError(f"--production: {path} is no model that can be run (allowed: .onnx, .pt)")
-    beside = path.with_suffix(".json")
-    given = session.production_card or (beside if beside.is_file() else None)
+    beside, given = path.with_suffix(".json"), session.production_card
     try:
+        if given is None and beside.is_file() and path.is_file() and embedded_card(path) is None:
+            given = beside
         theirs = card_for(path, given, "uint8")
-    except MappingError as error:
+    except (MappingError, CardError) as error:
         raise UserError(str(error).replace("--card", "--production-card").replace("--model", "--production")) from None
     if len(theirs.class_names) != len(card.class_names) or target_of(theirs) != target_of(card):
         raise UserError(
             f"--production: {path.name} has the classes {', '.join(theirs.class_names)}, {session.model.name} has "
             f"{', '.join(card.class_names)}: they can't be scored on the same labels"
         )
+    if notice := misnamed(card.class_names, theirs.class_names, path.name):
+        _tell(f"notice: --production: {notice}")
     return Entrant(path.name, path, theirs, given)
 
 

@@ -76,6 +76,22 @@ def open_model(
     return Model(source.name, traced, card, None, used, run, list(rebuilt.notices))
 
 
+def misnamed(ours: list[str], theirs: list[str], name: str) -> str:
+    """What to say of the classes of a second model; empty where they are called the same.
+
+    Raises:
+        UserError: They are the same in another order: the same number means two things.
+    """
+    if ours == theirs:
+        return ""
+    if sorted(ours) == sorted(theirs):
+        raise UserError(
+            f"{name} has the classes {', '.join(theirs)}, the other model has them in the order {', '.join(ours)}: "
+            "they can't be compared"
+        )
+    return f"the classes of {name} are called {', '.join(theirs)}; they are taken for {', '.join(ours)}"
+
+
 def _trace(model: object, card: ModelCard, folder: Path) -> tuple[Path, ModelCard]:
     """Writes a checkpoint's network as TorchScript; returns the file and the card that it carries."""
     import torch

@@ -228,10 +228,11 @@ def _extent(found: Outcome, what: str) -> str:
 def _offer(threshold: Threshold, dice: float) -> str:
     if threshold.validation_dice - threshold.validation_dice_now < 5e-5:
         return f"Its threshold, {threshold.now:g}, is as good as any on the validation split."
+    value = calibration.shortest(threshold.value)
     return (
-        f"On the validation split a threshold of {threshold.value:.3f} gives Dice {threshold.validation_dice:.4f}, "
+        f"On the validation split a threshold of {value} gives Dice {threshold.validation_dice:.4f}, "
         f"{threshold.now:g} gives {threshold.validation_dice_now:.4f}; here it would give {threshold.dice:.4f}, not "
-        f"{dice:.4f} (not used; map with --threshold {threshold.value:.3f} if you want it)."
+        f"{dice:.4f} (not used; map with --threshold {value} if you want it)."
     )
 
 

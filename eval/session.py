@@ -11,7 +11,7 @@ from eval.bootstrap import Counts
 from eval.dataset import Split, choose_data, choose_rule, open_split
 from eval.groups import group_images, unplaced
 from eval.judge import judge
-from eval.models import Model, open_model
+from eval.models import Model, misnamed, open_model
 from eval.outcome import Outcome, as_csv, as_json, outcome, verdict
 from eval.report import report
 from eval.scores import Classes, Distance
@@ -146,6 +146,8 @@ def _comparable(model: Model, baseline: Model) -> None:
         )
     if model.card.background_index != baseline.card.background_index:
         raise UserError(f"--baseline: {baseline.name} has its background elsewhere: they can't be compared")
+    if notice := misnamed(ours, theirs, baseline.name):
+        _tell(f"notice: --baseline: {notice}")
 
 
 def _folder(session: Session, model: Model) -> Path:
@@ -155,8 +157,11 @@ def _folder(session: Session, model: Model) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         clear_temporaries(out)
         write_text(out / _FILES[0], "")
-        for name in _FILES:  # an old report must not pass for this one's
+        for name in _FILES:  # an old report must not pass for this one's, nor the maps of other images
             (out / name).unlink(missing_ok=True)
+        for name in ("masks", "baseline-masks"):
+            for path in (out / name).glob("*.tif"):
+                path.unlink()
     except OSError as error:
         raise UserError(f"{out}: can't be written to: {error.strerror or error} (choose another --out)") from None
     return out

@@ -79,6 +79,11 @@ def _run(options: argparse.Namespace) -> int:
 
     models = [path for path in options.files if path.suffix.lower() == ".onnx"]
     images = [path for path in options.files if path.suffix.lower() != ".onnx"]
+    if wrong := [path for path in images if path.is_dir() or path.suffix.lower() in {".pt", ".ckpt"}]:
+        raise UserError(f"{wrong[0]}: habitat-mapper runs .onnx files only (train/convert_checkpoint.py makes them)")
+    stems = [path.stem for path in images]
+    if twice := [path for path in images if stems.count(path.stem) > 1]:
+        raise UserError(f"{twice[0]} and {twice[1]}: their maps would have the same name (give one at a time)")
     if len(models) > 1:
         raise UserError(f"{models[1]}: one MODEL is enough, {models[0]} is one already")
     if images and options.data is not None:

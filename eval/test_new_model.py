@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,10 +62,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _bands(text: str) -> tuple[int, ...]:
-    bands = tuple(int(part) for part in text.split(","))
-    if min(bands) < 1:
-        raise ValueError
-    return bands
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"{text} (allowed: numbers from 1 with commas between, such as 3,2,1)")
+    return tuple(int(part) for part in parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,8 +86,7 @@ def _arrange(options: argparse.Namespace) -> None:
     from train.errors import UserError
 
     words = [word for word in (options.model, options.config, *options.overrides) if word is not None]
-    exists = [Path(word).exists() for word in words]
-    pairs = [word for word, there in zip(words, exists, strict=True) if "=" in word and not there and "/" not in word]
+    pairs = [word for word in words if _is_override(word)]
     files = [word for word in words if word not in pairs and Path(word).suffix.lower() in {".yml", ".yaml"}]
     models = [word for word in words if word not in pairs and word not in files]
     for kind, found in (("MODEL", models), ("CONFIG.yml", files)):
@@ -101,6 +101,14 @@ def _arrange(options: argparse.Namespace) -> None:
             raise UserError(f"--{option.replace('_', '-')}: {getattr(options, option):g} (allowed: above 0)")
     options.model, options.config = next(iter(models), None), next(iter(files), None)
     options.overrides = tuple(pairs)
+
+
+def _is_override(word: str) -> bool:
+    """Whether a word is KEY=VALUE: our models' files have a = in their names too."""
+    key = word.partition("=")[0]
+    if "=" not in word or re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key) is None or Path(word).exists():
+        return False
+    return "." in key or Path(word).suffix.lower() not in {".onnx", ".pt", ".ckpt"}
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -84,6 +84,10 @@ class ModelCard(BaseModel):
     """Side of a pixel on the ground, metres: the median of the training images; null where none is georeferenced."""
     ignore_index: int = 255
     """Label value that counted nowhere."""
+    label_map: dict[int, int] = Field(default_factory=dict)
+    """Value in a label file to class (or to ignore_index), where they differ; other values stay."""
+    label_nodata: int | Literal["none"] | None = None
+    """Value in a label file that means "no label"; none: no value does; null: the file's own nodata, unless a class."""
     nodata: float | None = None
     """Value of an image's pixels that means "nothing here" where the file itself doesn't say; null where none does."""
     training_data: TrainingData | None = None

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.backends import Backend, Request, open_backend
+from inference.backends import Backend, open_backend
 from inference.mapping import Mapping
 from inference.pipeline import Crew
 from inference.plan import Options, Plan, make_plan
@@ -53,7 +53,7 @@ class Mapper:
     """Maps one mosaic after another; a model that the next one needs too stays loaded."""
 
     def __init__(self) -> None:
-        self._loaded: tuple[str, Request, Backend] | None = None
+        self._loaded: tuple[object, Backend] | None = None
 
     def predict(self, source: str | Path, target: str | Path, progress: bool = False, **options: Any) -> Summary:
         """As the function `predict`."""
@@ -65,10 +65,13 @@ class Mapper:
         return _map(plan, self._backend(plan), progress, began)
 
     def _backend(self, plan: Plan) -> Backend:
-        if self._loaded is None or self._loaded[:2] != (plan.backend, plan.request):
+        file = plan.request.path.stat()
+        # The file's state too: another model may have been exported to the same place.
+        wanted = plan.backend, plan.request, file.st_ino, file.st_size, file.st_mtime_ns
+        if self._loaded is None or self._loaded[0] != wanted:
             self._loaded = None  # not two models in memory
-            self._loaded = (plan.backend, plan.request, open_backend(plan.backend, plan.request))
-        return self._loaded[2]
+            self._loaded = wanted, open_backend(plan.backend, plan.request)
+        return self._loaded[1]
 
 
 def _map(plan: Plan, backend: Backend, progress: bool, began: float) -> Summary:

@@ -31,8 +31,20 @@ def probabilities(output: NDArray[Any], card: ModelCard, tile: int) -> NDArray[n
         (N, channels_of(card), tile, tile) float32.
 
     Raises:
-        UserError: The output isn't what the card says.
+        UserError: The output isn't what the card says, or isn't a number somewhere.
     """
+    found = _probabilities(output, card, tile)
+    # A NaN goes through any sum; probabilities are too small to overflow one.
+    if not np.isfinite(found.sum()):
+        raise UserError(
+            f"the model's output is NaN or infinite at {np.count_nonzero(~np.isfinite(found)):,} of {found.size:,} "
+            "pixels of a batch, so it can't be mapped (in fp16 a number may overflow: use fp32; else the weights are "
+            "broken)"
+        )
+    return found
+
+
+def _probabilities(output: NDArray[Any], card: ModelCard, tile: int) -> NDArray[np.float32]:
     classes = len(card.class_names)
     if np.issubdtype(output.dtype, np.integer) and output.size == len(output) * tile * tile:
         return _votes(output.reshape(len(output), tile, tile), classes)

@@ -40,6 +40,8 @@ def model_card(
         activation="sigmoid" if config.num_classes == 1 else "softmax",
         ground_sample_distance=ground_sample_distance(data.scenes["train"]),
         ignore_index=config.ignore_index,
+        label_map=config.data_module.label_map or {},
+        label_nodata=config.data_module.label_nodata,
         training_data=TrainingData(
             source=_source(config.data_module.data_dir),
             fingerprint=fingerprint(data.scenes["train"]),

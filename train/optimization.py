@@ -87,6 +87,7 @@ def staged(
     def over_all(done: float) -> float:
         at = stage_at(stages, done * epochs)
         begin, end = stages[at].epoch, ends[at]
-        return stages[at].lr / lr * factor(min(1.0, max(0.0, (done * epochs - begin) / (end - begin))))
+        share = (done * epochs - begin) / (end - begin) if end > begin else 1.0  # begun with the very last step
+        return stages[at].lr / lr * factor(min(1.0, max(0.0, share)))
 
     return over_all

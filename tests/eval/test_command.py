@@ -239,10 +239,12 @@ def test_data_that_cannot_be_judged_on(
     [
         (["nowhere.onnx"], "no such file"),
         (["a=1"], "overrides a config, but none was given"),
+        (["MODEL", "data_module.data_dir=/data/kelp"], "overrides a config, but none was given"),
+        (["kelp_dice=0.91.onnx"], "kelp_dice=0.91.onnx: no such file"),
         (["a.onnx", "b.onnx"], "one MODEL is enough"),
         (["MODEL", "--group", "("], "no regular expression"),
         (["MODEL", "--group", "zzz"], "isn't found in s0"),
-        (["MODEL", "--bands", "0"], "--bands"),
+        (["MODEL", "--bands", "0"], "numbers from 1 with commas between"),
         (["MODEL", "--bands", "1,2"], "names 2 bands"),
         (["MODEL", "--ignore-index", "1"], "0 to 1 are classes"),
         (["MODEL", "--boundary-pixels", "0"], "above 0"),
@@ -271,6 +273,55 @@ def test_a_baseline_of_other_classes(
     assert "can't be compared" in capsys.readouterr().err
 
 
+def test_a_baseline_whose_classes_are_in_another_order(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["background", "macro", "nereo"]
+    for name, order in (("a", names), ("b", ["background", "nereo", "macro"]), ("c", ["background", "big", "bull"])):
+        write_onnx(tmp_path / f"{name}.onnx", card(classes=3, class_names=order, ignore_index=255))
+    arguments = [str(tmp_path / "a.onnx"), "--data", str(data), "--out", str(tmp_path / "out"), "--no-threshold"]
+    assert main([*arguments, "--baseline", str(tmp_path / "b.onnx")]) == 2
+    assert "background, nereo, macro" in capsys.readouterr().err
+    assert main([*arguments, "--baseline", str(tmp_path / "c.onnx")]) == 0
+    assert "called background, big, bull; they are taken for background, macro, nereo" in capsys.readouterr().err
+
+
+def test_labels_mean_what_they_meant_in_training(data: Path, tmp_path: Path) -> None:
+    """A card that swaps both classes, against labels that are swapped in the files."""
+    swapped = tmp_path / "data"
+    for path in sorted((data / "test").rglob("*.tif")):
+        target = swapped / path.relative_to(data)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with rasterio.open(path) as file:
+            values, profile = file.read(), file.profile
+        if path.parent.name == "y":
+            values = np.array([5, 0, 2], np.uint8)[values]
+        with rasterio.open(target, "w", **profile) as file:
+            file.write(values)
+    found = []
+    for folder, changes in ((data, {}), (swapped, {"label_map": {0: 1, 5: 0}})):
+        model = write_onnx(tmp_path / f"{folder.name}.onnx", card(ignore_index=2, **changes))
+        out = tmp_path / f"out-{folder.name}"
+        assert main([str(model), "--data", str(folder), "--no-threshold", "--out", str(out)]) == 0
+        found.append(json.loads((out / "scores.json").read_text()))
+    assert found[0]["scores"] == found[1]["scores"]
+    assert found[0]["confusion"] == found[1]["confusion"]
+
+
+def test_images_without_a_place_are_no_witnesses(data: Path, model: Path, tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "data", {"test": [(40, 40), (44, 40)]}, crs=None)
+    for path in sorted((folder / "test" / "y").glob("*.tif")):
+        with rasterio.open(path) as file:
+            label = file.read()
+        write_raster(path, label, crs=None)
+    arguments = [str(model), "--data", str(folder), "--no-threshold", "--ignore-index", "255"]
+    for number, more in enumerate(([], ["--group", "s"])):
+        out = tmp_path / str(number)
+        assert main([*arguments, *more, "--out", str(out)]) == 0
+        verdict = json.loads((out / "scores.json").read_text())["verdict"]
+        assert ("Nothing tells where 2 of the images were taken" in verdict) == (not more)
+
+
 def test_an_old_report_does_not_pass_for_a_new_one(
     data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +333,7 @@ def test_an_old_report_does_not_pass_for_a_new_one(
 
     monkeypatch.setattr("eval.session.judge", interrupt)
     assert main(arguments) == 130
+    assert not list(tmp_path.rglob("*.tif"))
     assert not list(tmp_path.glob("*.html"))
     assert not list(tmp_path.glob("*.json"))
 

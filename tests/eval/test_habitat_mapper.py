@@ -13,6 +13,7 @@ from eval.test_kom import main
 from tests.conftest import write_dataset
 from tests.inference.networks import card, write_onnx, write_torchscript
 from train.errors import UserError
+from train.export.consumers import habitat_mapper as configuration
 
 STAND_IN = """#!{python}
 import argparse, json, os, sys
@@ -138,6 +139,30 @@ def test_another_map(
     assert "IoU" not in said
 
 
+def test_a_map_of_an_earlier_run_does_not_pass_for_a_new_one(
+    environment: Path, model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [str(model), str(data / "test" / "x" / "s0.tif"), "--environment", str(environment)]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    monkeypatch.setenv("STAND_IN", "silent")
+    assert main([*arguments, "--out", str(tmp_path)]) == 3
+
+
+def test_a_model_in_production_keeps_its_own_card(
+    environment: Path, model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its converter leaves habitat-mapper's configuration beside it, which knows less."""
+    own = card(ignore_index=2, class_names=["background", "bull"]).model_copy(update={"bands": [3, 2, 1]})
+    other = write_onnx(tmp_path / "own.onnx", own)
+    other.with_suffix(".json").write_text(configuration(own, other.name))
+    arguments = [str(model), "--data", str(data), "--environment", str(environment), "--production", str(other)]
+    assert main(arguments) == 0
+    said = capsys.readouterr()
+    assert "not run in habitat-mapper: the model takes bands [3, 2, 1]" in said.out
+    assert "are called background, bull" in said.err
+    assert "of an unknown version; what is known" in said.err
+
+
 @pytest.mark.parametrize(("mode", "said"), [("fails", "the tide is out"), ("silent", "says nothing")])
 def test_a_failure_is_told_of(
     mode: str,
@@ -213,6 +238,8 @@ def test_models_in_production_are_scored_beside_it(
     [
         (["MODEL", "nowhere.tif"], "nowhere.tif: no such file"),
         (["MODEL", "MODEL"], "one MODEL is enough"),
+        (["model.pt"], "model.pt: habitat-mapper runs .onnx files only"),
+        (["MODEL", "IMAGE", "IMAGE"], "their maps would have the same name"),
         (["MODEL", "--blur", "4"], "--blur: 4 (allowed: 0 for none, or an odd number)"),
         (["MODEL", "--environment", "nowhere", "--data", "DATA"], "nowhere: has no habitat-mapper"),
         (["MODEL", "MODEL.tif", "--data", "DATA"], "images and --data don't go together"),

@@ -273,6 +273,16 @@ def test_the_best_threshold_is_the_best() -> None:
     assert calibration.best_threshold(np.zeros((calibration.BINS, 2))) is None
 
 
+@pytest.mark.parametrize("value", [0.5, 0.873977661, 3e-4, 2e-7, 0.99991, 0.9999998])
+def test_a_threshold_is_printed_so_that_it_can_be_used(value: float) -> None:
+    chosen = float(calibration.LOWER[calibration.border(value)])
+    text = calibration.shortest(chosen)
+    assert 0 < float(text) < 1
+    assert calibration.border(float(text)) == calibration.border(chosen)
+    assert len(text) <= 11
+    assert calibration.shortest(0.5) == "0.500"
+
+
 def test_areas_are_on_the_ground() -> None:
     """EPSG:3857 at 52 degrees north: its square metres are 0.38 of a square metre."""
     label = np.zeros((40, 40), np.uint8)

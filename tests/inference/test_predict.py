@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
-from inference.predict import predict
+from inference.errors import UserError
+from inference.predict import Mapper, predict
 from tests.conftest import write_raster
 from tests.inference.networks import card, untiled, write_onnx, write_torchscript
 
@@ -244,6 +245,38 @@ def test_models_that_end_in_probabilities_or_classes(folder: Path, end: str, out
     predict(write_raster(folder / "e.tif", pixels), folder / "o.tif", model=model, overwrite=True)
     expected = untiled(pixels, made)
     np.testing.assert_array_equal(read(folder / "o.tif")[0][0], expected[1] > 0.5)
+
+
+def test_a_network_that_gives_no_numbers_makes_no_map(folder: Path) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    made = card(tile_size=TILE)
+    model = write_onnx(folder / "nan.onnx", made)
+    graph = onnx.load(model)
+    for tensor in graph.graph.initializer:
+        if tensor.name == "b":
+            tensor.CopyFrom(numpy_helper.from_array(np.array([np.nan], np.float32), "b"))
+    onnx.save(graph, model)
+    source = write_raster(folder / "n.tif", np.full((3, 20, 20), 9, np.uint8))
+    with pytest.raises(UserError, match="NaN or infinite at 256 of 256 pixels"):
+        predict(source, folder / "broken.tif", model=model)
+    assert not (folder / "broken.tif").exists()
+
+
+def test_a_model_replaced_in_its_place_is_loaded_anew(folder: Path) -> None:
+    made = card(tile_size=TILE)
+    source = write_raster(folder / "r.tif", np.random.default_rng(8).integers(0, 256, (3, 30, 30)).astype(np.uint8))
+    mapper, model = Mapper(), folder / "replaced.onnx"
+    maps = []
+    for seed in (0, 5, 5):
+        write_onnx(model, made, seed=seed)
+        mapper.predict(source, folder / "replaced.tif", model=model, overwrite=True)
+        maps.append(read(folder / "replaced.tif")[0])
+    predict(source, folder / "replaced.tif", model=model, overwrite=True)
+    np.testing.assert_array_equal(maps[1], read(folder / "replaced.tif")[0])
+    np.testing.assert_array_equal(maps[1], maps[2])
+    assert (maps[0] != maps[1]).any()
 
 
 def test_flips_and_turns_change_nothing_for_a_pointwise_network(folder: Path) -> None:

@@ -60,7 +60,7 @@ class Config(Section):
     """Shared key: side of a training window, pixels."""
     batch_size: Positive = 4
     """Shared key: windows in a batch, each device."""
-    max_epoch: Positive = 100
+    max_epoch: Positive = tables.MAX_EPOCH
     """Shared key: epochs."""
     segmentation_config: SegmentationConfig = Field(default_factory=SegmentationConfig)
     """The network."""

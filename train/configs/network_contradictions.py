@@ -61,7 +61,8 @@ def _finetune(facts: Facts) -> Iterator[Problem]:
             yield Problem(
                 f"is {epoch}, but the stage before begins with {before} (epochs must rise)", ((*at, number, "epoch"),)
             )
-    last = facts.view.typed(int, "max_epoch")
+    said = facts.view.get("max_epoch")
+    last = tables.MAX_EPOCH if said is None else facts.view.typed(int, "max_epoch")
     if last is not None and epochs[-1] >= last:
         yield Problem(
             f"is {epochs[-1]}, but training ends after {last} epochs, numbered from 0",

@@ -9,6 +9,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+MAX_EPOCH = 100  # where a config does not say
+
 MODEL_CLASSES = ("SMPSegmentationModel", "DINOv2Segmentation", "AerialFormer")
 
 # Options of segmentation-models-pytorch that are the same for every architecture.

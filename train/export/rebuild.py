@@ -150,6 +150,8 @@ def card_of_yaml(config: Config, path: str) -> ModelCard:
         background_index=background_index(config),
         activation="sigmoid" if config.num_classes == 1 else "softmax",
         ignore_index=config.ignore_index,
+        label_map=data.label_map or {},
+        label_nodata=data.label_nodata,
     )
 
 

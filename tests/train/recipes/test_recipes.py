@@ -96,6 +96,11 @@ def test_the_rate_goes_its_whole_way_in_each_stage() -> None:
         assert stage_at(stages, (2 * steps - 1) / (10 * steps) * 10) == 0
 
 
+def test_a_stage_that_would_begin_when_training_ends() -> None:
+    factor = staged(learning_rate("onecycle", 0.1), [Stage(0, "decoder", 1e-2), Stage(10, "all", 1e-3)], 1e-2, 10)
+    assert factor(1.0) == pytest.approx(0.1 / 250_000)
+
+
 # Stages
 
 
