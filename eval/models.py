@@ -65,6 +65,9 @@ def open_model(
     if card_file is not None:
         raise UserError(f"--card: is for .onnx and .pt files, {text} has its own (leave it out)")
     assert text is not None
+    from train.imports import import_timm
+
+    import_timm()
     from train.export.rebuild import Given, rebuild
     from train.export.source import find_source
 
