@@ -14,3 +14,10 @@ def first_line(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def of_interruption(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is at the bottom of an error; a library that is just being loaded makes an ImportError of it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None

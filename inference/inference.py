@@ -106,15 +106,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     # GDAL's threads write their errors straight to stderr; what matters of them is in ours.
     os.environ.setdefault("CPL_LOG", os.devnull)
     # Under its own name, so that the errors it raises are the ones that are caught here.
-    from inference.errors import UserError
-    from inference.predict import predict
+    from inference.errors import UserError, of_interruption
 
     try:
+        from inference.predict import predict
+
         summary = predict(options.pop("source"), options.pop("target"), progress=True, **options)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not of_interruption(error):
+            raise
         sys.stderr.write("interrupted\n")
         return 130
     sys.stdout.write(f"{summary}\n")

@@ -7,8 +7,10 @@ stays bounded whichever is the slowest.
 
 import contextlib
 import queue
+import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
+from types import FrameType
 from typing import Any, Generic, TypeVar
 
 A = TypeVar("A")
@@ -25,6 +27,20 @@ class _End:
     """What follows the last item of a queue."""
 
 
+class _Stop:
+    """Whether to stop: a thread failed, the work is over, or the user wants no more."""
+
+    def __init__(self, interrupted: threading.Event) -> None:
+        self._interrupted = interrupted
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def is_set(self) -> bool:
+        return self._event.is_set() or self._interrupted.is_set()
+
+
 class _Channel(Generic[A]):
     """A bounded queue that is abandoned when the crew stops.
 
@@ -32,7 +48,7 @@ class _Channel(Generic[A]):
     takes memory too.
     """
 
-    def __init__(self, depth: int, stop: threading.Event) -> None:
+    def __init__(self, depth: int, stop: _Stop) -> None:
         self._queue: queue.SimpleQueue[A | _End] = queue.SimpleQueue()
         self._places = threading.Semaphore(depth)
         self._stop = stop
@@ -59,11 +75,47 @@ class _Channel(Generic[A]):
         raise _Stopped
 
 
-class Crew:
-    """Threads that work on one task; when one fails, all stop, and the first failure is raised."""
+class Interrupts:
+    """Ctrl-C while files are written: noted at once, and raised when the threads have stopped and the files are gone.
+
+    Python raises it wherever the main thread is, which may be between making a file and knowing that it is to be
+    removed, or in starting a thread. Pressed again, it is raised there all the same. A context manager; outside the
+    main thread, where Python raises no signals, it does nothing.
+
+    Attributes:
+        stop: Set by Ctrl-C.
+    """
 
     def __init__(self) -> None:
-        self._stop = threading.Event()
+        self.stop = threading.Event()
+        self._before: Any = None
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        if self.stop.is_set():
+            raise KeyboardInterrupt
+        self.stop.set()
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+        if self.stop.is_set() and (kind is None or issubclass(kind, _Stopped)):
+            raise KeyboardInterrupt from None
+
+
+class Crew:
+    """Threads that work on one task; when one fails, all stop, and the first failure is raised.
+
+    Args:
+        interrupts: Stop them too; the crew raises something that `Interrupts` makes a `KeyboardInterrupt` of.
+    """
+
+    def __init__(self, interrupts: Interrupts | None = None) -> None:
+        self._stop = _Stop(threading.Event() if interrupts is None else interrupts.stop)
         self._threads: list[threading.Thread] = []
         self._failures: list[BaseException] = []
         self._ends: list[Callable[[], None]] = []
@@ -107,6 +159,8 @@ class Crew:
                 thread.join(_POLL)
         if self._failures:
             raise self._failures[0]
+        if self._stop.is_set():
+            raise _Stopped
 
     def __enter__(self) -> "Crew":
         return self
@@ -129,5 +183,5 @@ class Crew:
                 self._stop.set()
 
         thread = threading.Thread(target=guarded, daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)

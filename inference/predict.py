@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from inference.backends import Backend, open_backend
 from inference.mapping import Mapping
-from inference.pipeline import Crew
+from inference.pipeline import Crew, Interrupts
 from inference.plan import Options, Plan, make_plan
 from inference.probabilities import channels_of, probabilities
 from inference.raster import Strip, environment
@@ -75,10 +75,10 @@ class Mapper:
 
 
 def _map(plan: Plan, backend: Backend, progress: bool, began: float) -> Summary:
-    with environment():
+    with environment(), Interrupts() as interrupts:
         mapping = Mapping(plan, backend.title)
         try:
-            counts, classes = _run(plan, backend, mapping, progress)
+            counts, classes = _run(plan, backend, mapping, interrupts, progress)
         except BaseException:
             mapping.discard()
             raise
@@ -126,7 +126,9 @@ class _Batch:
     last: bool
 
 
-def _run(plan: Plan, backend: Backend, mapping: Mapping, progress: bool) -> tuple[_Counts, list[ClassTotal]]:
+def _run(
+    plan: Plan, backend: Backend, mapping: Mapping, interrupts: Interrupts, progress: bool
+) -> tuple[_Counts, list[ClassTotal]]:
     header, tile, size = plan.source.header, plan.rows.tile, plan.request.batch
     grid = None
     if plan.factor is not None:
@@ -140,7 +142,7 @@ def _run(plan: Plan, backend: Backend, mapping: Mapping, progress: bool) -> tupl
             _blend(plan, grid, mapping, batches)
             found.extend(mapping.finish())
 
-    with Crew() as crew:
+    with Crew(interrupts) as crew:
         strips = crew.ahead(_strips(plan), 1)
         batches = crew.ahead(_cut(plan, grid, strips, size), depth)
         feed = crew.behind(consume, depth)

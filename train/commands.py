@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from inference.errors import of_interruption
 from train.errors import CheckFailed, UserError
 
 
@@ -37,8 +38,10 @@ def exit_code(run: Callable[[], int], *mendable: type[Exception], interrupted: s
     except CheckFailed as error:
         sys.stderr.write(f"{error}\n")
         return 3
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{interrupted}\n")
-        return 130
     except BrokenPipeError:
         return 1
+    except BaseException as error:
+        if not of_interruption(error):
+            raise
+        sys.stderr.write(f"{interrupted}\n")
+        return 130

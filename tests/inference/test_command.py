@@ -329,6 +329,17 @@ def test_interrupted(model: Path, tmp_path: Path) -> None:
     assert leftovers(tmp_path) == []
 
 
+def test_interrupted_while_a_library_is_loaded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loading(*_: Any, **__: Any) -> None:
+        raise ImportError("initialization failed") from KeyboardInterrupt()
+
+    monkeypatch.setattr("inference.predict.predict", loading)
+    assert main(["in.tif", "out.tif"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_killed_at_any_moment_there_is_never_half_a_map(model: Path, tmp_path: Path) -> None:
     source = write_raster(tmp_path / "in.tif", texture(1200, 1200), nodata=0)
     target = tmp_path / "o.tif"

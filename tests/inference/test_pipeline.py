@@ -1,12 +1,13 @@
 """Threads that hand work to each other."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from inference.pipeline import Crew
+from inference.pipeline import Crew, Interrupts
 
 
 def counting(made: list[int], last: int = 1000) -> Iterator[int]:
@@ -83,6 +84,71 @@ def test_an_interruption_stops_all() -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert threading.active_count() == before
+
+
+def interrupted_when(press: Callable[[], None]) -> list[int]:
+    """What arrived at the end of a pipeline in whose midst Ctrl-C is pressed."""
+    found: list[int] = []
+    with Interrupts() as interrupts, Crew(interrupts) as crew:
+        items = crew.ahead(counting([]), 1)
+        feed = crew.behind(found.extend, 1)
+        for item in items:
+            if item == 5:
+                press()
+            feed(item)
+        crew.finish()
+    return found
+
+
+def test_ctrl_c_is_raised_when_all_have_stopped() -> None:
+    before, handler = threading.active_count(), signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_when(lambda: signal.raise_signal(signal.SIGINT))
+    assert threading.active_count() == before
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_ctrl_c_while_a_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python would raise it there, and a thread that hasn't started can't be waited for."""
+    start = threading.Thread.start
+
+    def pressed(self: threading.Thread) -> None:
+        signal.raise_signal(signal.SIGINT)
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", pressed)
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts, Crew(interrupts) as crew:
+        list(crew.ahead(counting([]), 1))
+    assert threading.active_count() == before
+
+
+def test_ctrl_c_in_the_last_step_is_not_lost() -> None:
+    def work(interrupts: Interrupts) -> None:
+        with Crew(interrupts) as crew:
+            crew.behind(lambda items: list(items).clear(), 1)
+            signal.raise_signal(signal.SIGINT)
+            crew.finish()
+
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+        work(interrupts)
+
+
+def test_a_failure_while_stopping_is_told_of() -> None:
+    def fail() -> None:
+        signal.raise_signal(signal.SIGINT)
+        raise ValueError("disk full")
+
+    with pytest.raises(ValueError, match="disk full"):
+        interrupted_when(fail)
+
+
+def test_outside_the_main_thread_nothing_is_done() -> None:
+    found: list[list[int]] = []
+    thread = threading.Thread(target=lambda: found.append(interrupted_when(lambda: None)))
+    thread.start()
+    thread.join()
+    assert found == [list(range(1000))]
 
 
 def test_a_failure_of_the_last_step_is_raised_too() -> None:
