@@ -17,6 +17,7 @@ from inference.raster import GDAL_ERRORS
 SEMI_MAJOR = 6378137.0
 """Of WGS84, metres."""
 _ECCENTRICITY = math.sqrt(2 / 298.257223563 - 298.257223563**-2)
+_LARGEST = {True: 10.0, False: 1e6}  # degrees, metres: side of what is taken for a quadrilateral
 _SQUARE = 100  # pixels: the area of a single pixel of a centimetre is lost in the rounding
 
 
@@ -46,6 +47,29 @@ def pixel_areas(
     """
     if crs is None or transform.is_identity:
         return None
+    step = max(abs(transform.a), abs(transform.b), abs(transform.d), abs(transform.e))
+    largest = step * max(np.diff(rows).max(), np.diff(cols).max())
+    # A cell as wide as the Earth has no width, its two sides being one meridian; so large ones are taken by parts.
+    parts = max(1, math.ceil(largest / _LARGEST[bool(crs.is_geographic)]))
+    cells = _cells(crs, transform, _divided(rows, parts), _divided(cols, parts))
+    if cells is None:
+        return None
+    together = cells.reshape(len(rows) - 1, parts, len(cols) - 1, parts).sum(axis=(1, 3))
+    pixels: NDArray[np.float64] = np.outer(np.diff(rows), np.diff(cols))
+    mean: NDArray[np.float64] = together / pixels
+    return mean
+
+
+def _divided(edges: NDArray[np.float64], parts: int) -> NDArray[np.float64]:
+    """Edges with as many parts between each two."""
+    at = np.arange((len(edges) - 1) * parts + 1) / parts
+    return np.interp(at, np.arange(len(edges)), edges)
+
+
+def _cells(
+    crs: Any, transform: Any, rows: NDArray[np.float64], cols: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Ground area of each cell, m²: see `pixel_areas`."""
     col, row = (places.ravel() for places in np.meshgrid(cols, rows))
     x = transform.a * col + transform.b * row + transform.c
     y = transform.d * col + transform.e * row + transform.f
@@ -63,8 +87,7 @@ def pixel_areas(
     down_x, down_y = x[1:, 1:] - x[:-1, :-1], y[1:, 1:] - y[:-1, :-1]
     up_x, up_y = x[:-1, 1:] - x[1:, :-1], y[:-1, 1:] - y[1:, :-1]
     cells: NDArray[np.float64] = np.abs(down_x * up_y - down_y * up_x) / 2
-    pixels: NDArray[np.float64] = np.outer(np.diff(rows), np.diff(cols))
-    return cells / pixels
+    return cells
 
 
 def ground_sample_distance(crs: Any, transform: Any, height: int, width: int) -> float | None:

@@ -159,16 +159,17 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
     check_target(target, path, "OUT.tif", options.overwrite)
     if probabilities is not None:
         check_target(probabilities, path, "--probabilities", options.overwrite)
-        if probabilities.absolute() == target.absolute():
+        if probabilities.resolve() == target.resolve():
             raise UserError(f"--probabilities: {probabilities} is the map itself (choose another file)")
     header = read_header(path)
+    _check_parts(header, [("OUT.tif", target), ("--probabilities", probabilities)])
     model = choose_model(backend=options.backend) if options.model is None else Path(options.model)
     backend = choose_backend(model, options.backend, options.precision)
     card = card_for(model, None if options.card is None else Path(options.card), header.dtype)
     notices: list[str] = []
     bands = _bands(header, card, options, notices)
     divisor = _divisor(header, card, options)
-    nodata = _nodata(header, card, options)
+    nodata = _nodata(header, bands, card, options, notices)
     threads = options.threads or default_threads()
     if backend == "openvino" and options.precision != "fp32" and has_tile_units() is False:
         notices.append(
@@ -210,6 +211,14 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
     )
 
 
+def _check_parts(header: Header, targets: Sequence[tuple[str, Path | None]]) -> None:
+    """Whether a map would replace one of the files that its mosaic consists of."""
+    for option, target in targets:
+        for part in header.files:
+            if target is not None and target.exists() and Path(part).exists() and target.samefile(part):
+                raise UserError(f"{target}: {header.path} is made of it (choose another {option})")
+
+
 def _bands(header: Header, card: ModelCard, options: Options, notices: list[str]) -> tuple[int, ...]:
     bands = tuple(options.bands or card.bands)
     if len(bands) != len(card.bands):
@@ -242,10 +251,20 @@ def _divisor(header: Header, card: ModelCard, options: Options) -> float:
         raise UserError(f"{header.path}: {error} (give it with --max-pixel-value)") from None
 
 
-def _nodata(header: Header, card: ModelCard, options: Options) -> float | None:
+def _nodata(
+    header: Header, bands: Sequence[int], card: ModelCard, options: Options, notices: list[str]
+) -> float | None:
     if options.nodata is not None:
         return None if isinstance(options.nodata, str) else float(options.nodata)
-    return header.nodata if header.nodata is not None else card.nodata
+    values = [header.nodata[band - 1] for band in bands]
+    own = values[0]
+    if len({str(value) for value in values}) > 1:  # as text NaN is itself
+        shown = ", ".join("none" if value is None else f"{value:g}" for value in values)
+        notices.append(
+            f"{header.path}: the bands' nodata values differ ({shown}); a pixel is invalid where all bands have "
+            f"{'none' if own is None else f'{own:g}'} (choose another with --nodata)"
+        )
+    return own if own is not None else card.nodata
 
 
 def _factor(header: Header, card: ModelCard, options: Options, notices: list[str]) -> float | None:

@@ -56,12 +56,13 @@ class Header:
         block: (height, width) of its blocks, pixels.
         count: Bands.
         dtype: Of all bands.
-        nodata: Value that means "nothing here".
+        nodata: Value that means "nothing here", of each band; only a VRT's can differ.
         alpha: Alpha bands, counted from 1.
         masked: Whether it has a mask of its own, inside or in a .msk file.
         crs: Coordinate reference system; None where it has none.
         transform: From (column, row) to the CRS.
         gcps: Ground control points, where it has them in place of a transform.
+        files: What it is read from: itself, and the files that a VRT is made of.
     """
 
     path: str
@@ -70,12 +71,13 @@ class Header:
     block: tuple[int, int]
     count: int
     dtype: str
-    nodata: float | None
+    nodata: tuple[float | None, ...]
     alpha: tuple[int, ...]
     masked: bool
     crs: Any
     transform: Any
     gcps: tuple[Any, ...]
+    files: tuple[str, ...]
 
 
 def read_header(path: str) -> Header:
@@ -101,12 +103,13 @@ def read_header(path: str) -> Header:
                 block=src.block_shapes[0],
                 count=src.count,
                 dtype=src.dtypes[0],
-                nodata=src.nodata,
+                nodata=tuple(src.nodatavals),
                 alpha=tuple(i for i, c in enumerate(src.colorinterp, 1) if c == ColorInterp.alpha),
                 masked=MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
                 crs=src.crs or points_crs,
                 transform=src.transform,
-                gcps=tuple(points),
+                gcps=tuple(points) if src.transform.is_identity else (),
+                files=tuple(src.files),
             )
     except (*GDAL_ERRORS, OSError, ValueError) as error:
         what = first_line(error).removeprefix(f"{path}: ").removeprefix(f"'{path}' ").rstrip(".")

@@ -51,6 +51,30 @@ def test_pixel_areas_are_geodesic(epsg: int, origin: tuple[float, float], pixel:
     assert found[0, 0] * 1e4 == pytest.approx(geodesic(crs, transform, 0, 50, 100), rel=1e-5)
 
 
+@pytest.mark.parametrize("degrees", [0.5, 1.0, 2.0, 90.0])
+def test_the_whole_earth(degrees: float) -> None:
+    """A cell that goes all around has one meridian for both sides."""
+    height, width = round(180 / degrees), round(360 / degrees)
+    transform = from_origin(-180, 90, degrees, degrees)
+    found = pixel_areas(CRS.from_epsg(4326), transform, np.array([0.0, height]), np.array([0.0, width]))
+    assert found is not None
+    assert found[0, 0] * height * width == pytest.approx(4 * np.pi * 6371007.181**2, rel=1e-8)  # authalic radius
+    part = pixel_areas(CRS.from_epsg(4326), transform, np.array([0.0, height / 2]), np.array([0.0, width * 0.7]))
+    assert part is not None
+    assert part[0, 0] == pytest.approx(found[0, 0], rel=1e-8)
+
+
+def test_a_projected_map_of_the_whole_earth() -> None:
+    edge, half = 6378137 * np.pi, np.array([0.0, 256])
+    found = pixel_areas(CRS.from_epsg(3857), from_origin(-edge, edge, edge / 128, edge / 128), half, half)
+    band = Geod(ellps="WGS84").polygon_area_perimeter(
+        [0, 1, 1, 0], [-85.0511287798, -85.0511287798] + [85.0511287798] * 2
+    )
+    # A degree of it, all of whose meridians and parallels are nearly straight on the ellipsoid.
+    assert found is not None
+    assert found[0, 0] * 256**2 == pytest.approx(360 * abs(band[0]), rel=1e-4)
+
+
 def test_no_area_without_a_place_on_the_earth() -> None:
     edges = np.array([0.0, 10])
     assert pixel_areas(None, from_origin(0, 0, 1, 1), edges, edges) is None

@@ -79,7 +79,7 @@ def test_training_and_inference_read_the_same(tmp_path: Path, kind: str, fill_va
 
     path = make(tmp_path / "in.tif", kind)
     header = read_header(str(path))
-    pixels, invalid = whole(Source(header, (1, 2, 3), fill_value, header.nodata))
+    pixels, invalid = whole(Source(header, (1, 2, 3), fill_value, header.nodata[0]))
     image = trained_header(path)
     reader = Reader(LabelRule(2, 255), fill_value)
     expected, gone = reader.image(Scene(Pair(path, path), image, image), (1, 2, 3), Window(0, 0, 70, 300))
