@@ -27,8 +27,8 @@ from train.models.padding import pad_to_multiple
 from train.models.pretrained import load_smp
 from train.models.vit import is_plain_vit
 from train.models.vit_pyramid import ViTPyramidModel, build_vit_pyramid_model
-from train.optimization import learning_rate, parameter_groups, staged
-from train.recipes.ema import WeightAverage
+from train.optimization import held, learning_rate, parameter_groups, staged
+from train.recipes.averages import WeightAverage
 from train.recipes.stages import Stage, set_trainable, stage_at
 
 PHASES = ("train", "val", "test")
@@ -58,7 +58,9 @@ class SegmentationModel(L.LightningModule):
         if settings.freeze_encoder or self.stages:
             unfreeze = self.stages[0].unfreeze if self.stages else "decoder"
             self.frozen = set_trainable(cast(nn.Module, self.model.encoder), unfreeze)
-        self.ema = None if settings.ema is None else WeightAverage(settings.ema.decay)
+        self.average = None
+        if settings.ema is not None or settings.swa is not None:
+            self.average = WeightAverage(None if settings.ema is None else settings.ema.decay)
         self._averaged_step = 0
         self.loss = build_loss(
             self.config.loss_terms, num_classes=self.config.num_classes, ignore_index=self.config.ignore_index
@@ -152,23 +154,28 @@ class SegmentationModel(L.LightningModule):
             self.train()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Averages the weights after each optimiser step."""
-        self._average()
+        """Averages the weights, where this is the time."""
+        self._take_average()
 
-    def _average(self) -> None:
-        """Takes the last optimiser step in, once; callbacks may save before Lightning comes to this module."""
-        settings = self.config.segmentation_config.ema
-        if self.ema is None or settings is None or self.current_epoch < settings.start_epoch:
+    def _take_average(self) -> None:
+        """Takes the last optimiser step in, once; callbacks may save before Lightning comes to this module.
+
+        The exponential average takes every step in, the plain mean the last one of each epoch.
+        """
+        settings = self.config.segmentation_config
+        recipe = settings.ema or settings.swa
+        if self.average is None or recipe is None or self.current_epoch < cast(int, recipe.start_epoch):
             return
-        if self.trainer.global_step > self._averaged_step:
-            self.ema.update(self.model)
+        due = settings.swa is None or self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if due and self.trainer.global_step > self._averaged_step:
+            self.average.update(self.model)
             self._averaged_step = self.trainer.global_step
 
     def on_validation_epoch_start(self) -> None:
         """Starts counting anew; the averaged weights are judged, where there are any yet."""
         self.pooled["val"].reset()
-        if self.ema is not None and self.trainer.state.fn == "fit":
-            self.ema.swap(self.model)
+        if self.average is not None and self.trainer.state.fn == "fit":
+            self.average.swap(self.model)
 
     def on_test_epoch_start(self) -> None:
         """Starts counting anew."""
@@ -182,13 +189,13 @@ class SegmentationModel(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Publishes the scores of the val split."""
         self.publish("val")
-        if self.ema is not None and self.ema.in_place:
-            self.ema.swap(self.model)
+        if self.average is not None and self.average.in_place:
+            self.average.swap(self.model)
 
     def on_fit_end(self) -> None:
         """What is left at the end is what counts: the averaged weights."""
-        if self.ema is not None and not self.ema.in_place:
-            self.ema.swap(self.model)
+        if self.average is not None and not self.average.in_place:
+            self.average.swap(self.model)
 
     def on_test_epoch_end(self) -> None:
         """Publishes the scores of the test split."""
@@ -224,6 +231,9 @@ class SegmentationModel(L.LightningModule):
         factor = learning_rate(settings.lr_scheduler, settings.warmup_period)
         if self.stages:
             factor = staged(factor, self.stages, settings.lr, self.config.max_epoch)
+        if settings.swa is not None:
+            share = None if settings.swa.lr is None else settings.swa.lr / settings.lr
+            factor = held(factor, cast(int, settings.swa.start_epoch), share, self.config.max_epoch)
         # A closure: LambdaLR would save an object's state and so bring back the old total when a run is prolonged.
         scheduler = LambdaLR(optimizer, lambda step: factor(min(1.0, step / total)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -248,9 +258,9 @@ class SegmentationModel(L.LightningModule):
         checkpoint["pooled"] = {phase: pooled.reduce().state_dict() for phase, pooled in self.pooled.items()}
         scored = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
         checkpoint["hyper_parameters"]["card"] = {**self.card.model_dump(mode="json"), "scores": scored}
-        if self.ema is not None:
-            self._average()
-            self.ema.save(checkpoint, self.model, "model.")
+        if self.average is not None:
+            self._take_average()
+            self.average.save(checkpoint, self.model, "model.")
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         between = progress.current.ready % self.trainer.accumulate_grad_batches != 0 and not progress.is_last_batch
         if between:
@@ -264,8 +274,8 @@ class SegmentationModel(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes back what `on_save_checkpoint` added."""
         self._gradients = dict(checkpoint.get("gradients", {}))
-        if self.ema is not None and self._trainer is not None and self.trainer.state.fn == "fit":
-            self.ema.load(checkpoint, "model.", self.device)
+        if self.average is not None and self._trainer is not None and self.trainer.state.fn == "fit":
+            self.average.load(checkpoint, "model.", self.device)
         if self.global_rank == 0:  # they are the counts of all devices
             for phase, state in checkpoint.get("pooled", {}).items():
                 self.pooled[phase].load_state_dict(state)

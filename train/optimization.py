@@ -91,3 +91,25 @@ def staged(
         return stages[at].lr / lr * factor(min(1.0, max(0.0, share)))
 
     return over_all
+
+
+def held(factor: Callable[[float], float], epoch: int, share: float | None, epochs: int) -> Callable[[float], float]:
+    """A learning rate that is held from an epoch on, as averaging weights wants it (Izmailov et al., arXiv:1803.05407).
+
+    Args:
+        factor: See `learning_rate`.
+        epoch: From which on, counted from 0.
+        share: What it is held at, to which it goes by half a cosine within that epoch; None: what it is by then.
+        epochs: Of the whole training.
+    """
+    begin = epoch / epochs
+    level = factor(begin)
+    end = level if share is None else share
+
+    def over_all(done: float) -> float:
+        if done < begin:
+            return factor(done)
+        x = min(1.0, (done - begin) * epochs)
+        return end + (level - end) * (1 + math.cos(math.pi * x)) / 2
+
+    return over_all

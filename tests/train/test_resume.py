@@ -155,18 +155,27 @@ def test_prolonged(write_config: Callable[..., Path]) -> None:
     assert [float(row["epoch"]) for row in table(longer)] == [1, 2]
 
 
-@pytest.mark.parametrize(("epoch", "batch"), [(1, 1), (0, 1), (1, 2)])
+@pytest.mark.parametrize(
+    ("epoch", "batch", "average"),
+    [
+        (1, 1, {"ema": {"decay": 0.9, "start_epoch": 1}}),
+        (0, 1, {"ema": {"decay": 0.9, "start_epoch": 1}}),
+        (1, 2, {"ema": {"decay": 0.9, "start_epoch": 1}}),
+        (2, 1, {"swa": {"start_epoch": 2, "lr": 1e-3}}),
+        (3, 1, {"swa": {"start_epoch": 2}}),
+    ],
+)
 def test_with_every_recipe_that_keeps_a_state(
-    write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int
+    write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int, average: dict[str, Any]
 ) -> None:
     """Averaged weights, stages and layer-wise rates go on as if nothing had happened."""
     recipes = {
-        "ema": {"decay": 0.9, "start_epoch": 1},
         "layer_decay": 0.8,
         "gradient_checkpointing": True,
         "finetune": [{"epoch": 0, "unfreeze": "decoder", "lr": 1e-2}, {"epoch": 1, "unfreeze": 3}],
     }
-    settings = SETTINGS | {"segmentation_config": SETTINGS["segmentation_config"] | recipes}
+    settings = SETTINGS | {"segmentation_config": SETTINGS["segmentation_config"] | recipes | average}
+    settings |= {"max_epoch": 4 if "swa" in average else SETTINGS["max_epoch"]}
     path = write_config(**settings, trainer={"accelerator": "cpu"})
     unbroken = run(path)
     with monkeypatch.context() as patch:

@@ -96,6 +96,9 @@ class Config(Section):
             network.backbone = tables.resolve_dinov2(network.backbone or "dinov2_s")
         if network.freeze_encoder is None:
             network.freeze_encoder = self.segmentation_model_cls == "DINOv2Segmentation" and not network.finetune
+        if network.swa is not None and network.swa.start_epoch is None:
+            stage = network.finetune[-1].epoch if network.finetune else 0
+            network.swa.start_epoch = tables.default_swa_start(stage, self.max_epoch)
         if self.checkpoint.mode is None:
             self.checkpoint.mode = "min" if self.checkpoint.monitor.endswith("/loss") else "max"
         data = self.data_module

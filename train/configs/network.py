@@ -170,6 +170,15 @@ class EmaConfig(Section):
     """Epoch from which on weights are averaged; until the first average the weights themselves count."""
 
 
+class SwaConfig(Section):
+    """Stochastic weight averaging: the mean of the last epochs' weights is what is validated, kept and exported."""
+
+    start_epoch: Annotated[int, Field(ge=0)] | None = None
+    """Epoch, from 0, from which on the learning rate is held and weights are averaged; default: after 3/4 of them."""
+    lr: Annotated[float, Field(gt=0)] | None = None
+    """Learning rate from then on; default: what it is by then."""
+
+
 class SegmentationConfig(Section):
     """The network, its loss and how it is optimised."""
 
@@ -187,6 +196,8 @@ class SegmentationConfig(Section):
     """Each of the encoder's layers learns this times as fast as the one behind it; the decoder learns at lr."""
     ema: EmaConfig | None = None
     """Averaged weights: decay, start_epoch. Null: none."""
+    swa: SwaConfig | None = None
+    """Mean of the weights at the end of each of the last epochs: start_epoch, lr. Null: none."""
     gradient_checkpointing: bool = False
     """The encoder's activations are computed a second time in place of being kept: less memory, a third more time."""
     num_classes: Classes | None = None

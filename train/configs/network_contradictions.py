@@ -38,6 +38,7 @@ def check(data: Mapping[str, Any], origin: Mapping[str, KeyPath]) -> Iterator[Pr
     if facts.num_classes is not None:
         yield from _losses(facts)
     yield from _finetune(facts)
+    yield from _swa(facts)
 
 
 def _finetune(facts: Facts) -> Iterator[Problem]:
@@ -61,13 +62,52 @@ def _finetune(facts: Facts) -> Iterator[Problem]:
             yield Problem(
                 f"is {epoch}, but the stage before begins with {before} (epochs must rise)", ((*at, number, "epoch"),)
             )
-    said = facts.view.get("max_epoch")
-    last = tables.MAX_EPOCH if said is None else facts.view.typed(int, "max_epoch")
+    last = _epochs(facts)
     if last is not None and epochs[-1] >= last:
         yield Problem(
             f"is {epochs[-1]}, but training ends after {last} epochs, numbered from 0",
             ((*at, len(epochs) - 1, "epoch"), *facts.where("max_epoch")),
         )
+
+
+def _swa(facts: Facts) -> Iterator[Problem]:
+    at = (NETWORK, "swa")
+    if facts.view.typed(dict, *at) is None:
+        return
+    if facts.view.get(NETWORK, "ema") is not None:
+        yield Problem("and ema are two averages of the weights (keep one of them)", (at, (NETWORK, "ema")))
+    if (facts.view.typed(int, "trainer", "max_steps") or -1) > 0:
+        yield Problem("counts epochs, but max_steps counts steps (leave it out)", (at, ("trainer", "max_steps")))
+    last = _epochs(facts)
+    said = facts.view.get(*at, "start_epoch")
+    stages = facts.view.typed(list, NETWORK, "finetune")
+    stage = stages[-1].get("epoch") if stages and isinstance(stages[-1], dict) else 0
+    if last is None or type(stage) is not int or not 0 <= stage < last:
+        return
+    start = tables.default_swa_start(stage, last) if said is None else facts.view.typed(int, *at, "start_epoch")
+    if start is None or start < 0:
+        return
+    where: KeyPath = at if said is None else (*at, "start_epoch")
+    if start >= last:
+        yield Problem(
+            f"is {start}, but training ends after {last} epochs, numbered from 0", (where, *facts.where("max_epoch"))
+        )
+    elif start <= stage or start - stage < (_warmup(facts) or 0) * (last - stage):
+        since = f"the stage that begins with {stage}" if stage else f"{last} epochs of training"
+        yield Problem(
+            f"would average from epoch {start} on, where the learning rate of {since} still rises (begin later)",
+            (where, *facts.where("max_epoch")),
+        )
+
+
+def _warmup(facts: Facts) -> float | None:
+    said = facts.view.get(NETWORK, "warmup_period")
+    return 0.1 if said is None else float(said) if type(said) in {int, float} and 0 <= said < 1 else None
+
+
+def _epochs(facts: Facts) -> int | None:
+    """How many epochs training has; None where the value is a mistake."""
+    return tables.MAX_EPOCH if facts.view.get("max_epoch") is None else facts.view.typed(int, "max_epoch")
 
 
 def _unknown_family(family: str) -> Problem:

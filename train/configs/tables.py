@@ -169,6 +169,11 @@ def resolve_dinov2(name: str) -> str | None:
     return bare if re.match("vit_.*dinov[23]", bare) and bare.split(".")[0] in timm_models() else None
 
 
+def default_swa_start(stage: int, epochs: int) -> int:
+    """Epoch from which on weights are averaged: three quarters into the last stage of fine-tuning, or into training."""
+    return stage + 3 * (epochs - stage) // 4
+
+
 def default_ignore_index(num_classes: int) -> int:
     """The label that counts nowhere where the config doesn't say."""
     return 2 if num_classes <= 2 else 255

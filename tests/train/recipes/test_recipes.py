@@ -11,11 +11,11 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
-from train.optimization import learning_rate, parameter_groups, staged
+from train.optimization import held, learning_rate, parameter_groups, staged
 from train.recipes.activations import checkpoint_blocks
+from train.recipes.averages import WeightAverage
 from train.recipes.class_weights import balanced
 from train.recipes.compilation import compile_network
-from train.recipes.ema import WeightAverage
 from train.recipes.layers import MOST_LAYERS, encoder_blocks, encoder_layers
 from train.recipes.stages import Stage, set_trainable, stage_at
 
@@ -101,6 +101,18 @@ def test_a_stage_that_would_begin_when_training_ends() -> None:
     assert factor(1.0) == pytest.approx(0.1 / 250_000)
 
 
+def test_the_rate_is_held() -> None:
+    base = learning_rate("onecycle", 0.1)
+    factor = held(base, 6, None, epochs=8)
+    assert [factor(x) for x in (0.0, 0.1, 0.5, 0.749)] == [base(x) for x in (0.0, 0.1, 0.5, 0.749)]
+    assert {factor(x) for x in (0.75, 0.8, 1.0)} == {base(0.75)}
+    up = held(base, 6, 0.5, epochs=8)
+    assert up(0.75) == pytest.approx(base(0.75))
+    assert up(0.75 + 1 / 16) == pytest.approx((base(0.75) + 0.5) / 2)  # half a cosine is half way in the middle
+    assert up(0.875) == pytest.approx(0.5)
+    assert up(1.0) == pytest.approx(0.5)
+
+
 # Stages
 
 
@@ -141,6 +153,21 @@ def test_the_average_is_the_closed_form() -> None:
             wanted = decay * wanted + (1 - decay) * value.double()
     assert torch.allclose(average.average["weight"].double(), wanted, atol=1e-6)
     assert average.average["num_batches_tracked"] == 11  # a counter has no mean
+
+
+def test_the_plain_mean_is_the_mean() -> None:
+    network = nn.BatchNorm1d(3).double()
+    average = WeightAverage(decay=None)
+    states = []
+    for _ in range(7):
+        with torch.no_grad():
+            network.weight.copy_(torch.randn(3))
+            network.running_var.copy_(torch.rand(3))  # type: ignore[union-attr]
+        states.append(copy.deepcopy(network.state_dict()))
+        average.update(network)
+    for name in ("weight", "running_var"):
+        wanted = torch.stack([state[name] for state in states]).mean(dim=0)
+        assert torch.allclose(average.average[name], wanted, rtol=1e-12, atol=0)
 
 
 def test_before_the_first_update_the_weights_count() -> None:

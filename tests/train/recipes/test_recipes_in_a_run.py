@@ -100,6 +100,42 @@ def test_averaged_weights_are_judged_kept_and_exported(write_config: Callable[..
     assert found == pytest.approx(json.loads(folder.summary.read_text())["val"]["dice"], abs=1e-6)
 
 
+def test_the_mean_of_the_last_epochs_is_kept(
+    write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[dict[str, torch.Tensor]] = []
+
+    def noted(self: SegmentationModel) -> None:
+        # The average is judged just now: what training goes on from lies where the average was.
+        assert self.average is not None
+        raw = self.average.average if self.average.in_place else self.model.state_dict()
+        ends.append({k: v.clone() for k, v in raw.items()})
+        validated(self)
+
+    validated = SegmentationModel.on_validation_epoch_end
+    monkeypatch.setattr(SegmentationModel, "on_validation_epoch_end", noted)
+    folder = run(write_config, {"swa": {"start_epoch": 2, "lr": 1e-3}, "lr_scheduler": "cosine"}, max_epoch=5)
+    content = last(folder)
+    assert content["ema"]["updates"] == 3
+    for name, mean in content["state_dict"].items():
+        if mean.is_floating_point():
+            wanted = torch.stack([state[name.removeprefix("model.")].double() for state in ends[2:5]]).mean(dim=0)
+            assert torch.allclose(mean.double(), wanted, rtol=1e-5, atol=1e-7), name
+    rates = [row["lr"] for row in read_table(folder)]
+    assert rates[3:] == pytest.approx([1e-3, 1e-3])
+
+
+def test_by_default_the_last_quarter_is_averaged(write_config: Callable[..., Path]) -> None:
+    def start(epochs: int, **more: Any) -> int | None:
+        path = write_config(segmentation_config=NETWORK | {"swa": {}} | more, max_epoch=epochs)
+        swa = load_config(path).config.segmentation_config.swa
+        assert swa is not None
+        return swa.start_epoch
+
+    assert [start(n) for n in (20, 10, 2)] == [15, 7, 1]
+    assert start(20, finetune=[{"epoch": 0, "unfreeze": 1}, {"epoch": 16, "unfreeze": "all"}]) == 19
+
+
 def test_no_average_before_it_begins(write_config: Callable[..., Path]) -> None:
     folder = run(write_config, {"ema": {"decay": 0.9, "start_epoch": 5}})
     assert last(folder)["ema"]["updates"] == 0
@@ -208,6 +244,13 @@ def test_pipelines_that_do_not_fit(augmentation: dict[str, Any], said: str, writ
         ({"finetune": [{"epoch": 0, "unfreeze": 1}]}, {"trainer": {"max_steps": 5}}, "max_steps counts steps"),
         ({"ema": {"decay": 1.0}}, {}, "ema.decay"),
         ({"ema": {"dekay": 0.9}}, {}, "decay"),
+        ({"swa": {}, "ema": {}}, {}, "and ema are two averages"),
+        ({"swa": {"start_epoch": 2}}, {}, "training ends after 2 epochs"),
+        ({"swa": {"start_epoch": 0}}, {}, "learning rate of 2 epochs of training still rises"),
+        ({"swa": {"start_epoch": 1}, "warmup_period": 0.6}, {}, "still rises (begin later)"),
+        ({"swa": {}}, {"max_epoch": 1}, "still rises"),
+        ({"swa": {}}, {"trainer": {"max_steps": 5}}, "max_steps counts steps"),
+        ({"swa": {"lr": 0}}, {}, "swa.lr"),
         ({"layer_decay": 0}, {}, "layer_decay"),
         ({"loss": {"name": "DiceLoss", "opts": {"class_weights": "auto"}}}, {}, "weighs several classes"),
         ({"loss": {"name": "BCELoss", "opts": {"class_weights": "balanced"}}}, {}, "class_weights"),

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, which is what is validated, kept and exported."""
+"""An average of the weights over training, which is what is validated, kept and exported."""
 
 from typing import Any
 
@@ -7,17 +7,19 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Averages a network's weights over optimiser steps (Polyak and Juditsky 1992; Tarvainen and Valpola 2017, arXiv:1703.01780).
+    """Averages a network's weights: exponentially, or each as much as any other.
 
-    After step n the average is d a + (1 - d) w with d = min(decay, (1 + n) / (10 + n)), so that it doesn't cling to the
-    first weights. Running statistics of norm layers are averaged too; counters are copied. There is no average before
-    the first update: until then the weights themselves count.
+    Exponentially (EMA; Polyak and Juditsky 1992; Tarvainen and Valpola 2017, arXiv:1703.01780), after update n the
+    average is d a + (1 - d) w with d = min(decay, (1 + n) / (10 + n)), so that it doesn't cling to the first weights.
+    The plain mean (SWA; Izmailov et al. 2018, arXiv:1803.05407) has d = n / (n + 1). Running statistics of norm layers
+    are averaged like weights (PyTorch's `AveragedModel(use_buffers=True)`), which needs no second pass over the data;
+    counters are copied. There is no average before the first update: until then the weights themselves count.
 
     Args:
-        decay: Share of the average that stays with each step, below 1.
-    """  # noqa: E501
+        decay: Share of the exponential average that stays with each update, below 1; None: the plain mean.
+    """
 
-    def __init__(self, decay: float) -> None:
+    def __init__(self, decay: float | None) -> None:
         self.decay = decay
         self.updates = 0
         self.average: dict[str, Tensor] = {}
@@ -25,12 +27,13 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Takes a step's weights in."""
+        """Takes the weights as they are now in."""
         state = network.state_dict()
         if self.updates == 0:
             self.average = {name: tensor.detach().clone() for name, tensor in state.items()}
         else:
-            decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+            n = self.updates
+            decay = n / (n + 1) if self.decay is None else min(self.decay, (1 + n) / (10 + n))
             for name, tensor in state.items():
                 mean = self.average[name]
                 if mean.is_floating_point():
