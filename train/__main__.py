@@ -12,6 +12,7 @@ examples:
   python -m train train/configs/demo/unet-mobilenetv2.yml
   python -m train my.yml data_module.data_dir=/data/kelp trainer.max_epochs=3 tile_size=512
   python -m train my.yml --check
+  python -m train my.yml --lr-find
   python -m train --resume runs/PROJECT/NAME-TIMESTAMP trainer.max_epochs=40
 
 exit codes: 0 done, 1 our fault, 2 something to mend in your input, 130 interrupted
@@ -48,6 +49,9 @@ def parser() -> argparse.ArgumentParser:
         "overrides", nargs="*", metavar="KEY=VALUE", help="replaces a key of the config; dotted keys, YAML values"
     )
     arguments.add_argument("--check", action="store_true", help="check config, data and model; train nothing")
+    arguments.add_argument(
+        "--lr-find", action="store_true", help="draw the loss over a rising learning rate, and suggest one"
+    )
     arguments.add_argument("--resume", metavar="RUN", help="go on with the run in this folder, with its own config")
     arguments.add_argument("--force", action="store_true", help="let --resume change any key")
     arguments.add_argument("--schema", action="store_true", help="print the JSON Schema of a config, for editors")
@@ -77,8 +81,9 @@ def _run(options: argparse.Namespace) -> int:
                     "KEY=VALUE may follow)"
                 )
             overrides.insert(0, options.config)
-        if options.check:
-            raise UserError("--resume: can't be used together with --check")
+        for option, given in (("--check", options.check), ("--lr-find", options.lr_find)):
+            if given:
+                raise UserError(f"--resume: can't be used together with {option}")
         options.config, resume = _resumed(Path(options.resume), overrides, options.force)
     elif options.config is None:
         raise UserError("a config is missing: python -m train CONFIG.yml (python -m train --help)")
@@ -93,6 +98,11 @@ def _run(options: argparse.Namespace) -> int:
         from train.check import check
 
         return check(loaded.config, loaded.notices)
+    if options.lr_find:
+        from train.lr_find import find_learning_rate
+
+        sys.stdout.write(find_learning_rate(loaded.config, loaded.notices) + "\n")
+        return 0
     from train.callbacks import Interrupted
     from train.outcome import report
     from train.run import train

@@ -94,6 +94,41 @@ def curves(rows: Sequence[Mapping[str, float]], monitor: str, best_step: int | N
         _save(figure, path)
 
 
+def rate_curve(
+    rates: NDArray[np.float64],
+    losses: NDArray[np.float64],
+    smooth: NDArray[np.float64],
+    suggested: float | None,
+    configured: float,
+    path: Path,
+) -> None:
+    """Draws the loss over the learning rate.
+
+    Args:
+        rates: (n,), on a logarithmic axis.
+        losses: (n,), drawn as points.
+        smooth: (n,), drawn as a line.
+        suggested: The rate to mark.
+        configured: That of the config, marked too.
+        path: Where the PNG goes.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(7, 3.8))
+        axis = figure.subplots()
+        axis.plot(rates, losses, ".", color="0.7", markersize=4, label="each step")
+        axis.plot(rates, smooth, color=_BLUE, linewidth=1.8, label="smoothed")
+        axis.axvline(configured, color="0.5", linewidth=1.2, linestyle=":", label=f"config: {configured:g}")
+        if suggested is not None:
+            at = float(np.interp(np.log(suggested), np.log(rates), smooth))
+            axis.plot(suggested, at, "o", color=_VERMILION, label=f"steepest fall: {suggested:.1e}", zorder=5)
+        axis.set(title="Loss over the learning rate", xlabel="learning rate", xscale="log")
+        axis.grid(axis="y", color="0.92")
+        axis.set_axisbelow(True)
+        axis.legend(frameon=False)
+        figure.tight_layout()
+        _save(figure, path)
+
+
 def _line(axis: Axes, rows: Sequence[Mapping[str, float]], key: str, colour: str, label: str) -> None:
     points = [(row["epoch"], row[key]) for row in rows if key in row]
     if points:
