@@ -140,7 +140,7 @@ def count_macs(config: Config, network: nn.Module, size: int = SIZE) -> int:
 
 def saved_for_backward(config: Config, network: nn.Module) -> list[int]:
     """Bytes of each storage that a training step keeps between forward and backward, parameters apart."""
-    batch, size = config.batch_size, config.tile_size
+    batch, size = config.batch, config.tile_size
     network.train()
     if config.segmentation_config.freeze_encoder:
         network.encoder.eval()  # type: ignore[union-attr]
@@ -191,7 +191,7 @@ def row(path: Path) -> str:
         f"{cost.parameters / 1e6:.1f}",
         f"{cost.trainable / 1e6:.1f}",
         f"{cost.macs / 1e9:.0f}",
-        f"{config.batch_size} × {config.tile_size}²",
+        f"{config.batch} × {config.tile_size}²",
         f"{cost.memory / GIB:.1f}",
         f"{cost.card or '> 80'}",
     )

@@ -61,7 +61,11 @@ def test_training_commands(command: str, tmp_path: Path) -> None:
         "data_module.num_workers=0",
         f"logging.save_dir={tmp_path / 'runs'}",
     ]
+    if "--lr-find" in words:
+        smaller.append("trainer.max_steps=30")
     words = [f"data_module.data_dir={write_dataset(tmp_path / 'd')}" if "/path/to/data" in w else w for w in words]
     done = subprocess.run([sys.executable, *words[1:], *smaller], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert ("ready to train" if "--check" in words else "next: python train/convert_checkpoint.py") in done.stdout
+    said = {"--check": "ready to train", "--lr-find": "learning rates  1.0e-07 to"}
+    last = next((said[word] for word in words if word in said), "next: python train/convert_checkpoint.py")
+    assert last in done.stdout

@@ -249,7 +249,7 @@ class Speed(L.Callback):
             self._undo = checkpoint_blocks(cast(Any, network.encoder))
         if self.config.trainer.compile:
             size = self.config.tile_size
-            shape = (self.config.batch_size, self.config.num_bands, size, size)
+            shape = (self.config.batch, self.config.num_bands, size, size)
             with trainer.precision_plugin.forward_context():
                 compile_network(network, torch.zeros(shape, device=pl_module.device), self.say)
 

@@ -2,12 +2,9 @@
 
 import math
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from pyproj import CRS
 
 from train.callbacks import say
@@ -15,39 +12,17 @@ from train.card import ground_sample_distance
 from train.configs.config import Config
 from train.data_config import class_names
 from train.datamodule import DataModule
-from train.datasets import TrainDataset, collate
 from train.errors import UserError
 from train.geotiff import Reader
+from train.memory import Step, memory, one_step, parameters
 from train.model import SegmentationModel
 from train.overlap import overlaps
 from train.precision import native_precision
 from train.progress import progress
-from train.run import build_model
+from train.run import build_model, settle
 from train.scenes import Scene, join_some
 from train.survey import Survey, survey, together
-from train.windows import TrainingWindows, quotas
 from train.workers import cores
-
-STEP_SIZE = 256
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one training step told.
-
-    Attributes:
-        loss: Of the step.
-        seconds: It took.
-        size: Side of its windows, pixels.
-        batch: Windows in it.
-        activations: Bytes that the backward pass keeps, for one window of that size.
-    """
-
-    loss: float
-    seconds: float
-    size: int
-    batch: int
-    activations: int
 
 
 def check(config: Config, notices: Sequence[str]) -> int:
@@ -70,6 +45,8 @@ def check(config: Config, notices: Sequence[str]) -> int:
     for notice in data.notices:
         say(f"note: {notice}")
     _show(_data_table(config, data, surveys))
+    if config.batch_size == "auto":
+        config = settle(config, data, say)
     model = build_model(config, data, pretrained=True)
     step = one_step(config, data, model)
     _show(_model_table(config, data, model, step))
@@ -173,85 +150,6 @@ def _crs_name(crs: Any) -> str:
     return ":".join(code) if code else CRS.from_wkt(crs.to_wkt()).name
 
 
-class _Kept:
-    """The memory that a backward pass keeps for its images: each storage once, and no weights.
-
-    Attributes:
-        storages: Bytes of each, by its address; all of them live until the pass is over.
-    """
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        self.storages: dict[int, int] = {}
-        weights = [*model.parameters(), *model.buffers()]
-        self._weights = {weight.untyped_storage().data_ptr() for weight in weights}
-        self._shapes = {weight.shape for weight in weights if weight.ndim > 1}
-
-    def pack(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Counts a tensor that is kept; autograd's hook."""
-        storage = tensor.untyped_storage()
-        # Under autocast a layer keeps its weights too, in 16 bits: they don't grow with the image.
-        cast = tensor.dtype == torch.bfloat16 and tensor.shape in self._shapes
-        if storage.data_ptr() not in self._weights and not cast:
-            self.storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-
-def one_step(config: Config, data: DataModule, model: SegmentationModel) -> Step:
-    """Takes one training step at batch 1 and at most 256 pixels, on the CPU.
-
-    Raises:
-        UserError: The network can't take it, or its loss is no number.
-    """
-    size = min(config.tile_size, STEP_SIZE)
-    full = data.train_dataset()
-    sizes = [(s.height, s.width) for s in full.scenes]
-    small = TrainDataset(full.scenes, full.bands, full.reader, TrainingWindows(sizes, size, config.seed), full.augment)
-    precision, _ = native_precision(config.trainer.precision, config.trainer.accelerator)
-    model.train()
-    for batch in (1, 2):
-        samples = [small[(0, i % len(small.windows))] for i in range(batch)]
-        kept = _Kept(model)
-        began = time.monotonic()
-        try:
-            with (
-                torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor),
-                torch.autocast("cpu", torch.bfloat16, enabled=precision.endswith("mixed")),
-            ):
-                content = collate(samples)
-                logits = model(model.normalize(content["image"]))
-                loss = model.loss(logits, content["label"])
-            loss.backward()
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            if batch == 1 and config.batch_size > 1:
-                continue  # it pools to one pixel, of which a batch of one has no variance
-            raise UserError(
-                "batch_size: this network normalises over a single pixel, which needs batches of 2 or more"
-            ) from None
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise UserError(f"segmentation_config.loss: the first step's loss is {value}, no finite number")
-        torch.optim.AdamW([p for p in model.parameters() if p.grad is not None], lr=1e-6).step()
-        return Step(value, time.monotonic() - began, size, batch, sum(kept.storages.values()) // batch)
-    raise AssertionError("unreachable")
-
-
-def parameters(model: torch.nn.Module) -> tuple[int, int]:
-    """How many numbers a model consists of, and how many of them are trained."""
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
-
-
-def memory(config: Config, model: torch.nn.Module, step: Step) -> float:
-    """Bytes that training takes on a device, estimated: activations grow with the number of pixels."""
-    total, trained = parameters(model)
-    buffers = sum(b.numel() * b.element_size() for b in model.buffers())
-    # Weights; for those that are trained also a gradient and AdamW's two moments: all float32.
-    fixed = 4 * total + 12 * trained + buffers
-    return fixed + step.activations * (config.tile_size / step.size) ** 2 * config.batch_size
-
-
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
@@ -263,11 +161,9 @@ def _bytes(number: float) -> str:
 def _model_table(config: Config, data: DataModule, model: SegmentationModel, step: Step) -> list[str]:
     settings = config.segmentation_config
     total, trained = parameters(model)
-    windows = config.data_module.samples_per_epoch or sum(
-        quotas([(s.height, s.width) for s in data.scenes["train"]], config.tile_size)
-    )
+    windows = data.windows_per_epoch
     devices = config.trainer.devices if isinstance(config.trainer.devices, int) else 1
-    steps = math.ceil(windows / (config.batch_size * devices * config.trainer.accumulate_grad_batches))
+    steps = math.ceil(windows / (config.batch * devices * config.trainer.accumulate_grad_batches))
     precision = native_precision(config.trainer.precision, config.trainer.accelerator)[0]
     losses = " + ".join(f"{t['weight']:g} {t['name']}" for t in config.loss_terms)
     rows: list[tuple[str, Sequence[str]]] = [
@@ -277,7 +173,7 @@ def _model_table(config: Config, data: DataModule, model: SegmentationModel, ste
         ("precision", [precision]),
         ("an epoch", [f"{_count(windows, 'window')} of {config.tile_size} px in {_count(steps, 'optimiser step')}"]),
         ("one step", [f"{step.batch} of {step.size} px: loss {step.loss:.4f}, {step.seconds:.1f} s on the CPU"]),
-        ("memory, estimated", [f"{_bytes(memory(config, model, step))} for a batch of {config.batch_size}"]),
+        ("memory, estimated", [f"{_bytes(memory(config, model, step, config.batch))} for a batch of {config.batch}"]),
     ]
     wide = max(len(name) for name, _ in rows) + 2
     return ["model", *(f"  {name:<{wide}}{row[0]}" for name, row in rows), ""]

@@ -22,7 +22,7 @@ from train.normalization import Normalization, given_normalization, measured_nor
 from train.scenes import SPLITS, Scene, choose_bands, find_pairs, join_some, misplaced, read_scenes
 from train.survey import Survey, foreground, survey, together
 from train.transforms import Augmentation, UserAugmentation
-from train.windows import TrainingWindows
+from train.windows import TrainingWindows, quotas
 from train.workers import cores, default_workers
 
 
@@ -218,6 +218,16 @@ class DataModule(L.LightningDataModule):
         threads = 1 if self.workers else cores()
         return Reader(self.rule, self.settings.fill_value, threads, processes=self.workers)
 
+    def take_over(self, config: Config) -> None:
+        """Takes a config over in which nothing has changed that has to do with files and pixels."""
+        self.config, self.settings = config, config.data_module
+
+    @property
+    def windows_per_epoch(self) -> int:
+        """Windows of the train split that an epoch has, on all devices together."""
+        sizes = [(s.height, s.width) for s in self.scenes["train"]]
+        return self.settings.samples_per_epoch or sum(quotas(sizes, self.config.tile_size))
+
     @property
     def workers(self) -> int:
         """Processes that read and augment."""
@@ -240,7 +250,7 @@ class DataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Batches of training windows."""
         dataset = self.train_dataset()
-        sampler = TrainBatches(len(dataset.windows), self.config.batch_size, *self._rank())
+        sampler = TrainBatches(len(dataset.windows), self.config.batch, *self._rank())
         if self._resume is not None:
             sampler.epoch, sampler.start = self._resume
             if sampler.start >= len(sampler):
@@ -250,12 +260,12 @@ class DataModule(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Sample]:
         """Batches of validation windows."""
         dataset = self.grid_dataset("val")
-        return self._loader(dataset, GridBatches(len(dataset), self.config.batch_size, *self._rank()))
+        return self._loader(dataset, GridBatches(len(dataset), self.config.batch, *self._rank()))
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Batches of test windows."""
         dataset = self.grid_dataset("test")
-        return self._loader(dataset, GridBatches(len(dataset), self.config.batch_size, *self._rank()))
+        return self._loader(dataset, GridBatches(len(dataset), self.config.batch, *self._rank()))
 
     def state_dict(self) -> dict[str, Any]:
         """Where training stands: the epoch, and how many of its batches are done."""

@@ -14,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
-import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,13 +25,10 @@ from train.errors import UserError
 from train.figures import rate_curve
 from train.files import write_text
 from train.model import SegmentationModel
-from train.optimization import parameter_groups
 from train.outcome import explained
-from train.precision import native_precision
 from train.progress import progress
-from train.recipes.activations import checkpoint_blocks
-from train.recipes.class_weights import wants_class_weights, with_class_weights
-from train.run import build_model
+from train.run import build_model, settle
+from train.trial import Trial
 
 LOWEST, HIGHEST = 1e-7, 1.0
 STEPS = 100
@@ -72,9 +68,7 @@ def find_learning_rate(config: Config, notices: Sequence[str]) -> str:
     data.prepare()
     for notice in data.notices:
         say(f"note: {notice}")
-    if wants_class_weights(config):
-        config, notice = with_class_weights(config, data)
-        say(f"note: {notice}")
+    config = settle(config, data, say)
     model = build_model(config, data, pretrained=True)
     picture = _picture(config)
     steps = config.trainer.max_steps if config.trainer.max_steps > 0 else STEPS
@@ -130,36 +124,18 @@ def range_test(
     Returns:
         Learning rates of the decoder, (n,), and the loss of each step, (n,), all finite.
     """  # noqa: E501
-    settings, trainer = config.segmentation_config, config.trainer
-    precision, notice = native_precision(trainer.precision, trainer.accelerator)
-    if notice:
-        say(f"note: {notice}")
-    fabric = L.Fabric(accelerator=trainer.accelerator, devices=1, precision=cast(Any, precision))
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model.model, settings.lr, settings.weight_decay, settings.layer_decay), lr=settings.lr
-    )
-    shares = [group["lr"] / settings.lr for group in optimizer.param_groups]
-    if settings.gradient_checkpointing:
-        checkpoint_blocks(cast(Any, model.model.encoder))
-    if trainer.channels_last:
-        model.model.to(memory_format=torch.channels_last)
-    module, wrapped = fabric.setup(model, optimizer)
-    module.train()
-    batches = _batches(data, fabric.device)
-    every = trainer.accumulate_grad_batches
+    trial = Trial(config, model)
+    shares = [group["lr"] / config.segmentation_config.lr for group in trial.optimizer.param_groups]
+    batches = _batches(data)
+    every = config.trainer.accumulate_grad_batches
     rates: list[float] = []
     losses: list[float] = []
     means: list[float] = []
     for step in progress(range(steps), steps, "raising the learning rate"):
         rate = LOWEST * (HIGHEST / LOWEST) ** (step / max(1, steps - 1))
-        for group, share in zip(optimizer.param_groups, shares, strict=True):
+        for group, share in zip(trial.optimizer.param_groups, shares, strict=True):
             group["lr"] = rate * share
-        together = 0.0
-        for _ in range(every):
-            batch = next(batches)
-            loss = model.loss(module(model.normalize(batch["image"])), batch["label"]) / every
-            together += float(loss.detach())
-            fabric.backward(loss)
+        together = sum(trial.backward(next(batches), 1 / every) for _ in range(every))
         if not math.isfinite(together):
             break
         rates.append(rate)
@@ -167,23 +143,19 @@ def range_test(
         means.append(sum(losses[-_SOME:]) / len(losses[-_SOME:]))
         if len(means) > _SOME and means[-1] > _HOPELESS * min(means[_SOME - 1 :]):
             break
-        if trainer.gradient_clip_val:
-            fabric.clip_gradients(module, wrapped, max_norm=trainer.gradient_clip_val, error_if_nonfinite=False)
-        wrapped.step()
-        wrapped.zero_grad()
+        trial.step()
     if not rates:
         raise UserError(f"segmentation_config.loss: the first step's loss is {together}, no finite number")
     return np.array(rates), np.array(losses)
 
 
-def _batches(data: DataModule, device: torch.device) -> Iterator[dict[str, torch.Tensor]]:
-    """Batches of the train split on a device, epoch after epoch."""
+def _batches(data: DataModule) -> Iterator[dict[str, torch.Tensor]]:
+    """Batches of the train split, epoch after epoch."""
     loader = data.train_dataloader()
     epoch = 0
     while True:
         cast(Any, loader.batch_sampler).set_epoch(epoch)
-        for batch in loader:
-            yield {name: tensor.to(device) for name, tensor in cast(Any, batch).items()}
+        yield from cast(Any, loader)
         epoch += 1
 
 

@@ -59,7 +59,7 @@ class explained:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, torch.OutOfMemoryError):
-            size, batch = self.config.tile_size, self.config.batch_size
+            size, batch = self.config.tile_size, self.config.batch
             raise UserError(
                 f"out of memory on the device with batch_size {batch} at tile_size {size}: try batch_size="
                 f"{max(1, batch // 2)} trainer.accumulate_grad_batches="
@@ -73,7 +73,7 @@ class explained:
             ) from None
         if isinstance(error, ValueError) and "Expected more than 1 value per channel" in str(error):
             raise UserError(
-                f"batch_size: {self.config.batch_size} leaves a batch of one window, with which the batch norm "
+                f"batch_size: {self.config.batch} leaves a batch of one window, with which the batch norm "
                 f"of {self.config.segmentation_config.architecture} can't work (choose 3 or more, or an even "
                 "data_module.samples_per_epoch)"
             ) from None

@@ -25,6 +25,7 @@ from train.errors import UserError
 from train.model import MODELS, SegmentationModel
 from train.outcome import RunResult, draw_windows, explained, finish
 from train.precision import native_precision
+from train.recipes.batch_size import with_batch_size
 from train.recipes.class_weights import wants_class_weights, with_class_weights
 from train.run_folder import RunFolder, forget_run, new_run
 from train.tracking import Tracker
@@ -54,9 +55,7 @@ def train(config: Config, notices: Sequence[str] = (), resume: RunFolder | None 
     data.prepare()
     for notice in data.notices:
         tell(f"note: {notice}")
-    if wants_class_weights(config):
-        config, notice = with_class_weights(config, data)
-        tell(f"note: {notice}")
+    config = settle(config, data, tell)
     last = _state(resume) if resume is not None else None
     model = build_model(config, data, pretrained=last is None)
     if config.trainer.channels_last:
@@ -90,6 +89,24 @@ def train(config: Config, notices: Sequence[str] = (), resume: RunFolder | None 
         raise
     finally:
         forget_run()
+
+
+def settle(config: Config, data: DataModule, tell: Callable[[str], None]) -> Config:
+    """Puts numbers in the place of what a config leaves to the data and the machine.
+
+    Args:
+        config: The config.
+        data: Prepared; takes the numbers over.
+        tell: Takes lines for the user.
+    """
+    if wants_class_weights(config):
+        config, notice = with_class_weights(config, data)
+        tell(f"note: {notice}")
+    if config.batch_size == "auto":
+        config, notice = with_batch_size(config, data, build_model(config, data, pretrained=False))
+        tell(f"note: {notice}")
+        _seed(config.seed)  # as if the number had stood there
+    return config
 
 
 def build_model(config: Config, data: DataModule, pretrained: bool) -> SegmentationModel:
@@ -155,16 +172,13 @@ def _check_stages(config: Config) -> None:
 
 def _check_interval(config: Config, data: DataModule) -> None:
     """Whether an epoch has as many batches as are asked for between validations."""
-    from train.windows import quotas
-
-    sizes = [(s.height, s.width) for s in data.scenes["train"]]
-    windows = config.data_module.samples_per_epoch or sum(quotas(sizes, config.tile_size))
-    batches = math.ceil(windows / config.batch_size)
+    windows = data.windows_per_epoch
+    batches = math.ceil(windows / config.batch)
     every = config.trainer.val_check_interval
     if isinstance(every, int) and every > batches:
         raise UserError(
             f"trainer.val_check_interval: {every} batches is more than an epoch has ({windows} windows in batches of "
-            f"{config.batch_size} are {batches}; allowed: 1 to {batches}, or a share such as 0.5)"
+            f"{config.batch} are {batches}; allowed: 1 to {batches}, or a share such as 0.5)"
         )
 
 

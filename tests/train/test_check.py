@@ -15,10 +15,11 @@ import torch
 
 from tests.conftest import write_dataset, write_raster
 from train import check as module
+from train import memory as steps
 from train.__main__ import main
-from train.check import memory, one_step
 from train.configs.loader import load_config
 from train.datamodule import DataModule
+from train.memory import memory, one_step
 from train.run import build_model
 
 Write = Callable[..., Path]
@@ -139,8 +140,8 @@ def test_parameters_are_those_of_the_network(checked: Callable[..., Any]) -> Non
 @pytest.mark.parametrize("tile", [64, 300])
 def test_one_step_is_small(checked: Callable[..., Any], tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    collate = module.collate
-    monkeypatch.setattr(module, "collate", lambda samples: [seen.append(len(samples)), collate(samples)][1])
+    collate = steps.collate
+    monkeypatch.setattr(steps, "collate", lambda samples: [seen.append(len(samples)), collate(samples)][1])
     code, out, _ = checked(tile_size=tile)
     assert code == 0
     assert seen == [1]
@@ -159,7 +160,7 @@ def prepared(path: Path) -> tuple[Any, DataModule, Any]:
 def test_memory_is_what_a_step_takes(write_config: Write, tile: int, batch: int) -> None:
     """The estimate of a step of one window of at most 256 px against the peak of a whole batch."""
     config, data, model = prepared(write_config(tile_size=tile, batch_size=batch))
-    estimate = memory(config, model, one_step(config, data, model))
+    estimate = memory(config, model, one_step(config, data, model), batch)
     model.zero_grad(set_to_none=True)
 
     def status(key: str) -> int:
@@ -182,7 +183,7 @@ def test_memory_is_what_a_step_takes(write_config: Write, tile: int, batch: int)
 
 def test_copies_of_weights_do_not_grow_with_the_image(write_config: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """In 16 bits a layer keeps its weights beside its activations; four times the pixels are four times the latter."""
-    monkeypatch.setattr(module, "native_precision", lambda *_: ("bf16-mixed", None))
+    monkeypatch.setattr(steps, "native_precision", lambda *_: ("bf16-mixed", None))
     network = {"architecture": "Unet", "backbone": "resnet18", "opts": {"encoder_weights": None}}
     kept = []
     for tile in (64, 128):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from train.configs import tables
 from train.configs.data import DataModuleConfig
-from train.configs.fields import Classes, Positive, Section, Seed, TileSize
+from train.configs.fields import BatchSize, Classes, Positive, Section, Seed, TileSize
 from train.configs.network import SegmentationConfig
 from train.configs.training import CheckpointConfig, EarlyStoppingConfig, LoggingConfig, TrainerConfig
 
@@ -58,8 +58,8 @@ class Config(Section):
     """Shared key: 1 is background and one target (sigmoid); 2 and more are classes (softmax)."""
     tile_size: TileSize = 1024
     """Shared key: side of a training window, pixels."""
-    batch_size: Positive = 4
-    """Shared key: windows in a batch, each device."""
+    batch_size: BatchSize = 4
+    """Shared key: windows in a batch, each device; auto: what fits."""
     max_epoch: Positive = tables.MAX_EPOCH
     """Shared key: epochs."""
     segmentation_config: SegmentationConfig = Field(default_factory=SegmentationConfig)
@@ -107,6 +107,13 @@ class Config(Section):
             if data.background_index is None and self.num_classes > 1:
                 data.background_index = "none"  # class 0 is a species
         return self
+
+    @property
+    def batch(self) -> int:
+        """Windows in a batch; `auto` must have been settled (`recipes.batch_size`)."""
+        if self.batch_size == "auto":
+            raise RuntimeError("batch_size: auto has not been settled")
+        return self.batch_size
 
     @property
     def ignore_index(self) -> int:

@@ -5,7 +5,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from train.configs import tables
-from train.configs.fields import Classes, Count, Fraction, Label, Positive, Section, Seed, Text, TileSize, mistake
+from train.configs.fields import (
+    BatchSize,
+    Classes,
+    Count,
+    Fraction,
+    Label,
+    Positive,
+    Section,
+    Seed,
+    Text,
+    TileSize,
+    mistake,
+)
 from train.configs.wording import shown
 
 
@@ -20,7 +32,7 @@ class DataModuleConfig(Section):
     """Shared key."""
     tile_size: TileSize | None = None
     """Shared key."""
-    batch_size: Positive | None = None
+    batch_size: BatchSize | None = None
     """Shared key."""
     seed: Seed | None = None
     """Shared key."""

@@ -1,6 +1,6 @@
 """What the sections of a config are made of: strict mappings, and the kinds of values that several of them use."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -29,6 +29,7 @@ Text = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # Bounds above, so that a slip of the finger is not a number that no array, seed or file can hold.
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+BatchSize = Positive | Literal["auto"]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Classes = Annotated[int, Field(ge=1, le=255)]  # labels are bytes, and 255 is kept for what is ignored
 TileSize = Annotated[int, Field(ge=16, le=65_536)]

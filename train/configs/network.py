@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator
 
 from train.configs import tables
-from train.configs.fields import Classes, Fraction, Label, Positive, Section, Text, TileSize, mistake
+from train.configs.fields import BatchSize, Classes, Fraction, Label, Positive, Section, Text, TileSize, mistake
 from train.configs.wording import nearest, shown
 
 
@@ -206,8 +206,8 @@ class SegmentationConfig(Section):
     """Shared key: bands that the network sees."""
     tile_size: TileSize | None = None
     """Shared key: side of a training window, pixels."""
-    batch_size: Positive | None = None
-    """Shared key: windows in a batch, each device."""
+    batch_size: BatchSize | None = None
+    """Shared key: windows in a batch, each device; auto: what fits."""
     max_epochs: Positive | None = None
     """Shared key: epochs."""
     ignore_index: Label | None = None

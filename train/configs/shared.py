@@ -49,7 +49,7 @@ def settle(data: dict[str, Any], overrides: Mapping[KeyPath, Any]) -> Settled:
                 if not covered(path, overrides):
                     _remove(data, path)
             given = by_hand
-        sound = [(path, value) for path, value in given if type(value) is int]
+        sound = [(path, value) for path, value in given if type(value) is int or (top, value) == ("batch_size", "auto")]
         if not sound:
             if given:
                 settled.origin[top] = given[0][0]

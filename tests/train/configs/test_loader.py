@@ -365,7 +365,7 @@ WRONG_VALUES = [
     (DATA + "tile_size: 256.0", "2:12: tile_size: 256.0 is not allowed"),
     (DATA + "tile_size: 12:30", "2:12: tile_size: '12:30' is not allowed"),
     (DATA + "tile_size:", "2:11: tile_size: nothing is not allowed"),
-    (DATA + "batch_size: 1" + "0" * 40, "2:13: batch_size: 10000000000000000000000000000000000000000 is out of range (allowed: a whole number from 1 to 1000000)"),
+    (DATA + "batch_size: 1" + "0" * 40, "2:13: batch_size: 10000000000000000000000000000000000000000 is out of range (allowed: a whole number from 1 to 1000000 or auto)"),
     (DATA + "num_classes: 256", "2:14: num_classes: 256 is out of range (allowed: a whole number from 1 to 255)"),
     (DATA + "seed: -1", "2:7: seed: -1 is out of range (allowed: a whole number from 0 to 4294967295)"),
     (DATA + "enable_logging: on", "2:17: enable_logging: 'on' is not allowed (write true) (allowed: true or false)"),
