@@ -1,0 +1,38 @@
+"""A YAML file in a line, and the answers to one that is wrong."""
+
+import re
+
+import pytest
+
+from train.configs.loader import load_config
+from train.errors import UserError
+
+DATA = "data_module: {data_dir: d}\n"
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(text, *overrides):
+        path = tmp_path / "c.yml"
+        path.write_text(text, encoding="utf-8")
+        return load_config(path, overrides)
+
+    return load
+
+
+@pytest.fixture
+def answers(load, tmp_path):
+    """The lines with which a file is refused, without its folder."""
+
+    def answers(text, *overrides):
+        with pytest.raises(UserError) as caught:
+            load(text, *overrides)
+        lines = str(caught.value).replace(f"{tmp_path / 'c.yml'}", "c.yml").split("\n")
+        assert all(re.match(r"(c\.yml:\d+:\d+|override): ", line) for line in lines), lines
+        return [line.removeprefix("c.yml:") for line in lines]
+
+    return answers
+
+
+def network(text):
+    return f"{DATA}segmentation_config:\n  {text}\n"
