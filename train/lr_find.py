@@ -44,11 +44,11 @@ class Suggestion:
 
     Attributes:
         steepest: Learning rate at which the loss falls fastest.
-        lowest: Learning rate of the lowest loss: from there on it rises.
+        end: Learning rate at which that fall ends: the loss rises there for the first time.
     """
 
     steepest: float
-    lowest: float
+    end: float
 
 
 def find_learning_rate(config: Config, notices: Sequence[str]) -> str:
@@ -103,7 +103,7 @@ def _report(
         lines.append(f"no suggestion   the loss, {losses[0]:.4f} at first, doesn't fall clearly at any of them")
     else:
         lines.append(f"steepest fall   {found.steepest:.1e}")
-        lines.append(f"lowest loss     {found.lowest:.1e}: above it the loss rises again")
+        lines.append(f"the fall ends   {found.end:.1e}")
     lines.append(f"picture         {picture}")
     if found is not None:
         lines += ["", f"suggestion: segmentation_config.lr={found.steepest:.1e} (the config has {own:g})"]
@@ -185,5 +185,9 @@ def suggest(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> Suggesti
     scatter = float(np.std(np.diff(losses[: max(lowest, 10)]))) / math.sqrt(2)
     if high - smooth[lowest] <= 2 * scatter or lowest < 2:
         return None
-    steepest = int(np.argmin(np.gradient(smooth)[:lowest]))
-    return Suggestion(float(rates[steepest]), float(rates[lowest]))
+    slope = np.gradient(smooth)
+    steepest = int(np.argmin(slope[:lowest]))
+    end = (
+        steepest + int(np.argmax(slope[steepest : lowest + 1] >= 0)) if (slope[steepest:lowest] >= 0).any() else lowest
+    )
+    return Suggestion(float(rates[steepest]), float(rates[end]))

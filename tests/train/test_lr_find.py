@@ -39,10 +39,23 @@ def test_the_steepest_point_of_a_logistic_is_its_middle(middle: float) -> None:
     assert found is not None
     step = np.log10(RATES[1] / RATES[0])
     assert abs(np.log10(found.steepest / middle)) <= step
-    assert np.log10(found.lowest / middle) == pytest.approx(1, abs=0.35)
+    assert np.log10(found.end / middle) == pytest.approx(1, abs=0.35)
     noisy = suggest(RATES, fall(middle, noise=0.03))
     assert noisy is not None
     assert abs(np.log10(noisy.steepest / middle)) < 0.4
+
+
+def test_the_fall_ends_at_the_first_rise_not_at_a_lower_place_far_behind() -> None:
+    def rise(middle: float, slope: float) -> NDArray[np.float64]:
+        done: NDArray[np.float64] = 1 / (1 + np.exp(-slope * (np.log10(RATES / 1e-4) - middle)))
+        return done
+
+    losses = 0.8 - 0.5 * rise(0, 6) + 0.15 * rise(1.5, 6) - 0.25 * rise(3, 3)
+    assert RATES[np.argmin(losses)] > 0.1
+    found = suggest(RATES, losses)
+    assert found is not None
+    assert abs(np.log10(found.steepest / 1e-4)) < 0.1
+    assert 0.5 < np.log10(found.end / 1e-4) < 1.3
 
 
 @pytest.mark.parametrize("scale", [1e-3, 0.1])
