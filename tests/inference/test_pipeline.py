@@ -129,9 +129,12 @@ def test_ctrl_c_in_the_last_step_is_not_lost() -> None:
             crew.behind(lambda items: list(items).clear(), 1)
             signal.raise_signal(signal.SIGINT)
             crew.finish()
+        finished.append(True)
 
+    finished: list[bool] = []
     with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
         work(interrupts)
+    assert finished == []  # what is half done must be taken away
 
 
 def test_a_failure_while_stopping_is_told_of() -> None:

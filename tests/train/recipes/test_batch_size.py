@@ -116,6 +116,19 @@ def test_a_gpu_is_tried_out(
     assert f"batch_size auto: {wanted} (" in capsys.readouterr().err
 
 
+def test_a_network_that_cannot_take_a_single_window(
+    write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Gpu(monkeypatch, each=10, full_at=4)
+    network = {**NETWORK, "architecture": "DeepLabV3Plus"}
+    data = DATA | {"samples_per_epoch": 1000}
+    path = write_config(
+        segmentation_config=network, batch_size="auto", trainer={"accelerator": "cpu"}, data_module=data
+    )
+    assert main([str(path), "--check"]) == 0
+    assert "batch_size auto: 3 (more doesn't fit into the GPU)" in capsys.readouterr().err
+
+
 def test_a_gpu_that_is_too_small(write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     Gpu(monkeypatch, each=950, full_at=100)
     with pytest.raises(UserError, match="not even one window of 64 px fits into the GPU"):
