@@ -48,8 +48,9 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="replaces a key of the config; dotted keys, YAML values"
     )
-    arguments.add_argument("--check", action="store_true", help="check config, data and model; train nothing")
-    arguments.add_argument(
+    instead = arguments.add_mutually_exclusive_group()
+    instead.add_argument("--check", action="store_true", help="check config, data and model; train nothing")
+    instead.add_argument(
         "--lr-find", action="store_true", help="draw the loss over a rising learning rate, and suggest one"
     )
     arguments.add_argument("--resume", metavar="RUN", help="go on with the run in this folder, with its own config")

@@ -133,6 +133,10 @@ def test_what_does_not_go_together(
 ) -> None:
     assert main(["--resume", str(tmp_path), "--lr-find"]) == 2
     assert "--resume: can't be used together with --lr-find" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as left:
+        main(["a.yml", "--check", "--lr-find"])
+    assert left.value.code == 2
+    assert "not allowed with" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     path = write_config(segmentation_config=NETWORK, trainer={"accelerator": "cpu"})
     assert main([str(path), "--lr-find", f"logging.save_dir={tmp_path / 'file'}"]) == 2
