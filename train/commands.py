@@ -5,8 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from inference.errors import of_interruption
-from train.errors import CheckFailed, UserError
+from train.errors import CheckFailed, UserError, of_interruption
 
 
 class Parser(argparse.ArgumentParser):

@@ -15,3 +15,14 @@ class CheckFailed(Exception):
 
     The message says what was compared and how far apart it is. A command prints it on stderr and exits with 3.
     """
+
+
+def of_interruption(error: BaseException) -> bool:
+    """Whether Ctrl-C is at the bottom of an error; a library that is just being loaded makes an ImportError of it.
+
+    The twin of `inference.errors.of_interruption`: of `inference`, training may take the card alone.
+    """
+    chain: BaseException | None = error
+    while chain is not None and not isinstance(chain, KeyboardInterrupt):
+        chain = chain.__cause__ or chain.__context__
+    return chain is not None
