@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from inference.card import ModelCard
+from inference.common.errors import UserError
 from train.configs.config import Config
-from train.errors import UserError
 from train.export.formats import FORMATS
 from train.export.network import ExportedNetwork
 from train.export.parity import agreement, reference

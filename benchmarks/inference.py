@@ -32,8 +32,8 @@ from rasterio.windows import Window
 
 from benchmarks.loader import texture
 from inference.card import METADATA_KEY, ModelCard
-from inference.processor import has_tile_units
-from inference.tiling import tile_axis
+from inference.common.cpu import has_tile_units
+from inference.tiles.tiling import tile_axis
 
 TILE = 512
 COMMAND = Path(__file__).parents[1] / "inference" / "inference.py"
@@ -245,7 +245,7 @@ def networks(options: argparse.Namespace, folder: Path) -> None:
         print("OpenVINO in bf16 is left out: this CPU isn't known to have AMX (insist with --bf16)", file=sys.stderr)
         del precisions["bf16"]
     for name, model in models.items():
-        from inference.card_files import read_card
+        from inference.model.card_files import read_card
 
         tile = read_card(model).tile_size
         count = len(tile_axis(shape[0], tile, 0.5)) * len(tile_axis(shape[1], tile, 0.5))

@@ -27,9 +27,9 @@ from rasterio.transform import from_origin
 from torch.utils.data import DataLoader, Dataset
 
 from train.configs.config import Config
+from train.data.demo import demo_data_dir
+from train.data.normalization import IMAGENET_MEAN, IMAGENET_STD
 from train.datamodule import DataModule
-from train.demo import demo_data_dir
-from train.normalization import IMAGENET_MEAN, IMAGENET_STD
 from train.transforms import Augmentation
 
 TILE = 1024

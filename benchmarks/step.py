@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from train.callbacks import MetricsTable
 from train.configs.config import Config
 from train.datamodule import DataModule
-from train.run import build_model, train
+from train.run.callbacks import MetricsTable
+from train.run.fit import build_model, train
 
 
 def config(folder: str, steps: int, batch: int, tile: int) -> Config:

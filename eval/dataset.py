@@ -8,12 +8,12 @@ import numpy as np
 from rasterio.windows import Window
 
 from eval.models import Model
-from train.data_config import data_dir, label_rule
-from train.errors import UserError
-from train.geotiff import LabelRule, Reader
-from train.progress import progress
-from train.scenes import Scene, find_pairs, read_scenes
-from train.workers import cores
+from inference.common.cpu import cores
+from inference.common.errors import UserError
+from inference.common.progress import progress
+from train.data.pairs import Scene, find_pairs, read_scenes
+from train.data.reader import LabelRule, Reader
+from train.data.settings import data_dir, label_rule
 
 DEMO = "demo://kelp"
 _ROWS = 1024

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inference.card import ModelCard
-from inference.models import card_for, choose_model
+from inference.common.errors import CheckFailed, UserError
+from inference.model.choose import card_for, choose_model
 from train.configs.config import Config
 from train.configs.loader import load_config
-from train.errors import CheckFailed, UserError
 
 _TOLERANCE = 1e-5
 """Of a probability: how far a trace may be off its network."""
@@ -65,7 +65,7 @@ def open_model(
     if card_file is not None:
         raise UserError(f"--card: is for .onnx and .pt files, {text} has its own (leave it out)")
     assert text is not None
-    from train.imports import import_timm
+    from train.models.import_timm import import_timm
 
     import_timm()
     from train.export.rebuild import Given, rebuild

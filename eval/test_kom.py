@@ -27,7 +27,7 @@ exit codes: 0 the maps agree but for what is known of habitat-mapper, 1 our faul
 
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
-    from train.commands import Parser
+    from inference.common.cli import Parser
 
     arguments = Parser(
         prog="python eval/test_kom.py",
@@ -63,19 +63,18 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    from train.commands import exit_code
+    from inference.common.cli import exit_code
 
     options = parser().parse_args(argv)
     os.environ.setdefault("CPL_LOG", os.devnull)
     from inference.card import CardError
-    from inference.errors import UserError as MappingError
 
-    return exit_code(lambda: _run(options), MappingError, CardError)
+    return exit_code(lambda: _run(options), CardError)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from inference.models import choose_model
-    from train.errors import UserError
+    from inference.common.errors import UserError
+    from inference.model.choose import choose_model
 
     models = [path for path in options.files if path.suffix.lower() == ".onnx"]
     images = [path for path in options.files if path.suffix.lower() != ".onnx"]
@@ -103,7 +102,7 @@ def _run(options: argparse.Namespace) -> int:
     if model.suffix.lower() != ".onnx":
         raise UserError(f"{model}: habitat-mapper runs .onnx files only")
 
-    from eval.kom_session import Session, compare_maps
+    from eval.kom.run import Session, compare_maps
 
     session = Session(
         model=model,

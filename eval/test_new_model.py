@@ -28,7 +28,7 @@ exit codes: 0 done, 1 our fault, 2 something to mend in your input, 3 a checkpoi
 
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
-    from train.commands import Parser
+    from inference.common.cli import Parser
 
     arguments = Parser(
         prog="python eval/test_new_model.py",
@@ -70,20 +70,19 @@ def _bands(text: str) -> tuple[int, ...]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    from train.commands import exit_code
+    from inference.common.cli import exit_code
 
     options = parser().parse_intermixed_args(argv)
     # GDAL's threads write their errors straight to stderr; what matters of them is in ours.
     os.environ.setdefault("CPL_LOG", os.devnull)
     from inference.card import CardError
-    from inference.errors import UserError as MappingError
 
-    return exit_code(lambda: _run(options), MappingError, CardError, interrupted="interrupted; no report was written")
+    return exit_code(lambda: _run(options), CardError, interrupted="interrupted; no report was written")
 
 
 def _arrange(options: argparse.Namespace) -> None:
     """A YAML or KEY=VALUE in the place of another positional argument is meant as what it is."""
-    from train.errors import UserError
+    from inference.common.errors import UserError
 
     words = [word for word in (options.model, options.config, *options.overrides) if word is not None]
     pairs = [word for word in words if _is_override(word)]
@@ -112,7 +111,7 @@ def _is_override(word: str) -> bool:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from inference.models import choose_model
+    from inference.model.choose import choose_model
 
     _arrange(options)
 
@@ -122,7 +121,7 @@ def _run(options: argparse.Namespace) -> int:
         load_config(options.config, options.overrides)  # a typo must not wait for PyTorch
     if options.model is None:
         choose_model()  # nor a missing model
-    from eval.session import Session, evaluate
+    from eval.evaluate import Session, evaluate
 
     written, said = evaluate(Session(**_session(options)))
     sys.stdout.write(f"{said}\n")

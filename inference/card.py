@@ -177,7 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = arguments.parse_args(argv)
     # Under its own name, so that the errors it raises are the ones that are caught here.
-    from inference import card, card_files
+    from inference import card
+    from inference.model import card_files
 
     try:
         sys.stdout.write(card_files.read_card(options.file).dumps() + "\n")

@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # GDAL's threads write their errors straight to stderr; what matters of them is in ours.
     os.environ.setdefault("CPL_LOG", os.devnull)
     # Under its own name, so that the errors it raises are the ones that are caught here.
-    from inference.errors import UserError, of_interruption
+    from inference.common.errors import UserError, is_interruption
 
     try:
         from inference.predict import predict
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     except BaseException as error:
-        if not of_interruption(error):
+        if not is_interruption(error):
             raise
         sys.stderr.write("interrupted\n")
         return 130

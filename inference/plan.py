@@ -8,8 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.areas import ground_sample_distance
-from inference.backends import (
+from inference.card import CardError, ModelCard
+from inference.common.areas import ground_sample_distance
+from inference.common.cpu import cores, has_tile_units
+from inference.common.errors import UserError
+from inference.common.raster import Header, Source, read_header
+from inference.kernels import WINDOW_NAMES, WindowName
+from inference.model.backends import (
     BACKEND_NAMES,
     DEVICE_NAMES,
     PRECISION_NAMES,
@@ -19,14 +24,9 @@ from inference.backends import (
     Request,
     choose_backend,
 )
-from inference.card import CardError, ModelCard
-from inference.errors import UserError
-from inference.kernels import WINDOW_NAMES, WindowName
-from inference.models import card_for, choose_model
-from inference.output import check_space, check_target
-from inference.processor import default_threads, has_tile_units
-from inference.raster import Header, Source, read_header
-from inference.tiling import Axis, tile_axis
+from inference.model.choose import card_for, choose_model
+from inference.output.geotiff import check_space, check_target
+from inference.tiles.tiling import Axis, tile_axis
 
 GSD_TOLERANCE = 0.25
 """How far a mosaic's ground sample distance may be off the card's, as a share of it, before there is a warning."""
@@ -170,7 +170,7 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
     bands = _bands(header, card, options, notices)
     divisor = _divisor(header, card, options)
     nodata = _nodata(header, bands, card, options, notices)
-    threads = options.threads or default_threads()
+    threads = options.threads or cores()
     if backend == "openvino" and options.precision != "fp32" and has_tile_units() is False:
         notices.append(
             f"--precision {options.precision}: this CPU has no AMX, so that OpenVINO is slower than in fp32 (use fp32)"

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.backends import Backend, open_backend
-from inference.mapping import Mapping
-from inference.pipeline import Crew, Interrupts
+from inference.common.raster import Strip, environment
+from inference.model.backends import Backend, open_backend
+from inference.model.probabilities import channels_of, probabilities
+from inference.output.map import Mapping
+from inference.output.summary import ClassTotal, Summary
 from inference.plan import Options, Plan, make_plan
-from inference.probabilities import channels_of, probabilities
-from inference.raster import Strip, environment
-from inference.resample import Grid
-from inference.summary import ClassTotal, Summary
-from inference.symmetries import SYMMETRIES, Symmetry
-from inference.tiles import Cutter
-from inference.tiling import Blend
+from inference.threads import Crew, Interrupts
+from inference.tiles.cutting import Cutter
+from inference.tiles.resample import Grid
+from inference.tiles.symmetries import SYMMETRIES, Symmetry
+from inference.tiles.tiling import Blend
 
 _AHEAD = 16 * 2**20  # bytes of tiles that wait for the network, at most
 _QUIET_SECONDS, _LINE_SECONDS = 2.0, 10.0

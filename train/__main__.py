@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from train.commands import Parser, exit_code
+from inference.common.cli import Parser, exit_code
 
 EPILOG = """\
 examples:
@@ -66,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from inference.common.errors import UserError
     from train.configs.loader import load_config, schema
-    from train.errors import UserError
 
     if options.schema:
         sys.stdout.write(schema() + "\n")
@@ -92,22 +92,22 @@ def _run(options: argparse.Namespace) -> int:
 
     # Only now what is slow to import: a typo in the YAML must not wait for it.
     sys.stderr.write("loading ...\n")
-    from train.imports import import_timm
+    from train.models.import_timm import import_timm
 
     import_timm()
     if options.check:
-        from train.check import check
+        from train.run.check import check
 
         return check(loaded.config, loaded.notices)
     if options.lr_find:
-        from train.lr_find import find_learning_rate
+        from train.run.lr_find import find_learning_rate
 
         sys.stdout.write(find_learning_rate(loaded.config, loaded.notices) + "\n")
         return 0
-    from train.callbacks import Interrupted
-    from train.outcome import report
-    from train.run import train
-    from train.run_folder import existing_run
+    from train.run.callbacks import Interrupted
+    from train.run.fit import train
+    from train.run.folder import existing_run
+    from train.run.results import report
 
     folder = existing_run(resume) if resume is not None else None
     try:
@@ -123,7 +123,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _resumed(folder: Path, overrides: Sequence[str], force: bool) -> tuple[str, Path]:
     """The config of a run to go on with; refuses overrides that would make another run of it."""
-    from train.errors import UserError
+    from inference.common.errors import UserError
 
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder (--resume takes a run folder, such as runs/PROJECT/NAME-TIMESTAMP)")

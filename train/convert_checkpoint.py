@@ -25,7 +25,7 @@ exit codes: 0 done, 1 our fault, 2 something to mend in your input, 3 a file wou
 
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
-    from train.commands import Parser
+    from inference.common.cli import Parser
 
     arguments = Parser(
         prog="python train/convert_checkpoint.py",
@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
-    from train.commands import exit_code
+    from inference.common.cli import exit_code
 
     options = parser().parse_intermixed_args(argv)
     return exit_code(lambda: _run(options), interrupted="interrupted; nothing was written")
@@ -77,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     import re
 
+    from inference.common.errors import UserError
     from train.configs.loader import load_config
-    from train.errors import UserError
 
     config, overrides = options.config, list(options.overrides)
     if config is not None and "=" in config and not Path(config).exists():
@@ -97,7 +97,7 @@ def _run(options: argparse.Namespace) -> int:
         load_config(config, overrides)  # a typo must not wait for PyTorch
 
     sys.stderr.write("loading ...\n")
-    from train.imports import import_timm
+    from train.models.import_timm import import_timm
 
     import_timm()
     from train.export.convert import Request, convert

@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from inference.common.cpu import cores, default_workers
+from inference.common.errors import UserError
 from train.configs.config import Config, DataModuleConfig
-from train.data_config import background_index, data_dir, label_rule
-from train.datasets import GridBatches, GridDataset, Sample, TrainBatches, TrainDataset, collate, init_worker
-from train.errors import UserError
-from train.geotiff import LabelRule, Reader
-from train.normalization import Normalization, given_normalization, measured_normalization
-from train.scenes import SPLITS, Scene, choose_bands, find_pairs, join_some, misplaced, read_scenes
-from train.survey import Survey, foreground, survey, together
+from train.data.datasets import GridBatches, GridDataset, Sample, TrainBatches, TrainDataset, collate, init_worker
+from train.data.normalization import Normalization, given_normalization, measured_normalization
+from train.data.pairs import SPLITS, Scene, choose_bands, find_pairs, join_some, misplaced, read_scenes
+from train.data.reader import LabelRule, Reader
+from train.data.settings import background_index, data_dir, label_rule
+from train.data.statistics import Survey, foreground, survey, together
+from train.data.windows import TrainingWindows, quotas
 from train.transforms import Augmentation, UserAugmentation
-from train.windows import TrainingWindows, quotas
-from train.workers import cores, default_workers
 
 
 class DataModule(L.LightningDataModule):

@@ -27,9 +27,9 @@ from train.models.padding import pad_to_multiple
 from train.models.pretrained import load_smp
 from train.models.vit import is_plain_vit
 from train.models.vit_pyramid import ViTPyramidModel, build_vit_pyramid_model
-from train.optimization import held, learning_rate, parameter_groups, staged
-from train.recipes.averages import WeightAverage
-from train.recipes.stages import Stage, set_trainable, stage_at
+from train.optim.schedules import held, learning_rate, parameter_groups, staged
+from train.optim.unfreezing import Stage, set_trainable, stage_at
+from train.optim.weight_averaging import WeightAverage
 
 PHASES = ("train", "val", "test")
 

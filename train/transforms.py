@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.errors import UserError
-from train.geotiff import refill
+from inference.common.errors import UserError
+from train.data.reader import refill
 
 # Albumentations looks for a newer release on import, which takes seconds without a network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

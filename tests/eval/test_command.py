@@ -139,12 +139,12 @@ def test_a_checkpoint_and_its_exports_score_the_same(
 ) -> None:
     import torch
 
-    from train.card import model_card
     from train.configs.loader import load_config
     from train.datamodule import DataModule
     from train.export.formats import FORMATS
     from train.export.network import ExportedNetwork
     from train.model import MODELS
+    from train.run.card import model_card
 
     config = load_config(write_config()).config
     prepared = DataModule(config)
@@ -331,7 +331,7 @@ def test_an_old_report_does_not_pass_for_a_new_one(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("eval.session.judge", interrupt)
+    monkeypatch.setattr("eval.evaluate.judge", interrupt)
     assert main(arguments) == 130
     assert not list(tmp_path.rglob("*.tif"))
     assert not list(tmp_path.glob("*.html"))
@@ -339,8 +339,8 @@ def test_an_old_report_does_not_pass_for_a_new_one(
 
 
 def test_footprints_that_touch_are_one_group(tmp_path: Path) -> None:
-    from eval.groups import group_images
-    from train.scenes import find_pairs, read_scenes
+    from eval.scoring.groups import group_images
+    from train.data.pairs import find_pairs, read_scenes
 
     # Two neighbours, a third one a metre off, a fourth one nowhere on the Earth.
     for name, east, crs in (("a", 0.0, True), ("b", 4.0, True), ("c", 9.0, True), ("d", 0.0, False)):

@@ -9,7 +9,7 @@ import torch
 from onnx import TensorProto, helper
 
 from inference.card import METADATA_KEY, CardError, ModelCard, main
-from inference.card_files import embedded_card, read_card
+from inference.model.card_files import embedded_card, read_card
 
 CARD = {
     "version": 1,

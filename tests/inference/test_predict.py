@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
-from inference.errors import UserError
+from inference.common.errors import UserError
 from inference.predict import Mapper, predict
 from tests.conftest import write_raster
 from tests.inference.networks import card, untiled, write_onnx, write_torchscript

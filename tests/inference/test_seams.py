@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from inference.card import METADATA_KEY, ModelCard
 from inference.predict import predict
-from inference.tiling import tile_axis
+from inference.tiles.tiling import tile_axis
 from tests.conftest import write_raster
 from tests.inference.networks import card
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from inference.errors import UserError
+from inference.common.errors import UserError
 from inference.predict import predict
 from tests.conftest import write_raster
 from tests.inference.networks import card, write_onnx

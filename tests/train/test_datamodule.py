@@ -12,13 +12,13 @@ import rasterio
 import torch
 from torch.utils.data import DataLoader
 
+from inference.common.cpu import cores, default_workers
+from inference.common.errors import UserError
 from tests.conftest import write_dataset, write_raster
 from train.configs.config import Config
-from train.data_config import data_dir
+from train.data.datasets import GridBatches, TrainBatches, collate
+from train.data.settings import data_dir
 from train.datamodule import DataModule
-from train.datasets import GridBatches, TrainBatches, collate
-from train.errors import UserError
-from train.workers import cores, default_workers
 
 Make = Callable[..., DataModule]
 
@@ -439,7 +439,7 @@ def test_fill_value_must_be_one_of_the_images(tmp_path: Path, dtype: str, value:
 
 def test_workers(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for count, expected in ((1, 0), (2, 1), (64, 8)):
-        monkeypatch.setattr("train.workers.cores", lambda count=count: count)
+        monkeypatch.setattr("inference.common.cpu.cores", lambda count=count: count)
         assert default_workers() == expected
         assert module(odd, num_workers=None).workers == expected
     assert cores() >= 1

@@ -2,7 +2,7 @@
 
 Each section is a Pydantic model; the text below a field is its documentation (and its description in the JSON Schema
 that `python -m train --schema` prints). The models check one key at a time; what two keys say together is checked in
-`train/configs/contradictions.py`, and `train/configs/loader.py` turns every problem into FILE:LINE:COL.
+`train/configs/rules/data.py`, and `train/configs/loader.py` turns every problem into FILE:LINE:COL.
 """
 
 from typing import Any, Literal, Self

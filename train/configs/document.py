@@ -19,8 +19,8 @@ from yaml.reader import Reader
 from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
+from inference.common.errors import UserError
 from train.configs.wording import nearest
-from train.errors import UserError
 
 KeyPath = tuple[str | int, ...]
 

@@ -11,18 +11,20 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from train.configs import contradictions, document, network_contradictions, tables
+from inference.common.errors import UserError
+from train.configs import document, tables
 from train.configs.config import Config
 from train.configs.document import Document, KeyPath, Mark
 from train.configs.network import LossConfig
 from train.configs.overrides import Overrides, override
 from train.configs.problems import Problem, View, value_at
+from train.configs.rules import data as data_rules
+from train.configs.rules import network as network_rules
 from train.configs.schema import allowed, choices, kinds, unknown_key
 from train.configs.schema import json_schema as schema
 from train.configs.shared import Settled, covered, settle
 from train.configs.training import is_file_name
 from train.configs.wording import dotted, nearest, shown
-from train.errors import UserError
 
 __all__ = ["Loaded", "load_config", "schema"]
 
@@ -50,8 +52,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     said = override(data, overrides)
     _fill_in(data, Path(path).stem)
     settled = settle(data, said.values)
-    problems = [*settled.problems, *contradictions.check(data, settled.origin)]
-    problems += network_contradictions.check(data, settled.origin)
+    problems = [*settled.problems, *data_rules.check(data, settled.origin)]
+    problems += network_rules.check(data, settled.origin)
     try:
         config = Config.model_validate(data)
     except ValidationError as error:

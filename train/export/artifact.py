@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 import platformdirs
 
-from train.errors import UserError
+from inference.common.errors import UserError
 
 SCHEME = "wandb-artifact://"
 PAGE = "https://wandb.ai/ENTITY/PROJECT/artifacts/TYPE/NAME/VERSION"

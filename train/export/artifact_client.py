@@ -20,7 +20,7 @@ import urllib.request
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
-from train.errors import UserError
+from inference.common.errors import UserError
 
 # W&B's own, wherever its programming interface is: people copy the address of the page from their browser.
 PUBLIC_HOSTS = {"wandb.ai", "www.wandb.ai"}

@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 
 from inference.card import ModelCard
+from inference.common.errors import CheckFailed, UserError
+from inference.common.files import TEMPORARY, clear_temporaries, write_text
 from train.configs.config import Config
 from train.configs.loader import load_config
 from train.configs.training import is_file_name
-from train.errors import CheckFailed, UserError
 from train.export.consumers import habitat_mapper
 from train.export.formats import FORMATS
 from train.export.network import ExportedNetwork, Output
@@ -23,8 +24,7 @@ from train.export.pixels import real_pixels
 from train.export.rebuild import Given, Rebuilt, rebuild, revision
 from train.export.sizes import fixed_size_reason, other_size
 from train.export.source import Source, find_source
-from train.files import TEMPORARY, clear_temporaries, write_text
-from train.run_folder import versions
+from train.run.folder import versions
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from inference.card import EXTRA_FILE, METADATA_KEY, ModelCard
-from train.errors import UserError
+from inference.common.errors import UserError
 from train.export.consumers import deepness
 from train.export.network import ExportedNetwork
 

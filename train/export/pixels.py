@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from inference.card import ModelCard
+from inference.common.errors import UserError
+from inference.common.progress import progress
 from train.configs.config import Config
+from train.data.datasets import GridDataset
 from train.datamodule import DataModule
-from train.datasets import GridDataset
-from train.errors import UserError
-from train.progress import progress
 
 _LOOKED_AT = 48  # windows among which two that show both background and target are sought
 _DEMO = "demo://kelp"

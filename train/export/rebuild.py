@@ -11,14 +11,14 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from inference.card import CardError, ModelCard
-from train.checkpoints import read_checkpoint
+from inference.common.errors import UserError
 from train.configs import document
 from train.configs.config import Config
 from train.configs.loader import Loaded
-from train.data_config import background_index, class_names
-from train.errors import UserError
+from train.data.normalization import given_normalization
+from train.data.settings import background_index, class_names
 from train.model import MODELS, SegmentationModel
-from train.normalization import given_normalization
+from train.run.checkpoints import read_checkpoint
 
 # What PyTorch's compiler and Lightning's wrappers put before a parameter's name.
 _WRAPPERS = ("_orig_mod.", "module.")

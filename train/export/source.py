@@ -5,9 +5,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from train.checkpoints import LAST
-from train.errors import UserError
+from inference.common.errors import UserError
 from train.export.artifact import fetch, is_artifact_name
+from train.run.checkpoints import LAST
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.errors import UserError
+from inference.common.errors import UserError
 from train.models.padding import pad_to_multiple
 from train.models.pretrained import Weights, build_timm
 from train.models.vit import block_indices

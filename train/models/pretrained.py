@@ -27,7 +27,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from timm.models import get_pretrained_cfg, is_model_pretrained
 from torch import nn
 
-from train.errors import UserError
+from inference.common.errors import UserError
 from train.models.weights_file import load_smp_encoder, load_timm_encoder
 
 Weights = str | Path | bool | None

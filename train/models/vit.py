@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import timm
 import torch
 
-from train.errors import UserError
+from inference.common.errors import UserError
 
 
 def is_plain_vit(backbone: str) -> bool:

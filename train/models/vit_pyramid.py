@@ -15,7 +15,7 @@ import segmentation_models_pytorch as smp
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.errors import UserError
+from inference.common.errors import UserError
 from train.models.padding import pad_to_multiple
 from train.models.pretrained import Weights, build_timm, check_options
 from train.models.vit import block_indices, is_plain_vit

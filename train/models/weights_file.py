@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from train.errors import UserError
+from inference.common.errors import UserError
 
 Tensors = dict[str, Tensor]
 

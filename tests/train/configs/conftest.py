@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from inference.common.errors import UserError
 from train.configs.loader import load_config
-from train.errors import UserError
 
 DATA = "data_module: {data_dir: d}\n"
 

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
+from inference.common.errors import UserError
 from train.configs.document import MAX_BYTES, parse, parse_value, read
-from train.errors import UserError
 
 
 def error(text):

@@ -3,8 +3,8 @@
 
 import pytest
 
+from inference.common.errors import UserError
 from train.configs.loader import load_config
-from train.errors import UserError
 
 FILE = """\
 num_classes: &num_classes 1

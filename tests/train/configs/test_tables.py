@@ -9,10 +9,10 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 
+from inference.common.errors import UserError
 from train.configs import tables
 from train.configs.network import LossOpts, ModelOpts
-from train.demo import demo_data_dir
-from train.errors import UserError
+from train.data.demo import demo_data_dir
 from train.losses import LOSSES
 from train.metrics import scores
 from train.models.aerial_former import AerialFormer

@@ -18,9 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.models import BEGIN, CONFIGS, END, PAGE, build_empty, count_macs, row, saved_for_backward, shipped
 from train.configs.config import Config
 from train.configs.loader import load_config
+from train.data.normalization import IMAGENET_MEAN, IMAGENET_STD
 from train.losses import build_loss
 from train.model import MODELS
-from train.normalization import IMAGENET_MEAN, IMAGENET_STD
 
 SMALL = ["tile_size=64", "batch_size=2", "segmentation_config.opts.encoder_weights=null"]
 

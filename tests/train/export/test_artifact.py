@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from train.errors import UserError
+from inference.common.errors import UserError
 from train.export.artifact import _checkpoint, _File, _is_whole, _parse, _place, fetch, is_artifact_name
 
 from .wandb_server import KEY, Stored, WandbServer, digest_of, serving

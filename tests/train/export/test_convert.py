@@ -15,18 +15,18 @@ import pytest
 import torch
 import yaml
 
-from inference.card_files import read_card
+from inference.model.card_files import read_card
 from tests.conftest import write_dataset
 from tests.train.export.wandb_server import KEY, Stored, serving
 from train.configs.loader import load_config
 from train.convert_checkpoint import main
+from train.data.datasets import GridDataset
 from train.datamodule import DataModule
-from train.datasets import GridDataset
 from train.export import convert as convert_module
 from train.export import formats
 from train.export.rebuild import rebuild
 from train.model import SMPSegmentationModel
-from train.run import train
+from train.run.fit import train
 
 ROOT = Path(__file__).parents[3]
 

@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from train.errors import UserError
+from inference.common.errors import UserError
 from train.models.aerial_former import AerialFormer
 from train.models.aerial_former.aerial_former import MDC_DILATIONS, MDC_KERNELS, VARIANTS, MultiDilatedConv
 

@@ -5,7 +5,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from train.errors import UserError
+from inference.common.errors import UserError
 from train.models.dinov2 import DINOv2, timm_name
 from train.models.vit import block_indices, is_plain_vit
 

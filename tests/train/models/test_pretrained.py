@@ -14,7 +14,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 from torch import nn
 
-from train.errors import UserError
+from inference.common.errors import UserError
 from train.models import pretrained
 from train.models.aerial_former import AerialFormer
 from train.models.dinov2 import DINOv2

@@ -4,7 +4,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from train.errors import UserError
+from inference.common.errors import UserError
 from train.models.vit_pyramid import MIN_DEPTH, ViTPyramidEncoder, build_vit_pyramid_model
 
 PATCH_14, PATCH_16 = "vit_small_patch14_reg4_dinov2", "vit_tiny_patch16_224"

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from train.errors import UserError
+from inference.common.errors import UserError
 from train.models.pretrained import build_timm, load_smp
 from train.models.weights_file import read_tensors
 

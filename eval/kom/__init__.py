@@ -1,0 +1,1 @@
+"""Running a model in Kelp-O-Matic (habitat-mapper) and comparing the maps."""

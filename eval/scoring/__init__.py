@@ -1,0 +1,1 @@
+"""Counting pixels and turning the counts into scores with intervals."""

@@ -1,0 +1,1 @@
+"""Choosing, loading and running an exported model."""

@@ -1,0 +1,341 @@
+"""The libraries that run a network: ONNX Runtime, TorchScript and OpenVINO, behind one small protocol.
+
+Each is imported only when it is asked for. Results are float32 and the same on all of them unless another precision is
+asked for; what a library would round off on its own (TF32 on NVIDIA's cards, bfloat16 in OpenVINO) is switched off.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.common.errors import UserError, first_line
+from inference.model.graphs import Graph, graph_of, load_session
+
+BackendName = Literal["auto", "onnxruntime", "torchscript", "openvino"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+PrecisionName = Literal["fp32", "bf16", "fp16"]
+BACKEND_NAMES: tuple[str, ...] = get_args(BackendName)
+DEVICE_NAMES: tuple[str, ...] = get_args(DeviceName)
+PRECISION_NAMES: tuple[str, ...] = get_args(PrecisionName)
+
+
+class Backend(Protocol):
+    """A network, ready to run."""
+
+    title: str
+    """Library and version, device and precision, for the summary."""
+
+    def __call__(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
+        """The network's first output for normalised tiles, (N, bands, tile, tile) float32, C-contiguous.
+
+        Raises:
+            UserError: The network can't work with these tiles.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a back end.
+
+    Attributes:
+        path: The model's file.
+        bands: Channels of the network's input.
+        tile: Side of the tiles, pixels.
+        batch: Tiles at a time, at most.
+        device: Where to run.
+        precision: What to compute in.
+        threads: CPU threads.
+        any_size: Whether the model's card says that it takes tiles of any size.
+        own_tile: The side of the tiles it was trained on.
+    """
+
+    path: Path
+    bands: int
+    tile: int
+    batch: int = 1
+    device: DeviceName = "auto"
+    precision: PrecisionName = "fp32"
+    threads: int = 1
+    any_size: bool = False
+    own_tile: int | None = None
+
+
+def choose_backend(path: Path, name: BackendName, precision: PrecisionName) -> str:
+    """The back end for a model file.
+
+    Raises:
+        UserError: The file and the back end, or the back end and the precision, don't go together.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in {".onnx", ".pt"}:
+        raise UserError(f"{path}: is no model that can be run (allowed: .onnx, .pt)")
+    if name == "auto":
+        name = "torchscript" if suffix == ".pt" else "onnxruntime" if precision == "fp32" else "openvino"
+    if (name == "torchscript") != (suffix == ".pt"):
+        allowed = "torchscript" if suffix == ".pt" else "onnxruntime, openvino"
+        raise UserError(f"--backend {name}: can't run {path.name} (allowed for {suffix}: {allowed})")
+    if name == "onnxruntime" and precision != "fp32":
+        raise UserError(
+            f"--precision {precision}: ONNX Runtime computes in the precision a model was exported in (use --backend "
+            "openvino, or the model's .pt)"
+        )
+    library, install = _LIBRARIES[name]
+    if find_spec(library) is None:
+        raise UserError(f"--backend {name}: needs {library}, which isn't installed ({install})")
+    return name
+
+
+_LIBRARIES = {
+    "onnxruntime": ("onnxruntime", "pip install onnxruntime"),
+    "torchscript": ("torch", "pip install torch"),
+    "openvino": ("openvino", "pip install openvino"),
+}
+
+
+def open_backend(name: str, request: Request) -> Backend:
+    """Loads a model.
+
+    Raises:
+        UserError: It can't be read, takes other tiles, or the device or precision isn't to be had.
+    """
+    return _OPENERS[name](request)
+
+
+def _check_graph(graph: Graph, request: Request) -> None:
+    """Whether a network takes the tiles that it will be given."""
+    path = request.path
+    if graph.bands is not None and graph.bands != request.bands:
+        raise UserError(
+            f"{path}: takes {graph.bands} bands, its card names {request.bands} (the card is another model's)"
+        )
+    if graph.tile is not None and graph.tile != request.tile:
+        raise UserError(
+            f"{path}: takes tiles of {graph.tile} pixels only, not of {request.tile} (leave out --tile-size, or export "
+            "it for that size)"
+        )
+    if graph.batch is not None and graph.batch < request.batch:
+        raise UserError(
+            f"--batch-size {request.batch}: {path.name} takes {graph.batch} at a time (use --batch-size {graph.batch})"
+        )
+
+
+class _OnnxRuntime:
+    def __init__(self, request: Request) -> None:
+        import onnxruntime
+
+        self._path = request.path
+        device, providers = self._providers(request.device, onnxruntime.get_available_providers())
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = request.threads
+        options.log_severity_level = 4  # what fails is told by us
+        # Threads that spin while they wait for each other are faster; between tiles, they would take the cores from
+        # those that read, blend and write.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self._session = load_session(request.path, options, providers)
+        if device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
+            if request.device == "cuda":
+                raise UserError(
+                    "--device cuda: ONNX Runtime can't use it (its CUDA and cuDNN libraries must be installed)"
+                )
+            device = "cpu"
+        self._graph = graph_of(request.path, self._session)
+        _check_graph(self._graph, request)
+        self._name, self._output = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
+        self._half = self._session.get_inputs()[0].type == "tensor(float16)"
+        self._bound = device == "cuda"
+        precision = "fp16 (the model's own)" if self._half else "fp32"
+        self.title = f"onnxruntime {onnxruntime.__version__} on {device}, {precision}"
+
+    @staticmethod
+    def _providers(device: DeviceName, available: list[str]) -> tuple[str, list[Any]]:
+        cpu: list[Any] = ["CPUExecutionProvider"]
+        if device == "cuda" and "CUDAExecutionProvider" not in available:
+            raise UserError("--device cuda: this ONNX Runtime has no CUDA (pip install onnxruntime-gpu in its place)")
+        if device == "mps" and "CoreMLExecutionProvider" not in available:
+            raise UserError("--device mps: this ONNX Runtime has no CoreML (use --device cpu)")
+        if device == "mps":
+            return "mps", [
+                ("CoreMLExecutionProvider", {"ModelFormat": "MLProgram", "MLComputeUnits": "CPUAndGPU"}),
+                *cpu,
+            ]
+        if device != "cpu" and "CUDAExecutionProvider" in available:
+            return "cuda", [("CUDAExecutionProvider", {"use_tf32": "0"}), *cpu]
+        return "cpu", cpu
+
+    def __call__(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
+        count = len(pixels)
+        batch: NDArray[Any] = pixels
+        if self._graph.batch is not None and count < self._graph.batch:
+            batch = np.concatenate([pixels, np.repeat(pixels[-1:], self._graph.batch - count, axis=0)])
+        if self._half:
+            batch = batch.astype(np.float16)
+        try:
+            if self._bound:
+                binding = self._session.io_binding()
+                binding.bind_cpu_input(self._name, batch)
+                binding.bind_output(self._output, "cpu")
+                self._session.run_with_iobinding(binding)
+                output = binding.copy_outputs_to_cpu()[0]
+            else:
+                output = self._session.run([self._output], {self._name: batch})[0]
+        except Exception as error:  # no common base class
+            raise _failed(self._path, batch.shape, error) from error
+        found: NDArray[Any] = output[:count]
+        return found
+
+
+class _TorchScript:
+    def __init__(self, request: Request) -> None:
+        import torch
+
+        self._torch, self._path = torch, request.path
+        self._device = self._choose(request.device)
+        self._dtype = self._precision(request.precision)
+        if request.tile != request.own_tile and not request.any_size:
+            raise _fixed(request)
+        self._threads = request.threads
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)
+                module = torch.jit.load(str(request.path), map_location=self._device)  # type: ignore[no-untyped-call]
+                module = module.eval().to(memory_format=torch.channels_last)
+                # Frozen, and without its own optimiser, which compiles for seconds, TorchScript is faster, and deaf to
+                # autocast.
+                self._module = torch.jit.freeze(module) if self._dtype is None else module
+        except (RuntimeError, OSError, ValueError) as error:
+            raise UserError(f"{request.path}: can't be loaded as TorchScript ({first_line(error)})") from None
+        self.title = f"torchscript, torch {torch.__version__} on {self._device}, {request.precision}"
+
+    def _choose(self, device: DeviceName) -> str:
+        torch = self._torch
+        has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if device != "auto":
+            if not has[device]:
+                raise UserError(
+                    f"--device {device}: not to be had here (allowed: {', '.join(n for n in has if has[n])})"
+                )
+            return device
+        return "cuda" if has["cuda"] else "cpu"
+
+    def _precision(self, precision: PrecisionName) -> Any:
+        torch = self._torch
+        if precision == "fp32":
+            return None
+        if precision == "fp16":
+            if self._device == "cpu":
+                raise UserError("--precision fp16: not on a CPU (allowed: fp32, bf16)")
+            return torch.float16
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        if self._device == "cpu" and not native:
+            raise UserError("--precision bf16: this CPU would only emulate it, slower than fp32 (use fp32)")
+        return torch.bfloat16
+
+    @contextmanager
+    def _settings(self) -> Iterator[None]:
+        """PyTorch's settings are the whole process's, so they are put back: others train and test in it too."""
+        torch = self._torch
+        cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+        before = torch.get_num_threads(), cudnn.allow_tf32, matmul.allow_tf32
+        torch.set_num_threads(self._threads)
+        # Where a card is NVIDIA's: results in full float32, not in TF32's 19 bits.
+        cudnn.allow_tf32 = matmul.allow_tf32 = False
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before[0])
+            cudnn.allow_tf32, matmul.allow_tf32 = before[1:]
+
+    def __call__(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
+        torch = self._torch
+        try:
+            with (
+                self._settings(),
+                torch.inference_mode(),
+                torch.jit.optimized_execution(self._dtype is not None),
+                torch.autocast(self._device, self._dtype, enabled=self._dtype is not None),
+            ):
+                batch = torch.from_numpy(pixels).to(self._device, memory_format=torch.channels_last)
+                output = self._module(batch)
+                while not isinstance(output, torch.Tensor):
+                    output = next(iter(output.values() if isinstance(output, dict) else output))
+                if output.is_floating_point():
+                    output = output.float()
+                found: NDArray[Any] = output.cpu().contiguous().numpy()
+        except (RuntimeError, TypeError) as error:
+            raise _failed(self._path, pixels.shape, error) from error
+        return found
+
+
+class _OpenVino:
+    def __init__(self, request: Request) -> None:
+        import openvino
+
+        self._path = request.path
+        core = openvino.Core()
+        if request.device not in {"auto", "cpu"}:
+            raise UserError(f"--device {request.device}: OpenVINO runs on the CPU here (use --device cpu)")
+        can = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        hint = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[request.precision]
+        if request.precision == "bf16" and "BF16" not in can:
+            raise UserError("--precision bf16: this CPU would only emulate it, slower than fp32 (use fp32)")
+        if request.precision == "fp16" and "FP16" not in can:
+            raise UserError("--precision fp16: not on this CPU (allowed: fp32, bf16 where the CPU has it)")
+        try:
+            model = core.read_model(request.path)
+            shape = model.inputs[0].get_partial_shape()
+            sizes = [d.get_length() if d.is_static else None for d in shape]
+            _check_graph(Graph(sizes[0], sizes[1], sizes[2], None), request)
+            # Sizes that are known beforehand let it choose faster ways.
+            self._batch = sizes[0] or request.batch
+            model.reshape({model.inputs[0]: [self._batch, request.bands, request.tile, request.tile]})
+            options = {
+                "INFERENCE_PRECISION_HINT": hint,
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_NUM_THREADS": request.threads,
+            }
+            self._compiled = core.compile_model(model, "CPU", options)
+        except RuntimeError as error:
+            raise UserError(f"{request.path}: can't be loaded by OpenVINO ({first_line(error)})") from None
+        self.title = f"openvino {openvino.__version__.partition('-')[0]} on cpu, {request.precision}"
+
+    def __call__(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
+        count = len(pixels)
+        if count < self._batch:
+            pixels = np.concatenate([pixels, np.repeat(pixels[-1:], self._batch - count, axis=0)])
+        try:
+            result = self._compiled(pixels, share_inputs=True)[0]
+        except RuntimeError as error:
+            raise _failed(self._path, pixels.shape, error) from error
+        found: NDArray[Any] = result[:count]  # a copy: outputs are shared only on demand
+        return found
+
+
+_OPENERS: dict[str, Callable[[Request], Backend]] = {
+    "onnxruntime": _OnnxRuntime,
+    "torchscript": _TorchScript,
+    "openvino": _OpenVino,
+}
+
+
+def _fixed(request: Request) -> UserError:
+    return UserError(
+        f"--tile-size {request.tile}: {request.path.name} was made for {request.own_tile} pixels and doesn't say that "
+        "it is right at other sizes (leave out --tile-size)"
+    )
+
+
+def _failed(path: Path, shape: tuple[int, ...], error: Exception) -> UserError:
+    # TorchScript's errors begin with its own traceback and say what happened last.
+    what = str(error).strip().splitlines()[-1] if "TorchScript interpreter" in str(error) else first_line(error)
+    return UserError(
+        f"{path}: the model failed on tiles of shape {tuple(shape)}: {what} (it may need another --tile-size, or more "
+        "memory: try a smaller --batch-size)"
+    )

@@ -1,0 +1,73 @@
+"""What an ONNX file says of its input and output."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inference.common.errors import UserError, first_line
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What an ONNX file says of its input and output; None where it leaves a size open.
+
+    Attributes:
+        batch: Tiles at a time.
+        bands: Channels of the input.
+        tile: Side of a tile, pixels.
+        channels: Channels of the output; None too where it has none.
+        numbers: Whether the output is whole numbers: classes, not how probable they are.
+    """
+
+    batch: int | None
+    bands: int | None
+    tile: int | None
+    channels: int | None
+    numbers: bool = False
+
+
+def onnx_graph(path: Path) -> Graph:
+    """What an ONNX file says of its input and output, without preparing it to run.
+
+    Raises:
+        UserError: It can't be read.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    return graph_of(path, load_session(path, options, ["CPUExecutionProvider"]))
+
+
+def load_session(path: Path, options: Any, providers: list[Any]) -> Any:
+    """An ONNX Runtime session.
+
+    Raises:
+        UserError: The file can't be loaded.
+    """
+    import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's errors have no common base class
+        raise UserError(f"{path}: can't be loaded by ONNX Runtime ({first_line(error)})") from None
+
+
+def graph_of(path: Path, session: Any) -> Graph:
+    """What a session's model says of its input and output.
+
+    Raises:
+        UserError: It takes something else than square images.
+    """
+    shape, out = session.get_inputs()[0].shape, session.get_outputs()[0].shape
+    if len(shape) != 4:
+        raise UserError(
+            f"{path}: takes an input of shape {shape} (a segmentation model takes batch, bands, rows, columns)"
+        )
+    batch, bands, rows, cols = (size if isinstance(size, int) and size > 0 else None for size in shape)
+    if rows is not None and cols is not None and rows != cols:
+        raise UserError(f"{path}: takes tiles of {rows}x{cols} pixels (tiles must be square)")
+    channels = out[1] if len(out) == 4 and isinstance(out[1], int) and out[1] > 0 else None
+    numbers = "int" in session.get_outputs()[0].type
+    return Graph(batch, bands, rows if rows is not None else cols, channels, numbers)

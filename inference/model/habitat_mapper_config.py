@@ -1,0 +1,111 @@
+"""Reading habitat-mapper's model configuration (JSON) as a card.
+
+It says how pixels are normalised and what the network's numbers mean; the size of tiles and the number of classes are
+the network's own. What can't be done tile by tile without seams, or isn't written in the file, is refused.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from inference.card import CardError, ModelCard
+from inference.model.graphs import onnx_graph
+
+DEFAULT_TILE = 1024
+"""habitat-mapper's own, where a network takes any size."""
+_MODEL_CLASS = "habitat_mapper.model.ONNXModel"
+
+
+class _Config(BaseModel):
+    """The keys that say what a model needs and gives, with habitat-mapper's defaults (version 0.16)."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    revision: Annotated[str, Field(pattern=r"^\d{8}(-\S+)?$")]
+    model_cls: str = _MODEL_CLASS
+    model_filename: str
+    input_channels: Annotated[int, Field(ge=1)] = 3
+    activation: Literal["sigmoid", "softmax"] | None = None
+    normalization: Literal["standard", "image", "image_per_channel", "min_max", "min_max_per_channel"] | None = (
+        "standard"
+    )
+    mean: list[float] | None = [0.485, 0.456, 0.406]
+    std: list[Annotated[float, Field(gt=0)]] | None = [0.229, 0.224, 0.225]
+    max_pixel_value: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+
+
+def card_of(data: dict[str, Any], source: Path, model: Path, dtype: str) -> ModelCard:
+    """The card that a configuration stands for.
+
+    Args:
+        data: The parsed configuration.
+        source: Where it comes from; errors begin with it.
+        model: The ONNX file it is used with.
+        dtype: Type of the mosaic, which the configuration leaves open.
+
+    Raises:
+        CardError: It is none that can be read, or says what can't be obeyed.
+        UserError: The model can't be read.
+    """
+    try:
+        config = _Config.model_validate(data)
+    except ValidationError as error:
+        lines = [f"{source}: {'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise CardError("\n".join(lines)) from None
+    if model.suffix.lower() != ".onnx":
+        raise CardError(f"{source}: is a configuration for an ONNX file, not for {model.name}")
+    graph = onnx_graph(model)
+    bands = config.input_channels
+    mean, std = ([0.0] * bands, [1.0] * bands) if config.normalization is None else (config.mean, config.std)
+    channels = graph.channels or (1 if config.activation == "sigmoid" else None)
+    _check(config, source, model, channels)
+    assert channels is not None
+    classes = max(2, channels)
+    return ModelCard(
+        name=config.name,
+        task=config.name,
+        revision=config.revision,
+        bands=list(range(1, bands + 1)),
+        dtype=dtype,
+        tile_size=graph.tile or DEFAULT_TILE,
+        mean=list(mean or []),
+        std=list(std or []),
+        max_pixel_value=config.max_pixel_value,
+        class_names=["background", "target"]
+        if classes == 2
+        else ["background", *(f"class {i}" for i in range(1, classes))],
+        background_index=0,
+        activation="sigmoid" if channels == 1 else "softmax",
+        output="probabilities" if config.activation is None else "logits",
+        any_size=graph.tile is None,
+    )
+
+
+def _check(config: _Config, source: Path, model: Path, channels: int | None) -> None:
+    """Raises `CardError` where a configuration can't be obeyed, a line for each reason."""
+    problems = []
+    if config.model_cls != _MODEL_CLASS:
+        problems.append(f"model_cls: {config.model_cls} works on the network's output in ways the file doesn't tell")
+    if config.normalization not in {None, "standard"}:
+        problems.append(
+            f"normalization: {config.normalization} depends on what else a tile shows, so neighbouring tiles differ "
+            "and their seam shows (allowed: standard, null)"
+        )
+    elif config.normalization is not None:
+        lengths = len(config.mean or []), len(config.std or [])
+        if lengths != (config.input_channels, config.input_channels):
+            problems.append(
+                f"mean and std: {lengths[0]} and {lengths[1]} values for {config.input_channels} input_channels"
+            )
+    if channels is None:
+        problems.append(f"{model.name} doesn't say how many classes it has (write a card of ours for it)")
+    elif config.activation == "sigmoid" and channels > 1:
+        problems.append(
+            f"activation: sigmoid of {channels} channels are no classes of which one is right (allowed: softmax)"
+        )
+    elif config.activation == "softmax" and channels == 1:
+        problems.append("activation: softmax of one channel is always 1 (allowed: sigmoid, null)")
+    if problems:
+        raise CardError("\n".join(f"{source}: {problem}" for problem in problems))

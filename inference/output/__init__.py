@@ -1,0 +1,1 @@
+"""Writing the map, its metadata and its summary."""

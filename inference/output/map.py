@@ -1,0 +1,176 @@
+"""From blended probabilities, as they come from top to bottom, to the files and the numbers."""
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.model.probabilities import bands_of, channels_of, classes_of
+from inference.output.geotiff import BLOCK, Output
+from inference.output.summary import ClassTotal, Tally
+from inference.plan import Plan
+
+NODATA = 255
+"""Value of invalid pixels in the map of a model without a background class."""
+
+# Okabe and Ito, Color Universal Design, 2008: colours that are told apart by almost everybody; background is black.
+_COLOURS = ((0, 158, 115), (230, 159, 0), (86, 180, 233), (213, 94, 0), (240, 228, 66), (0, 114, 178), (204, 121, 167))
+
+
+class Mapping:
+    """Turns rows of probabilities into blocks of the map, and of the file of probabilities if that is wanted.
+
+    Args:
+        plan: What is to be done.
+        backend: What runs the model; goes into the map's metadata.
+    """
+
+    def __init__(self, plan: Plan, backend: str) -> None:
+        header, card = plan.source.header, plan.card
+        self._threshold, self._height, self._width = plan.threshold, header.height, header.width
+        self._blank = NODATA if card.background_index is None else 0
+        self.tally = Tally(len(card.class_names), header.crs, header.transform, header.width)
+        self._names = list(card.class_names)
+        tags = _tags(plan, backend)
+        common: dict[str, Any] = {"cog": plan.options.cog, "threads": plan.source.threads}
+        self._files: list[Output] = []
+        try:
+            self._map = Output(
+                plan.target,
+                header,
+                bands=1,
+                dtype="uint8",
+                nodata=NODATA if card.background_index is None else None,
+                masked=card.background_index is not None and plan.source.may_be_invalid,
+                tags=tags,
+                names=[card.task],
+                colours=_colours(len(card.class_names), card.background_index),
+                **common,
+            )
+            self._files.append(self._map)
+            self._floats: Output | None = None
+            if plan.probabilities is not None:
+                names, count = card.class_names, len(card.class_names)
+                self._floats = Output(
+                    plan.probabilities,
+                    header,
+                    bands=count,
+                    dtype="float32",
+                    nodata=np.nan,
+                    tags=tags,
+                    names=names,
+                    **common,
+                )
+                self._files.append(self._floats)
+        except BaseException:
+            self.discard()
+            raise
+        rows = min(BLOCK, header.height)
+        self._row = self._filled = 0
+        self._block = np.empty((rows, header.width), np.uint8)
+        count = channels_of(card) if self._floats is not None else 0
+        self._probability = np.empty((count, rows, header.width), np.float32)
+        self._validity: deque[tuple[int, int, NDArray[np.bool_] | None]] = deque()
+
+    def validity(self, row: int, rows: int, invalid: NDArray[np.bool_] | None) -> None:
+        """Says what is valid in the next rows of the mosaic; before their probabilities come.
+
+        Args:
+            row: The first of them.
+            rows: How many.
+            invalid: (rows, width) bool, True where there is no image; None where all is valid.
+        """
+        self._validity.append((row, row + rows, invalid))
+
+    def add(self, probability: NDArray[np.float32]) -> None:
+        """Takes in the next rows of probabilities, (channels, n, width)."""
+        done = 0
+        while done < probability.shape[1]:
+            part = min(len(self._block) - self._filled, probability.shape[1] - done)
+            rows, place = np.s_[done : done + part], np.s_[self._filled : self._filled + part]
+            classes_of(probability[:, rows], self._threshold, self._block[place])
+            if self._floats is not None:
+                self._probability[:, place] = probability[:, rows]
+            self._filled += part
+            done += part
+            if self._filled == len(self._block) or self._row + self._filled == self._height:
+                self._flush()
+
+    def finish(self) -> list[ClassTotal]:
+        """Gives the files their names; returns what the map shows."""
+        assert self._row == self._height
+        for file in reversed(self._files):  # the map last: where it is, all is
+            file.finish()
+        areas = self.tally.areas
+        return [
+            ClassTotal(name, value, int(self.tally.pixels[value]), None if areas is None else float(areas[value]))
+            for value, name in enumerate(self._names)
+        ]
+
+    def discard(self) -> None:
+        """Takes away what has been written."""
+        for file in self._files:
+            file.discard()
+
+    def _flush(self) -> None:
+        block = self._block[: self._filled]
+        invalid = self._invalid(self._row, self._filled)
+        self.tally.add(self._row, block, invalid)
+        if invalid is not None:
+            block[invalid] = self._blank
+        self._map.write(self._row, block[None], invalid)
+        if self._floats is not None:
+            bands = bands_of(self._probability[:, : self._filled])
+            if invalid is not None:
+                bands[:, invalid] = np.nan
+            self._floats.write(self._row, bands, invalid)
+        self._row, self._filled = self._row + self._filled, 0
+
+    def _invalid(self, row: int, rows: int) -> NDArray[np.bool_] | None:
+        """What is invalid of some rows, (rows, width); None where all is valid."""
+        while self._validity and self._validity[0][1] <= row:
+            self._validity.popleft()
+        parts = [part for part in self._validity if part[0] < row + rows]
+        if all(invalid is None for _, _, invalid in parts):
+            return None
+        found = np.zeros((rows, self._width), np.bool_)
+        for first, last, invalid in parts:
+            if invalid is not None:
+                start, stop = max(row, first), min(row + rows, last)
+                found[start - row : stop - row] = invalid[start - first : stop - first]
+        return found
+
+
+def _colours(classes: int, background: int | None) -> dict[int, tuple[int, int, int]]:
+    colours = {}
+    targets = [value for value in range(classes) if value != background]
+    for number, value in enumerate(targets):
+        colours[value] = _COLOURS[number % len(_COLOURS)]
+    colours[NODATA if background is None else background] = (0, 0, 0)
+    return colours
+
+
+def _tags(plan: Plan, backend: str) -> dict[str, str]:
+    """What a map says of how it came to be."""
+    card, options = plan.card, plan.options
+    names: Sequence[str] = card.class_names
+    tags = {
+        "CLASS_NAMES": json.dumps(dict(enumerate(names)), ensure_ascii=False),
+        "MODEL": card.name,
+        "MODEL_TASK": card.task,
+        "MODEL_REVISION": card.revision or "",
+        "MODEL_LICENCE": card.licence or "",
+        "MODEL_FILE": plan.request.path.name,
+        "BACKEND": backend,
+        "TILE_SIZE": str(plan.rows.tile),
+        "OVERLAP": f"{options.overlap:g}",
+        "WINDOW": options.window,
+        "THRESHOLD": f"{plan.threshold:g}" if len(names) == 2 else "",
+        "TEST_TIME_AUGMENTATION": "flips and turns" if options.tta else "",
+        "RESAMPLED_BY": f"{plan.factor:.6g}" if plan.factor is not None else "",
+        "TIFFTAG_SOFTWARE": "hakai-ml-train",
+    }
+    return {key: value for key, value in tags.items() if value}

@@ -1,0 +1,91 @@
+"""Writing: whole or not at all, and what killed runs left is cleared."""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.control import GroundControlPoint
+
+from inference.common.errors import UserError
+from inference.common.raster import environment, read_header
+from inference.output.geotiff import Output, check_target
+from tests.conftest import write_raster
+
+
+def stale(path: Path, node: str, process: int, end: str = "") -> Path:
+    left = path.with_name(f"{path.name}.{node}-{process}.writing{end}")
+    left.write_bytes(b"half")
+    return left
+
+
+def test_what_dead_processes_left_is_cleared_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a[1].tif"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    alive = os.getppid()
+    gone = [
+        stale(target, platform.node(), dead.pid),
+        stale(target, platform.node(), dead.pid, ".msk.ovr.tmp"),
+        stale(target, platform.node(), os.getpid()),
+    ]
+    old = stale(target, "other-machine", 1)
+    os.utime(old, (time.time() - 1e6,) * 2)
+    kept = [
+        stale(target, platform.node(), alive),
+        stale(target, "other-machine", dead.pid),
+        stale(tmp_path / "b.tif", platform.node(), dead.pid),
+    ]
+    check_target(target, "in.tif", "OUT.tif", overwrite=False)
+    assert [path.exists() for path in [*gone, old]] == [False] * 4
+    assert all(path.exists() for path in kept)
+
+
+def test_links_to_the_input_are_the_input(tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "in.tif", np.ones((1, 4, 4), np.uint8))
+    (tmp_path / "link.tif").symlink_to(source)
+    (tmp_path / "hard.tif").hardlink_to(source)
+    for name in ("link.tif", "hard.tif"):
+        with pytest.raises(UserError, match="is the input itself"):
+            check_target(tmp_path / name, str(source), "OUT.tif", overwrite=True)
+
+
+def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+    header = read_header(str(write_raster(tmp_path / "in.tif", np.ones((1, 700, 30), np.uint8))))
+    target = tmp_path / "o.tif"
+    with environment():
+        output = Output(target, header, bands=1, dtype="uint8")
+        output.write(0, np.ones((1, 512, 30), np.uint8), None)
+        assert not target.exists()
+        output.discard()
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["in.tif"]
+        # Rows that were never written would be taken for background.
+        output = Output(target, header, bands=1, dtype="uint8", cog=False)
+        output.write(0, np.ones((1, 512, 30), np.uint8), None)
+        output.write(512, np.ones((1, 188, 30), np.uint8), None)
+        output.finish()
+    with rasterio.open(target) as file:
+        assert file.read().all()
+
+
+def test_ground_control_points_are_kept(tmp_path: Path) -> None:
+    points = [GroundControlPoint(r, c, 5e5 + c, 5.8e6 - r) for r, c in ((0, 0), (0, 20), (20, 0), (20, 20))]
+    path = tmp_path / "in.tif"
+    with rasterio.open(path, "w", driver="GTiff", height=20, width=20, count=1, dtype="uint8") as file:
+        file.gcps = points, "EPSG:32609"
+        file.write(np.ones((1, 20, 20), np.uint8))
+    header = read_header(str(path))
+    assert len(header.gcps) == 4
+    with environment():
+        output = Output(tmp_path / "o.tif", header, bands=1, dtype="uint8")
+        output.write(0, np.ones((1, 20, 20), np.uint8), None)
+        output.finish()
+    with rasterio.open(tmp_path / "o.tif") as file:
+        found, crs = file.gcps
+        assert [(p.row, p.col, p.x, p.y) for p in found] == [(p.row, p.col, p.x, p.y) for p in points]
+        assert crs.to_epsg() == 32609

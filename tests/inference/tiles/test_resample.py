@@ -1,0 +1,80 @@
+"""Resampling to another ground sample distance and back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.transform import from_origin
+
+from inference.common.raster import Strip
+from inference.predict import predict
+from inference.tiles.resample import Grid, Rows, Taps
+from tests.conftest import write_raster
+from tests.inference.networks import card, untiled, write_onnx
+
+
+@pytest.mark.parametrize(("old", "new"), [(1, 1), (1, 5), (5, 1), (40, 40), (40, 17), (40, 97), (41, 20), (20, 21)])
+def test_taps_are_pillows(old: int, new: int) -> None:
+    row = np.random.default_rng(0).random((1, old)).astype(np.float32)
+    expected = np.array(Image.fromarray(row).resize((new, 1), Image.Resampling.BILINEAR))
+    np.testing.assert_allclose(Taps(old, new).columns(row), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("old", "new"), [(40, 40), (40, 17), (40, 97), (3, 50), (50, 3)])
+@pytest.mark.parametrize("step", [1, 2, 7, 100])
+def test_rows_come_as_they_would_at_once(old: int, new: int, step: int) -> None:
+    image = np.random.default_rng(0).random((2, old, 5)).astype(np.float32)
+    rows = Rows(Taps(old, new))
+    found = np.concatenate([rows.push(image[:, i : i + step]) for i in range(0, old, step)], axis=1)
+    expected = Taps(old, new).columns(image.transpose(0, 2, 1)).transpose(0, 2, 1)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [0.31, 0.5, 1.0, 1.7, 3.0])
+def test_invalid_pixels_have_no_weight(factor: float) -> None:
+    image = np.full((1, 60, 50), 7.0, np.float32)
+    invalid = np.random.default_rng(0).random((60, 50)) < 0.5
+    invalid[20:50, 10:40] = True
+    image[0, invalid] = -1e6
+    grid = Grid(60, 50, factor, fill_value=-1.0)
+    strips = [Strip(r, image[:, r : r + 16], invalid[r : r + 16]) for r in range(0, 60, 16)]
+    found = list(grid.strips(strips))
+    pixels = np.concatenate([s.pixels for s in found], axis=1)
+    assert pixels.shape == (1, grid.height, grid.width)
+    nothing = pixels[0] == -1
+    assert nothing.any()
+    np.testing.assert_allclose(pixels[0, ~nothing], 7, rtol=1e-5)
+    # Where a valid pixel asks on the way back, there is something.
+    marked = np.where(nothing, 1.0, 0.0).astype(np.float32)[None]
+    back = grid.back(marked)
+    assert back.shape == (1, 60, 50)
+    assert (back[0, ~invalid] == 0).all()
+
+
+@pytest.mark.parametrize("distance", [0.04, 0.1, 0.23])
+def test_a_map_of_a_resampled_mosaic_is_on_the_mosaics_grid(tmp_path: Path, distance: float) -> None:
+    """Of large even areas, the map is the same at any ground sample distance."""
+    rng = np.random.default_rng(4)
+    pixels = np.kron(rng.integers(1, 256, (3, 4, 5)), np.ones((1, 30, 30))).astype(np.uint8)
+    pixels[:, :20, :70] = 0
+    source = write_raster(tmp_path / "in.tif", pixels, nodata=0, transform=from_origin(5e5, 5.8e6, 0.1, 0.1))
+    made = card(ground_sample_distance=distance)
+    summary = predict(
+        source,
+        tmp_path / "o.tif",
+        model=write_onnx(tmp_path / "m.onnx", made),
+        resample=True,
+        probabilities=tmp_path / "p.tif",
+    )
+    with rasterio.open(tmp_path / "o.tif") as file, rasterio.open(source) as src:
+        assert (file.shape, file.transform) == (src.shape, src.transform)
+        valid = file.dataset_mask() > 0
+        np.testing.assert_array_equal(valid, ~(pixels == 0).all(axis=0))
+        classes = file.read(1)
+        assert ("RESAMPLED_BY" in file.tags()) == (distance != 0.1)
+    assert summary.notices == ()
+    expected = untiled(pixels, made)[1] > 0.5
+    inner = np.kron(np.ones((4, 5)), np.pad(np.ones((18, 18)), 6)).astype(bool) & valid
+    np.testing.assert_array_equal(classes[inner], expected[inner])

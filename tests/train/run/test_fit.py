@@ -1,0 +1,268 @@
+"""A whole run through the real command line, on tiny rasters: what it leaves behind, and that its numbers are true."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import rasterio
+import torch
+import yaml
+from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
+
+from inference.common.errors import UserError
+from inference.model.card_files import read_card
+from tests.conftest import write_dataset
+from train.__main__ import main
+from train.configs.loader import load_config
+from train.datamodule import DataModule
+from train.model import SegmentationModel, SMPSegmentationModel
+from train.models import pretrained
+from train.run.checkpoints import read_checkpoint
+from train.run.fit import train
+
+ROOT = Path(__file__).parents[3]
+
+
+def only_run(config: Path) -> Path:
+    (folder,) = (config.parent / "runs" / "p").iterdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run folder and what the command printed."""
+    folder = tmp_path_factory.mktemp("run")
+    data = write_dataset(folder / "data")
+    config = {
+        "tile_size": 64,
+        "batch_size": 4,
+        "max_epoch": 3,
+        "segmentation_config": {
+            "architecture": "Unet",
+            "backbone": "tu-mobilenetv3_small_050",
+            "opts": {"encoder_weights": None},
+            "lr": 5e-3,
+        },
+        "data_module": {"data_dir": str(data), "num_workers": 0, "class_names": ["sea", "kelp"]},
+        "trainer": {"accelerator": "cpu"},
+        "logging": {"save_dir": str(folder / "runs"), "project": "p", "name": "n"},
+    }
+    (folder / "c.yml").write_text(yaml.safe_dump(config))
+    done = subprocess.run(
+        [sys.executable, "-m", "train", str(folder / "c.yml")], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "wandb" not in done.stderr
+    return only_run(folder / "c.yml"), done.stdout
+
+
+def test_run_folder(finished: tuple[Path, str]) -> None:
+    folder, printed = finished
+    names = {p.name for p in folder.iterdir()}
+    assert names == {
+        "config.yml", "checkpoints", "metrics.csv", "curves.png", "previews", "card.json", "summary.json",
+    }  # fmt: skip
+    checkpoints = sorted(p.name for p in (folder / "checkpoints").iterdir())
+    assert len(checkpoints) == 2
+    assert checkpoints[-1] == "last.ckpt"
+    for path in ("curves.png", "summary.json", "metrics.csv", "card.json", "previews/overview.png"):
+        assert str(folder / path) in printed
+    assert f"convert_checkpoint.py {folder}" in printed
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["best"]["checkpoint"] == f"checkpoints/{checkpoints[0]}"
+    assert summary["best"]["score"] == pytest.approx(summary["val"]["dice"], abs=1e-6)
+    assert set(summary["test"]) == {"loss", "accuracy", "iou", "dice", "f1", "precision", "recall"}
+    assert {"seconds", "images_per_second", "versions", "git_revision"} <= summary.keys()
+
+
+def test_card(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    card = read_card(folder)
+    assert card.class_names == ["sea", "kelp"]
+    assert (card.bands, card.tile_size, card.max_pixel_value) == ([1, 2, 3], 64, 255.0)
+    # 0.1 m in the projection; UTM's scale on the central meridian's neighbourhood is 0.9996.
+    assert card.ground_sample_distance == pytest.approx(0.1 / 0.9996, rel=2e-5)
+    assert card.scores["test/iou"] == pytest.approx(json.loads((folder / "summary.json").read_text())["test"]["iou"])
+
+
+def test_scores_are_those_of_all_pixels(finished: tuple[Path, str]) -> None:
+    """Recomputed from whole predicted images by another library."""
+    folder, _ = finished
+    summary = json.loads((folder / "summary.json").read_text())
+    path = folder / summary["best"]["checkpoint"]
+    model = SMPSegmentationModel.load_from_checkpoint(path, weights_only=True).eval()
+    data = DataModule(load_config(folder / "config.yml").config)
+    data.prepare()
+    for split in ("val", "test"):
+        truth, predicted = [], []
+        dataset = data.grid_dataset(split)
+        for image, label, _ in (dataset[i] for i in range(len(dataset))):
+            with torch.inference_mode():
+                classes = model.predict_classes(torch.from_numpy(image)[None].permute(0, 3, 1, 2))[0].numpy()
+            truth.append(label[label != 2])
+            predicted.append(classes[label != 2])
+        y, p = np.concatenate(truth), np.concatenate(predicted)
+        files = sorted((Path(data.data_dir) / split / "y").iterdir())
+        assert y.size == sum(rasterio.open(f).read(1).size for f in files)
+        for name, score in (
+            ("iou", jaccard_score),
+            ("dice", f1_score),
+            ("precision", precision_score),
+            ("recall", recall_score),
+        ):
+            assert summary[split][name] == pytest.approx(score(y, p), abs=1e-6), (split, name)
+
+
+def test_checkpoint_is_plain_data_and_asks_nobody_for_weights(
+    finished: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = finished
+    path = folder / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    assert content["hyper_parameters"]["config"]["segmentation_config"]["architecture"] == "Unet"
+    assert content["hyper_parameters"]["card"]["scores"]["val/dice"] > 0
+    # As if the config had asked for weights: loading must not look for them.
+    content["hyper_parameters"]["config"]["segmentation_config"]["opts"]["encoder_weights"] = "imagenet"
+    other = folder.parent / "other.ckpt"
+    torch.save(content, other)
+    monkeypatch.setattr(pretrained, "_fetch", lambda *a, **k: pytest.fail("asked for weights"))
+    model = SMPSegmentationModel.load_from_checkpoint(other, weights_only=True)
+    state = read_checkpoint(path)["state_dict"]
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert all(name.startswith("model.") for name in state)
+
+
+def test_validation_scores_come_from_validation_alone(
+    write_config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that is always right, on a val split whose labels are turned round, is always wrong."""
+    data = write_dataset(tmp_path / "turned")
+    for path in (data / "val" / "y").iterdir():
+        with rasterio.open(path, "r+") as file:
+            file.write(1 - file.read())
+
+    def bright(self: SegmentationModel, image: torch.Tensor) -> torch.Tensor:
+        # Labels are discs that are brighter than anything else. The network is used so that there is a gradient.
+        pixels = (image - self.shift) / self.scale
+        return (pixels.mean(dim=1, keepdim=True) - 105) + 0 * self.model(image)
+
+    monkeypatch.setattr(SMPSegmentationModel, "forward", bright)
+    path = write_config(max_epoch=1, data_module={"data_dir": str(data), "num_workers": 0, "augmentation": "none"})
+    result = train(load_config(path).config)
+    assert result.val["accuracy"] == 0
+    assert result.val["iou"] == result.val["dice"] == 0
+    assert result.test["iou"] == 1
+    rows = (result.folder.path / "metrics.csv").read_text().splitlines()
+    row = dict(zip(rows[0].split(","), map(float, rows[1].split(",")), strict=True))
+    assert row["train/iou"] == 1
+    assert row["val/iou"] == 0
+
+
+def test_two_processes(write_config: Callable[..., Path]) -> None:
+    """Scores of a run on two devices are those of the same checkpoint on one; there is one run folder."""
+    path = write_config(max_epoch=1)
+    done = subprocess.run(
+        [sys.executable, "-m", "train", str(path), "trainer.devices=2", "trainer.strategy=ddp"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    folder = only_run(path)
+    assert done.stdout.count("best: epoch") == 1
+    summary = json.loads((folder / "summary.json").read_text())
+    config = load_config(folder / "config.yml", ["trainer.devices=1", "trainer.strategy=auto"]).config
+    model = SMPSegmentationModel.load_from_checkpoint(folder / summary["best"]["checkpoint"], weights_only=True)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.validate(model, datamodule=DataModule(config), verbose=False)
+    alone = {k.removeprefix("val/"): float(v) for k, v in trainer.callback_metrics.items()}
+    assert alone.keys() == summary["val"].keys()
+    for name, value in alone.items():
+        assert summary["val"][name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_unknown_label_value_stops_the_run_and_names_the_file(
+    write_config: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_dataset(tmp_path / "data7")
+    with rasterio.open(data / "train" / "y" / "s2_label.tif", "r+") as file:
+        label = file.read(1)
+        label[5, 3] = 7
+        file.write(label, 1)
+    path = write_config(data_module={"data_dir": str(data), "num_workers": 1})
+    assert main([str(path)]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert "s2_label.tif: label value 7 at row 5, column 3 is no class (allowed: 0, 1, 2;" in lines[-1]
+    assert not list((path.parent / "runs" / "p").iterdir())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_invalid_pixels_count_nowhere(write_config: Callable[..., Path], tmp_path: Path, value: float) -> None:
+    """float32 images with pixels that are no numbers: trained around, and not part of any score."""
+
+    def holes(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        image = image.astype(np.float32) / 255
+        image[1, :10, :20] = value
+        return image, label
+
+    data = write_dataset(tmp_path / "holes", change=holes)
+    path = write_config(
+        max_epoch=1, data_module={"data_dir": str(data), "num_workers": 0, "mean": "auto", "std": "auto"}
+    )
+    result = train(load_config(path).config)
+    assert all(math.isfinite(v) for v in result.val.values())
+    card = read_card(result.folder.card)
+    valid = []
+    for file in (data / "train" / "x").iterdir():
+        pixels = rasterio.open(file).read()
+        valid.append(pixels[:, np.isfinite(pixels).all(axis=0)])
+    everything = np.concatenate(valid, axis=1).astype(np.float64)
+    assert card.mean == pytest.approx(everything.mean(axis=1).tolist(), rel=1e-6)
+    assert card.std == pytest.approx(everything.std(axis=1).tolist(), rel=1e-6)
+
+
+SPECIES: dict[str, Any] = {
+    "num_classes": 2,
+    "extra_transforms": ["species_label_transform"],
+}
+
+
+def test_species(write_config: Callable[..., Path], tmp_path: Path) -> None:
+    """Labels 0, 1, 2 become ignored, 0, 1: the two classes are told apart, and what is neither counts nowhere."""
+
+    def two(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        label = label.copy()
+        label[: len(label) // 2] *= 2
+        return image, label
+
+    data = write_dataset(tmp_path / "species", change=two)
+    path = write_config(**SPECIES, max_epoch=1, data_module={"data_dir": str(data), "num_workers": 0})
+    result = train(load_config(path).config)
+    card = read_card(result.folder.card)
+    assert card.background_index is None
+    assert card.activation == "softmax"
+    assert {"iou/class_0", "iou/class_1"} <= result.test.keys()
+
+
+def test_a_batch_of_one_window_is_explained(write_config: Callable[..., Path]) -> None:
+    """DeepLabV3+ normalises a single value for each image: with one image there is nothing to normalise by."""
+    path = write_config(
+        tile_size=32,
+        batch_size=2,
+        segmentation_config={
+            "architecture": "DeepLabV3Plus",
+            "backbone": "resnet18",
+            "opts": {"encoder_weights": None},
+        },
+        data_module={"samples_per_epoch": 3},
+    )
+    with pytest.raises(UserError, match="batch_size: 2 leaves a batch of one window"):
+        train(load_config(path).config)

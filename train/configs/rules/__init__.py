@@ -1,0 +1,1 @@
+"""Checks of several keys of a config together."""

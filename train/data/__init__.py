@@ -1,0 +1,1 @@
+"""From GeoTIFF pairs to windows: files, labels, statistics and the demo data set."""

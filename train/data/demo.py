@@ -1,0 +1,210 @@
+"""The built-in demo data set: small georeferenced tiles of a kelp coast, drawn once and cached.
+
+`data_dir: demo://kelp` lets anybody train a model before they have labelled anything. The tiles are cut from 36 made-up
+sites (`demo_scene` draws them). A site belongs to one split, so no test pixel was seen in training, and some sites lie
+at the edge of their mosaic, where pixels are missing.
+"""
+
+import os
+import shutil
+import sys
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+import rasterio
+from rasterio import Affine
+
+from inference.common.errors import UserError
+from inference.common.progress import progress as show_progress
+from train.data.demo_scene import IGNORE, PIXEL_SIZE, Site, draw_scene, fractal_noise
+
+# Raise it when the drawing changes: it is part of the cached folder's name, so that old drawings aren't taken for new.
+VERSION = 1
+SEED = 2026
+# An hour is far more than a drawing takes: a temporary folder of that age belongs to a process that was killed.
+STALE_AFTER = 3600.0  # seconds
+
+CRS = "EPSG:32609"  # UTM 9N, British Columbia's central coast
+ORIGIN = (562_000.0, 5_722_000.0)  # easting and northing of the first site's upper left corner, metres
+SITE_SPACING = 200.0  # metres from one site to the next, eastwards
+
+# Column, row, width and height of each tile in a site's picture. The odd ones make loaders pad, crop and tile.
+Tiles = tuple[tuple[int, int, int, int], ...]
+EVEN: Tiles = ((0, 0, 256, 256), (256, 0, 256, 256))
+LARGE: Tiles = ((0, 0, 384, 256), (0, 256, 300, 270))
+SMALL: Tiles = ((0, 0, 256, 256), (256, 0, 200, 240))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mosaic:
+    """A kind of coast and how its mosaic is stored.
+
+    Attributes:
+        site: The coast to draw.
+        tiles: How the mosaic is cut.
+        missing: How pixels beyond the mosaic's slanted outline are marked, where the outline crosses the tiles: by the
+            nodata value 0, or by a mask band inside the file.
+    """
+
+    site: Site
+    tiles: Tiles = EVEN
+    missing: Literal["nodata", "mask"] | None = None
+
+
+MOSAICS = (
+    Mosaic(site=Site(shore="rock", waterline=0.3, kelp=0.3)),
+    Mosaic(site=Site(shore="rock", waterline=-0.1, kelp=0.3, islets=5), tiles=SMALL),
+    Mosaic(site=Site(shore="sand", waterline=0.2, kelp=0.3), tiles=LARGE),
+    Mosaic(site=Site(shore="rock", waterline=-0.3, kelp=0.35), missing="nodata"),
+    Mosaic(site=Site(shore="rock", waterline=0.5, kelp=0.0)),
+    Mosaic(site=Site(shore="rock", waterline=0.1, kelp=0.3, islets=3), missing="mask"),
+)
+# Each round draws every mosaic once, at sites of its own: all splits show the same kinds of coast, none the same place.
+ROUNDS: tuple[Literal["train", "val", "test"], ...] = ("train", "train", "train", "train", "val", "test")
+
+
+def demo_data_dir(name: str, cache_dir: Path | None = None, progress: bool = True) -> Path:
+    """Gives the folder of a demo data set, drawing it on first use.
+
+    The drawing is seeded: with the same NumPy and OpenCV it has the same pixels on every x86-64 processor. On others
+    OpenCV rounds differently, so that a blade may shift (under 1 % of the pixels). It is cached; several processes may
+    ask at once, and an interrupted drawing leaves nothing that passes for whole.
+
+    Args:
+        name: `demo://kelp`.
+        cache_dir: Base folder of the cache; by default `HAKAI_CACHE_DIR`, else the user's cache folder.
+        progress: Whether to tell of the drawing on stderr.
+
+    Returns:
+        The folder with `{train,val,test}/x/NAME.tif` and `{train,val,test}/y/NAME_label.tif`.
+
+    Raises:
+        UserError: No such demo data set, or the cache can't be written.
+    """
+    if name != "demo://kelp":
+        raise UserError(f"{name!r}: no such demo data set (allowed: 'demo://kelp')")
+    folder = (cache_dir or _default_cache_dir()) / "demo" / f"kelp-v{VERSION}"
+    try:
+        _clear_stale(folder)
+        if not folder.is_dir():
+            _draw_whole(folder, progress)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: can't write the demo data set ({error}); "
+            "set the environment variable HAKAI_CACHE_DIR to a folder that you may write to"
+        ) from error
+    return folder
+
+
+def _default_cache_dir() -> Path:
+    chosen = os.environ.get("HAKAI_CACHE_DIR")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("hakai-ml-train", appauthor=False))
+
+
+def _clear_stale(folder: Path) -> None:
+    """Removes what killed processes left beside `folder`."""
+    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):
+        # Another process may have finished with its folder since we saw it.
+        with suppress(FileNotFoundError):
+            if time.time() - leftover.stat().st_mtime > STALE_AFTER:
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _draw_whole(folder: Path, progress: bool) -> None:
+    """Draws into a temporary sibling and renames it, so that `folder` is there whole or not at all."""
+    # No mkdtemp: its private mode would shut colleagues out of a shared cache.
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
+    sites = range(len(ROUNDS) * len(MOSAICS))
+    if progress:
+        sys.stderr.write(f"Drawing the demo data set into {folder} (once, some seconds)\n")
+    try:
+        temporary.mkdir(parents=True)
+        for index in show_progress(sites, len(sites), "sites drawn") if progress else sites:
+            _draw_site(temporary, index)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            # Another process was first: its drawing is the same, ours goes.
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _draw_site(folder: Path, index: int) -> None:
+    """Draws one site and writes its tiles below `folder`."""
+    split, mosaic = ROUNDS[index // len(MOSAICS)], MOSAICS[index % len(MOSAICS)]
+    rng = np.random.default_rng((SEED, index))
+    height = max(row + rows for _, row, _, rows in mosaic.tiles)
+    width = max(col + cols for col, _, cols, _ in mosaic.tiles)
+    image, label = draw_scene(rng, mosaic.site, height, width)
+    valid = np.ones((height, width), np.bool_)
+    if mosaic.missing:
+        valid = _outline(rng, height, width)
+        label[~valid] = IGNORE
+        # Nodata takes black for itself, so no true pixel may be black. Under a mask band the filling is white.
+        image = np.maximum(image, 1)
+        image[~valid] = 0 if mosaic.missing == "nodata" else 255
+
+    images, labels = folder / split / "x", folder / split / "y"
+    images.mkdir(parents=True, exist_ok=True)
+    labels.mkdir(parents=True, exist_ok=True)
+    for number, (col, row, cols, rows) in enumerate(mosaic.tiles):
+        name = f"site{index:02d}_{number}"
+        corner = (ORIGIN[0] + index * SITE_SPACING + col * PIXEL_SIZE, ORIGIN[1] - row * PIXEL_SIZE)
+        cut = np.s_[row : row + rows, col : col + cols]
+        _write(
+            images / f"{name}.tif",
+            image[cut].transpose(2, 0, 1),
+            corner,
+            nodata=0 if mosaic.missing == "nodata" else None,
+            mask=valid[cut] if mosaic.missing == "mask" else None,
+        )
+        _write(labels / f"{name}_label.tif", label[cut][None], corner)
+
+
+def _outline(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.bool_]:
+    """Which pixels lie inside the mosaic: all but a slanted, ragged strip along its top or bottom."""
+    near, far = rng.uniform(5, 30), rng.uniform(50, 90)
+    edge = np.linspace(near, far, width) + 5 * fractal_noise(rng, (8, width), 40, 4)[0]
+    inside = np.asarray(np.arange(height)[:, None] >= edge[None, :])
+    return inside[::-1] if rng.uniform() < 0.5 else inside
+
+
+def _write(
+    path: Path,
+    bands: npt.NDArray[np.uint8],
+    corner: tuple[float, float],
+    nodata: int | None = None,
+    mask: npt.NDArray[np.bool_] | None = None,
+) -> None:
+    """Writes `(bands, H, W)` as a tiled GeoTIFF whose upper left corner lies at `corner` (easting, northing)."""
+    count, height, width = bands.shape
+    profile = {
+        "driver": "GTiff",
+        "dtype": "uint8",
+        "count": count,
+        "height": height,
+        "width": width,
+        "nodata": nodata,
+        "crs": CRS,
+        "transform": Affine(PIXEL_SIZE, 0, corner[0], 0, -PIXEL_SIZE, corner[1]),
+        "tiled": True,
+        "blockxsize": 128,
+        "blockysize": 128,
+        "interleave": "pixel",
+        "photometric": "RGB" if count == 3 else "MINISBLACK",
+        "compress": "deflate",
+        "predictor": 2 if count == 3 else 1,  # differences of neighbours shrink pictures, not class maps
+    }
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as raster:
+        raster.write(bands)
+        if mask is not None:
+            raster.write_mask(mask)

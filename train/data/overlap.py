@@ -1,0 +1,92 @@
+"""Whether images of different splits show the same ground, which would make the scores of one meaningless."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import combinations
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import CRS, Transformer
+
+from train.data.pairs import Header, Scene
+
+# Neighbouring tiles share an edge, and rounding makes a sliver of it; shares of the smaller image's area.
+TOLERANCE = 1e-3
+
+_EDGE = np.linspace(0, 1, 9)[:-1]
+
+
+@lru_cache(maxsize=256)
+def transformer(source: Any, target: Any) -> Transformer:
+    """From one rasterio CRS to another, or to longitude and latitude where `target` is None; x before y.
+
+    Raises:
+        Exception: PROJ can't relate them, such as an engineering CRS to the Earth.
+    """
+    crs = CRS.from_epsg(4326) if target is None else CRS.from_wkt(target.to_wkt())
+    return Transformer.from_crs(CRS.from_wkt(source.to_wkt()), crs, always_xy=True)
+
+
+def outline(header: Header) -> NDArray[np.float64]:
+    """Points along the edge of an image in its CRS, (32, 2), corners at every eighth."""
+    h, w = header.height, header.width
+    corners = np.array([header.transform @ corner for corner in ((0, 0), (w, 0), (w, h), (0, h))])
+    sides = np.roll(corners, -1, axis=0) - corners
+    points: NDArray[np.float64] = (corners[:, None] + _EDGE[:, None] * sides[:, None]).reshape(-1, 2)
+    return points
+
+
+def box(header: Header) -> tuple[float, float, float, float] | None:
+    """West, south, east and north of an image in degrees, east < west + 360; None where it isn't georeferenced."""
+    if header.crs is None or header.transform.is_identity or header.transform.is_degenerate:
+        return None
+    try:
+        lon, lat = transformer(header.crs, None).transform(*outline(header).T)
+    except Exception:  # a CRS that can't be placed on the Earth
+        return None
+    if not np.isfinite([lon, lat]).all():
+        return None
+    # Around its own meridian, so that an image across 180 degrees is no band around the Earth.
+    lon = lon[0] + (lon - lon[0] + 180) % 360 - 180
+    return float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())
+
+
+def shared(one: Header, other: Header) -> float:
+    """Share of the smaller image that both show: 0 to 1; exact where their CRS is the same."""
+    first, second = outline(one), outline(other)
+    if one.crs != other.crs:
+        try:
+            second = np.stack(transformer(other.crs, one.crs).transform(*second.T), axis=1)
+        except Exception:  # their boxes overlap, but PROJ can't relate them
+            return 0.0
+        if not np.isfinite(second).all():
+            return 0.0
+    # OpenCV computes in float32: near the origin, and of the size of 1.
+    unit = np.abs(second - second[0]).max()
+    first, second = (cv2.convexHull(((p - second[0]) / unit).astype(np.float32)) for p in (first, second))
+    area, _ = cv2.intersectConvexConvex(first, second)
+    return float(area / min(cv2.contourArea(first), cv2.contourArea(second)))
+
+
+def overlaps(splits: Mapping[str, Sequence[Scene]]) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """Names of images of two splits that show the same ground.
+
+    Returns:
+        For each pair of splits with any, the pairs of image names.
+    """
+    placed: dict[str, tuple[list[Scene], NDArray[np.float64]]] = {}
+    for split, scenes in splits.items():
+        boxes = [(scene, edges) for scene in scenes if (edges := box(scene.image)) is not None]
+        placed[split] = [scene for scene, _ in boxes], np.array([edges for _, edges in boxes]).reshape(-1, 4)
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for first, second in combinations(placed, 2):
+        (scenes, one), (others, two) = placed[first], placed[second]
+        for scene, (west, south, east, north) in zip(scenes, one, strict=True):
+            turn = 360 * np.round((west - two[:, 0]) / 360)  # the same meridian may be written as 180 and as -180
+            across = (west < two[:, 2] + turn) & (east > two[:, 0] + turn)
+            for j in np.flatnonzero(across & (south < two[:, 3]) & (north > two[:, 1])):
+                if shared(scene.image, others[j].image) > TOLERANCE:
+                    found.setdefault((first, second), []).append((scene.pair.name, others[j].pair.name))
+    return found

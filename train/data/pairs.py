@@ -1,0 +1,288 @@
+"""The files of a data set: images and labels paired by name, and what their headers say."""
+
+import unicodedata
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from inference.common.errors import UserError, first_line
+
+SPLITS = ("train", "val", "test")
+
+# Not EMPTY_DIR: that would hide .msk and .aux.xml files, which say what is valid.
+GDAL_OPTIONS = {"GDAL_CACHEMAX": 64 * 2**20, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
+
+# What a user may take for an image that is used. Sidecars, notes and thumbnails are nobody's loss.
+_OTHER_IMAGES = {".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".webp", ".img", ".vrt", ".ecw", ".sid"}
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its label."""
+
+    image: Path
+    label: Path
+
+    @property
+    def name(self) -> str:
+        """The image's name without its ending."""
+        return self.image.stem
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a GeoTIFF says of itself; height, width and the (height, width) of its blocks in pixels.
+
+    Attributes:
+        alpha: Alpha bands, counted from 1.
+        masked: Whether the file has a mask of its own, inside or in a .msk file.
+    """
+
+    height: int
+    width: int
+    block: tuple[int, int]
+    count: int
+    dtype: str
+    nodata: float | None
+    alpha: tuple[int, ...]
+    masked: bool
+    crs: Any
+    transform: Any
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A pair whose headers have been read and fit each other."""
+
+    pair: Pair
+    image: Header
+    label: Header
+
+    @property
+    def height(self) -> int:
+        """Of image and label, pixels."""
+        return self.image.height
+
+    @property
+    def width(self) -> int:
+        """Of image and label, pixels."""
+        return self.image.width
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a split's folders hold.
+
+    Attributes:
+        pairs: Images with their labels, sorted by name.
+        problems: What must be mended, a line each.
+        notices: What the user may not expect, a line each.
+    """
+
+    pairs: list[Pair]
+    problems: list[str]
+    notices: list[str]
+
+
+@dataclass(frozen=True)
+class _Folder:
+    path: Path
+    tiffs: dict[str, Path]  # by name without ending
+    problems: list[str]
+    notices: list[str]
+
+
+def find_pairs(data_dir: Path, split: str) -> Found:
+    """Images of a split with their labels, paired by name.
+
+    Problems are a folder that is missing or has no GeoTIFF, an image without a label or with two, a label without an
+    image or with two, a name that stands twice.
+    """
+    try:
+        for folder in (data_dir / split, data_dir / split / "x", data_dir / split / "y"):
+            if not folder.is_dir():
+                has = join_some(p.name for p in sorted(folder.parent.iterdir()) if p.is_dir()) or "no folders"
+                text = f"{folder}: no such folder (a split has images in x/ and labels in y/; found {has})"
+                return Found([], [text], [])
+        images, labels = _tiffs(data_dir / split / "x"), _tiffs(data_dir / split / "y")
+    except OSError as error:
+        return Found([], [f"{error.filename}: can't be read: {error.strerror} (give yourself access to it)"], [])
+    problems, notices = images.problems + labels.problems, images.notices + labels.notices
+    if not images.tiffs or not labels.tiffs:
+        return Found([], problems, notices)
+    pairs, unpaired = _paired(images, labels)
+    return Found(pairs, problems + unpaired, notices)
+
+
+def _paired(images: _Folder, labels: _Folder) -> tuple[list[Pair], list[str]]:
+    pairs, problems = [], []
+    owner: dict[str, Path] = {}
+    for name, image in images.tiffs.items():
+        found = [key for key in (f"{name}_label", name) if key in labels.tiffs]
+        if not found:
+            expected = labels.path / image.stem
+            problems.append(f"{image}: has no label (expected {expected}_label.tif or {image.stem}.tif)")
+            continue
+        label = labels.tiffs[found[0]]
+        if len(found) == 2:
+            problems.append(f"{image}: has two labels, {label.name} and {labels.tiffs[found[1]].name} (keep one)")
+        elif found[0] in owner:
+            problems.append(
+                f"{label}: is the label of two images, {owner[found[0]].name} and {image.name} (rename one of them)"
+            )
+        else:
+            pairs.append(Pair(image, label))
+        owner |= dict.fromkeys(found, image)
+    if not owner and len(images.tiffs) > _NAMED:
+        x, y = (join_some(path.name for path in folder.tiffs.values()) for folder in (images, labels))
+        return [], [
+            f"{labels.path}: no label has the name of an image (NAME.tif needs NAME_label.tif: x/ has {x}; y/ has {y})"
+        ]
+    problems += [
+        f"{path}: has no image in {images.path} (add it, or take the label out)"
+        for name, path in labels.tiffs.items()
+        if name not in owner
+    ]
+    return pairs, problems
+
+
+def _tiffs(folder: Path) -> _Folder:
+    """The GeoTIFFs of a folder, sorted by name; names that begin with a dot are a system's, not the user's."""
+    found = _Folder(folder, {}, [], [])
+    others = []
+    for path in sorted(folder.iterdir()):
+        # One and the same letter may be written as one sign or two: macOS writes é as two.
+        name = unicodedata.normalize("NFC", path.stem)
+        if path.name.startswith(".") or path.is_dir():
+            continue
+        if path.suffix.lower() not in {".tif", ".tiff"}:
+            others.append(path)
+        elif name in found.tiffs:
+            found.problems.append(f"{path}: the name stands twice, also as {found.tiffs[name].name} (keep one)")
+        else:
+            found.tiffs[name] = path
+    images = [path.name for path in others if path.suffix.lower() in _OTHER_IMAGES]
+    if not found.tiffs:
+        endings = join_some(sorted({path.suffix or path.name for path in others}))
+        has = f"found {endings} files" if others else "the folder is empty"
+        found.problems.append(f"{folder}: no GeoTIFF in it ({has}; expected NAME.tif)")
+    elif images:
+        found.notices.append(f"{folder}: images that are no GeoTIFFs are left out: {join_some(images)}")
+    return found
+
+
+def join_some(names: Iterable[str], shown: int = _NAMED) -> str:
+    """The first few names, and how many more there are."""
+    names = list(names)
+    return ", ".join([*names[:shown], *([f"{len(names) - shown} more"] if len(names) > shown else [])])
+
+
+def open_raster(path: Path, **options: str) -> Any:
+    """An open rasterio dataset; chips without a CRS are common and no reason for a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path, **options)
+
+
+def read_header(path: Path) -> Header:
+    """What a file says of itself; raises `UserError` where it can't be read as an image of real numbers."""
+    try:
+        with rasterio.Env(**GDAL_OPTIONS), open_raster(path) as src:
+            dtypes = set(src.dtypes)
+            if len(dtypes) > 1 or any("complex" in d for d in dtypes):
+                raise UserError(f"{path}: bands of type {', '.join(sorted(dtypes))} (all must be of one real type)")
+            flags = src.mask_flag_enums[0]
+            return Header(
+                height=src.height,
+                width=src.width,
+                block=src.block_shapes[0],
+                count=src.count,
+                dtype=src.dtypes[0],
+                nodata=src.nodata,
+                alpha=tuple(i for i, c in enumerate(src.colorinterp, 1) if c == ColorInterp.alpha),
+                masked=MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
+                crs=src.crs,
+                transform=src.transform,
+            )
+    except (RasterioError, OSError, ValueError) as error:
+        what = first_line(error).removeprefix(f"{path}: ").removeprefix(f"'{path}' ").rstrip(".")
+        raise UserError(f"{path}: can't be read as a GeoTIFF: {what} (replace it, or take the pair out)") from None
+
+
+def read_scenes(pairs: Sequence[Pair]) -> tuple[list[Scene], list[str]]:
+    """Headers of all pairs.
+
+    Returns:
+        The pairs that are sound. And what must be mended, a line each: files that can't be read, and labels that have
+        not their image's size.
+    """
+    scenes, problems = [], []
+    for pair in pairs:
+        headers = []
+        for path in (pair.image, pair.label):
+            try:
+                headers.append(read_header(path))
+            except UserError as error:
+                problems.append(str(error))
+        if len(headers) < 2:
+            continue
+        image, label = headers
+        if (image.height, image.width) != (label.height, label.width):
+            problems.append(
+                f"{pair.label}: is {label.width}x{label.height} pixels, its image is {image.width}x{image.height} "
+                "(a label has a pixel for each of its image's)"
+            )
+        elif label.count - len(label.alpha) != 1:
+            problems.append(f"{pair.label}: has {label.count} bands (a label has one: the class of each pixel)")
+        else:
+            scenes.append(Scene(pair, image, label))
+    return scenes, problems
+
+
+def misplaced(scene: Scene) -> float:
+    """How far a label lies off its image by their georeference, in the image's pixels; 0 where either has none."""
+    image, label = scene.image.transform, scene.label.transform
+    if image.is_identity or label.is_identity or image.is_degenerate:
+        return 0.0
+    corners = [(c, r) for c in (0, scene.width) for r in (0, scene.height)]
+    moved = [~image @ (label @ corner) for corner in corners]
+    return float(np.abs(np.subtract(moved, corners)).max())
+
+
+def choose_bands(scene: Scene, bands: Sequence[int] | None, num_bands: int) -> tuple[int, ...]:
+    """Which bands to read, counted from 1: those asked for, or all but an alpha band.
+
+    Raises:
+        UserError: The file has other bands than the network.
+    """
+    header, path = scene.image, scene.pair.image
+    if bands is not None:
+        if max(bands) > header.count:
+            raise UserError(
+                f"{path}: has {header.count} bands, data_module.bands asks for band {max(bands)} "
+                f"(allowed: 1 to {header.count})"
+            )
+        return tuple(bands)
+    chosen = tuple(i for i in range(1, header.count + 1) if i not in header.alpha)
+    if len(chosen) == num_bands:
+        return chosen
+    if header.alpha and header.count == num_bands:
+        # GDAL's default for four bands of bytes, whatever the fourth is.
+        every = ", ".join(map(str, range(1, header.count + 1)))
+        raise UserError(
+            f"{path}: band {header.alpha[0]} is marked as alpha (transparency), and num_bands is {num_bands} (if it is "
+            f"a band like the others, say so with data_module.bands: [{every}]; else set num_bands: {len(chosen)})"
+        )
+    alpha = " besides alpha" if header.alpha else ""
+    choose = "choose with data_module.bands: [1, 2, ...], or " if len(chosen) > num_bands else ""
+    raise UserError(
+        f"{path}: has {len(chosen)} bands{alpha}, num_bands is {num_bands} ({choose}set num_bands: {len(chosen)})"
+    )

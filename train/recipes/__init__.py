@@ -1,1 +1,0 @@
-"""Recipes of fine-tuning: what is trained when, how fast, and which weights count."""

@@ -1,0 +1,1 @@
+"""A training run: fitting, checkpoints, results, pictures, model card."""

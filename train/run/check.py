@@ -1,0 +1,198 @@
+"""`python -m train CONFIG --check`: everything that can be wrong before a long run, found before it; trains nothing."""
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pyproj import CRS
+
+from inference.common.cpu import cores
+from inference.common.errors import UserError
+from inference.common.progress import progress
+from train.configs.config import Config
+from train.data.overlap import overlaps
+from train.data.pairs import Scene, join_some
+from train.data.reader import Reader
+from train.data.settings import class_names
+from train.data.statistics import Survey, survey, together
+from train.datamodule import DataModule
+from train.model import SegmentationModel
+from train.optim.precision import native_precision
+from train.run.callbacks import say
+from train.run.card import ground_sample_distance
+from train.run.fit import build_model, settle
+from train.run.memory import Step, memory, one_step, parameters
+
+
+def check(config: Config, notices: Sequence[str]) -> int:
+    """Prints what a run would work with.
+
+    Returns:
+        0 where a run could start.
+
+    Raises:
+        UserError: Something must be mended first: a line for each problem.
+    """
+    for notice in notices:
+        say(f"note: {notice}")
+    data = DataModule(config)
+    problems = data.find()
+    surveys, unreadable = _surveys(config, data, sound=not problems)
+    if problems or unreadable:
+        raise UserError("\n".join([*problems, *unreadable]))
+    data.normalize(together(surveys["train"], len(data.bands), config.labels))
+    for notice in data.notices:
+        say(f"note: {notice}")
+    _show(_data_table(config, data, surveys))
+    if config.batch_size == "auto":
+        config = settle(config, data, say)
+    model = build_model(config, data, pretrained=True)
+    step = one_step(config, data, model)
+    _show(_model_table(config, data, model, step))
+    warned = _warnings(config, data, surveys)
+    _show([f"warning: {line}" for line in warned])
+    _show(["ready to train" if not warned else "ready to train, if the warnings are all right with you"])
+    return 0
+
+
+def _show(lines: Sequence[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()  # in step with what goes to stderr
+
+
+def _surveys(config: Config, data: DataModule, sound: bool) -> tuple[dict[str, list[Survey]], list[str]]:
+    """Every pixel of every split, and what must be mended: all files that can't be read and all labels of no class.
+
+    Where other things must be mended first, the images may have any bands, and all are read.
+    """
+    reader = Reader(data.rule, config.data_module.fill_value, cores())
+    scenes = [(split, scene) for split, found in data.scenes.items() for scene in found]
+    surveys: dict[str, list[Survey]] = {split: [] for split in data.scenes}
+    problems = []
+    for split, scene in progress(scenes, len(scenes), "reading images and labels"):
+        bands = data.bands if sound else range(1, scene.image.count + 1)
+        found, unreadable = survey([scene], bands, reader, scene.pair.name)
+        surveys[split] += found
+        problems += unreadable
+    reader.close()
+    return surveys, problems
+
+
+def _table(title: str, rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    """Lines of a table whose first column is left-aligned and whose others are as wide as they need to be."""
+    wide = max(len(name) for name, _ in rows) + 2
+    columns = [
+        max((len(row[i]) for _, row in rows if i < len(row)), default=0)
+        for i in range(max(len(row) for _, row in rows))
+    ]
+    lines = [title]
+    for name, row in rows:
+        cells = "  ".join(f"{cell:>{width}}" for cell, width in zip(row, columns, strict=False))
+        lines.append(f"  {name:<{wide}}{cells}".rstrip())
+    return [*lines, ""]
+
+
+def _data_table(config: Config, data: DataModule, surveys: dict[str, list[Survey]]) -> list[str]:
+    splits = list(data.scenes)
+    names = class_names(config)
+
+    def row(name: str, cells: Sequence[str]) -> tuple[str, Sequence[str]]:
+        return name, cells
+
+    totals = [together(surveys[s], len(data.bands), len(names)) for s in splits]
+    rows = [row("", splits), row("images", [str(len(data.scenes[s])) for s in splits])]
+    rows.append(row("smallest, pixels", [_size(min(data.scenes[s], key=_area)) for s in splits]))
+    rows.append(row("largest, pixels", [_size(max(data.scenes[s], key=_area)) for s in splits]))
+    rows.append(row("megapixels", [f"{t.pixels / 1e6:.3g}" for t in totals]))
+    rows.append(row("bands used", [f"{len(data.bands)} of {data.scenes[s][0].image.count}" for s in splits]))
+    rows.append(row("type", [data.dtype for _ in splits]))
+    rows.append(row("values", [_values(t) for t in totals]))
+    rows.append(row("CRS", [_crs(data.scenes[s]) for s in splits]))
+    distances = [ground_sample_distance(data.scenes[s]) for s in splits]
+    rows.append(row("pixel on the ground, m", [f"{d:.3g}" if d is not None else "-" for d in distances]))
+    rows.append(row("share of all pixels:", []))
+    rows += [row(f"  {name}", [_share(t.classes[i], t) for t in totals]) for i, name in enumerate(names)]
+    rows.append(row("  unlabelled", [_share(t.unlabelled, t) for t in totals]))
+    rows.append(row("  nodata", [_share(t.invalid, t) for t in totals]))
+    return _table(f"data {data.data_dir}", rows)
+
+
+def _share(part: int, of: Survey) -> str:
+    """A share of all pixels; what is there is never shown as 0."""
+    share = part / max(1, of.pixels)
+    return f"{share:.1%}" if share >= 0.0005 or not part else "<0.1%"
+
+
+def _values(of: Survey) -> str:
+    """Smallest and largest value of all bands."""
+    return f"{of.low.min():.6g} to {of.high.max():.6g}" if of.valid else "-"
+
+
+def _area(scene: Scene) -> int:
+    return scene.height * scene.width
+
+
+def _size(scene: Scene) -> str:
+    return f"{scene.width}x{scene.height}"
+
+
+def _crs(scenes: Sequence[Scene]) -> str:
+    found = {_crs_name(scene.image.crs) for scene in scenes}
+    return found.pop() if len(found) == 1 else f"{len(found)} different"
+
+
+def _crs_name(crs: Any) -> str:
+    """EPSG:32609 and the like; a CRS without such a code has a page of text, of which the name is enough."""
+    if not crs:
+        return "none"
+    code = crs.to_authority()
+    return ":".join(code) if code else CRS.from_wkt(crs.to_wkt()).name
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _bytes(number: float) -> str:
+    return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"
+
+
+def _model_table(config: Config, data: DataModule, model: SegmentationModel, step: Step) -> list[str]:
+    settings = config.segmentation_config
+    total, trained = parameters(model)
+    windows = data.windows_per_epoch
+    devices = config.trainer.devices if isinstance(config.trainer.devices, int) else 1
+    steps = math.ceil(windows / (config.batch * devices * config.trainer.accumulate_grad_batches))
+    precision = native_precision(config.trainer.precision, config.trainer.accelerator)[0]
+    losses = " + ".join(f"{t['weight']:g} {t['name']}" for t in config.loss_terms)
+    rows: list[tuple[str, Sequence[str]]] = [
+        ("network", [f"{settings.architecture} on {settings.backbone}"]),
+        ("parameters", [f"{total / 1e6:.2f} million, {trained / 1e6:.2f} million trained"]),
+        ("loss", [losses.removeprefix("1 ") if len(config.loss_terms) == 1 else losses]),
+        ("precision", [precision]),
+        ("an epoch", [f"{_count(windows, 'window')} of {config.tile_size} px in {_count(steps, 'optimiser step')}"]),
+        ("one step", [f"{step.batch} of {step.size} px: loss {step.loss:.4f}, {step.seconds:.1f} s on the CPU"]),
+        ("memory, estimated", [f"{_bytes(memory(config, model, step, config.batch))} for a batch of {config.batch}"]),
+    ]
+    wide = max(len(name) for name, _ in rows) + 2
+    return ["model", *(f"  {name:<{wide}}{row[0]}" for name, row in rows), ""]
+
+
+def _warnings(config: Config, data: DataModule, surveys: dict[str, list[Survey]]) -> list[str]:
+    lines = []
+    for (first, second), pairs in overlaps(data.scenes).items():
+        shown = join_some(f"{a} and {b}" for a, b in pairs)
+        times = "an image" if len(pairs) == 1 else f"{len(pairs)} times an image"
+        lines.append(
+            f"{times} of {first} and one of {second} show the same ground ({shown}): the scores will be too good"
+        )
+    names = class_names(config)
+    for split, found in surveys.items():
+        total = together(found, len(data.bands), len(names))
+        absent = [name for name, count in zip(names, total.classes, strict=True) if count == 0]
+        if len(absent) == len(names):
+            lines.append(f"{split} has no pixel with a label")
+        elif absent:
+            lines.append(f"{split} has no pixel of {join_some(absent, 10)}")
+    return lines

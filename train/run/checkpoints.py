@@ -1,0 +1,184 @@
+"""Checkpoints: written whole, named after their score, and read without running what is in them."""
+
+import math
+import os
+import pickle
+import shutil
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+
+from inference.common.errors import UserError
+from inference.common.files import clear_temporaries, write_atomically
+from train.configs.config import CheckpointConfig
+
+LAST = "last.ckpt"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, syncs, renames; Lightning goes through the system's temporary folder, unsynced."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """See Lightning."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, lambda temporary: torch.save(checkpoint, temporary))
+
+
+class Checkpoints(Checkpoint):
+    """Keeps the best checkpoints of a run, and the last one.
+
+    Args:
+        config: What is kept.
+        folder: Where.
+        validates: Whether there is a validation; without one a checkpoint is taken at the end of each epoch.
+    """
+
+    def __init__(self, config: CheckpointConfig, folder: Path, validates: bool = True) -> None:
+        self.config = config
+        self.folder = folder
+        self.after_validation = validates and config.monitor.startswith("val/")
+        self.kept: list[dict[str, Any]] = []
+        self.saved_at: tuple[int, bool] | None = None
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """`{score, file, epoch, step}` of the best checkpoint."""
+        return max(self.kept, key=lambda entry: self._rank(entry["score"]), default=None)
+
+    @property
+    def best_path(self) -> Path | None:
+        """File of the best checkpoint; the last one where no best is kept."""
+        if self.best is not None and (self.folder / self.best["file"]).is_file():
+            return self.folder / str(self.best["file"])
+        last = self.folder / LAST
+        return last if last.is_file() else None
+
+    def _rank(self, score: float) -> float:
+        """Higher is better; a score that could not be computed is worse than any."""
+        if math.isnan(score):
+            return -math.inf
+        return score if self.config.mode == "max" else -score
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Clears what an interrupted run left."""
+        if stage == "fit" and trainer.is_global_zero and self.folder.is_dir():
+            clear_temporaries(self.folder)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves, if the monitored score is one of validation."""
+        if self.after_validation and not trainer.sanity_checking and trainer.state.fn == "fit":
+            self.save(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves, if the monitored score is one of training."""
+        if not self.after_validation:
+            self.save(trainer)
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Saves the state as it is now; all ranks must call it."""
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        score = metrics.get(self.config.monitor, math.nan)
+        entry: dict[str, Any] = {
+            "score": score,
+            "file": self._name(trainer, metrics),
+            "epoch": trainer.fit_loop.epoch_progress.current.completed,
+            "step": trainer.global_step,
+        }
+        due = (entry["epoch"] + 1) % self.config.every_n_epochs == 0
+        dropped: list[dict[str, Any]] = []
+        kept = False
+        if due and self.config.save_top_k != 0:
+            # A tie goes to the older one: nothing was gained by going on.
+            ranked = sorted([*self.kept, entry], key=lambda e: (-self._rank(e["score"]), e["step"]))
+            limit = len(ranked) if self.config.save_top_k == -1 else self.config.save_top_k
+            self.kept, dropped = ranked[:limit], ranked[limit:]
+            kept = entry in self.kept
+        last = self.folder / LAST
+        if kept:
+            target = self.folder / entry["file"]
+            trainer.save_checkpoint(target)
+            if self.config.verbose and trainer.is_global_zero:
+                print(f"kept {target}")  # noqa: T201
+            if self.config.save_last and trainer.is_global_zero:
+                _link(target, last)
+        elif self.config.save_last:
+            trainer.save_checkpoint(last)
+        if trainer.is_global_zero:
+            for old in dropped:
+                if old is not entry:
+                    (self.folder / old["file"]).unlink(missing_ok=True)
+
+    def save_last(self, trainer: L.Trainer) -> None:
+        """Saves `last.ckpt` alone, wherever training stands; all ranks must call it."""
+        trainer.save_checkpoint(self.folder / LAST)
+
+    def _name(self, trainer: L.Trainer, metrics: dict[str, float]) -> str:
+        phase = self.config.monitor.partition("/")[0]
+        values = {k.partition("/")[2]: v for k, v in metrics.items() if k.startswith(f"{phase}/") and k.count("/") == 1}
+        epoch = trainer.fit_loop.epoch_progress.current.completed + 1  # people count from 1
+        fields = {"epoch": epoch, "step": trainer.global_step} | values
+        try:
+            stem = self.config.filename.format(**fields)
+        except KeyError:
+            stem = f"{epoch:03d}"
+        taken = {entry["file"] for entry in self.kept}
+        return f"{stem}.ckpt" if f"{stem}.ckpt" not in taken else f"{stem}-step{trainer.global_step}.ckpt"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Names, not paths: a run folder may move."""
+        return {"kept": [dict(entry) for entry in self.kept]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What was kept and is still there."""
+        self.kept = [e for e in state_dict["kept"] if (self.folder / e["file"]).is_file()]
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under a second name; a copy where the file system knows no links."""
+
+    def write(temporary: Path) -> None:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+    write_atomically(target, write)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, tensors and plain data only: nothing in it is ever run.
+
+    Raises:
+        UserError: The file is missing, damaged, no checkpoint, or holds more than plain data.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other pickle protocols: what is wrong with them is said below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder (give the .ckpt file)") from None
+    except pickle.UnpicklingError as error:
+        if start.lstrip()[:1] == b"<":
+            raise UserError(f"{path}: is a web page, not a checkpoint (download it again)") from None
+        if "weights_only" in str(error).lower() and zipfile.is_zipfile(path):
+            raise UserError(
+                f"{path}: holds more than weights and plain data, and reading it could run code (refused)"
+            ) from None
+        raise UserError(f"{path}: is no checkpoint") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: can't be read, it may be cut short ({reason})") from None
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise UserError(f"{path}: is no checkpoint of a training run (no state_dict in it)")
+    return content
