@@ -23,27 +23,6 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scenes whose labels lack a corner; the images lack another."""
-
-    def change(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        noise = rng.integers(0, 150, image.shape)
-        image = (image // 2 + noise // 2 + 1).astype(np.uint8)
-        label[:9, :11] = 2
-        image[:, -8:, -8:] = 0
-        return image, label
-
-    rng = np.random.default_rng(3)
-    sizes = {"train": [(40, 40)], "val": [(50, 60), (64, 40)], "test": [(70, 64), (45, 80), (64, 64)]}
-    return write_dataset(tmp_path_factory.mktemp("judged"), sizes, change=change, nodata=0)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_onnx(tmp_path_factory.mktemp("model") / "m_kelp_dice=0.9.onnx", card(ignore_index=2))
-
-
-@pytest.fixture(scope="module")
 def judged(data: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("out")
     assert main([str(model), "--data", str(data), "--out", str(out)]) == 0
@@ -195,97 +174,6 @@ def test_several_classes(tmp_path: Path) -> None:
     assert "area_error" not in found["scores"]
 
 
-def broken(kind: str, folder: Path) -> Path:
-    sizes = {"test": [(40, 40)]}
-    if kind == "empty":
-        for part in ("x", "y"):
-            (folder / "test" / part).mkdir(parents=True)
-        return folder
-    if kind == "missing":
-        return folder / "nowhere"
-    write_dataset(folder, sizes, bands=5 if kind == "bands" else 3)
-    label = folder / "test" / "y" / "s0_label.tif"
-    if kind in {"unlabelled", "values"}:
-        write_raster(label, np.full((40, 40), 2 if kind == "unlabelled" else 7, np.uint8))
-    if kind == "size":
-        write_raster(label, np.zeros((40, 41), np.uint8))
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("kind", "said"),
-    [
-        ("empty", "no GeoTIFF in it"),
-        ("missing", "--data: a folder"),
-        ("unlabelled", "no pixel is labelled"),
-        ("bands", "has 5 bands, .* takes 3"),
-        ("values", "label value 7 at row 0, column 0 is no class"),
-        ("size", "is 41x40 pixels, its image is 40x40"),
-    ],
-)
-def test_data_that_cannot_be_judged_on(
-    kind: str, said: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = broken(kind, tmp_path / "data")
-    assert main([str(model), "--data", str(folder), "--out", str(tmp_path / "out")]) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("judging")]
-    assert all(re.search(said, line) for line in lines), lines
-    assert len(lines) == (2 if kind == "empty" else 1)
-    assert not (tmp_path / "out" / "report.html").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["nowhere.onnx"], "no such file"),
-        (["a=1"], "overrides a config, but none was given"),
-        (["MODEL", "data_module.data_dir=/data/kelp"], "overrides a config, but none was given"),
-        (["kelp_dice=0.91.onnx"], "kelp_dice=0.91.onnx: no such file"),
-        (["a.onnx", "b.onnx"], "one MODEL is enough"),
-        (["MODEL", "--group", "("], "no regular expression"),
-        (["MODEL", "--group", "zzz"], "isn't found in s0"),
-        (["MODEL", "--bands", "0"], "numbers from 1 with commas between"),
-        (["MODEL", "--bands", "1,2"], "names 2 bands"),
-        (["MODEL", "--ignore-index", "1"], "0 to 1 are classes"),
-        (["MODEL", "--boundary-pixels", "0"], "above 0"),
-        (["MODEL", "--baseline-card", "x.json"], "there is no --baseline"),
-    ],
-)
-def test_what_cannot_be_obeyed(
-    arguments: list[str], said: str, data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = [str(model) if word == "MODEL" else word for word in arguments]
-    try:
-        code = main([*words, "--data", str(data), "--out", str(tmp_path / "out")])
-    except SystemExit as end:
-        code = int(end.code or 0)
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("judging")]
-    assert code == 2
-    assert len(lines) == 1
-    assert said in lines[0]
-
-
-def test_a_baseline_of_other_classes(
-    data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = write_onnx(tmp_path / "other.onnx", card(classes=3))
-    assert main([str(model), "--data", str(data), "--baseline", str(other), "--out", str(tmp_path / "o")]) == 2
-    assert "can't be compared" in capsys.readouterr().err
-
-
-def test_a_baseline_whose_classes_are_in_another_order(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    names = ["background", "macro", "nereo"]
-    for name, order in (("a", names), ("b", ["background", "nereo", "macro"]), ("c", ["background", "big", "bull"])):
-        write_onnx(tmp_path / f"{name}.onnx", card(classes=3, class_names=order, ignore_index=255))
-    arguments = [str(tmp_path / "a.onnx"), "--data", str(data), "--out", str(tmp_path / "out"), "--no-threshold"]
-    assert main([*arguments, "--baseline", str(tmp_path / "b.onnx")]) == 2
-    assert "background, nereo, macro" in capsys.readouterr().err
-    assert main([*arguments, "--baseline", str(tmp_path / "c.onnx")]) == 0
-    assert "called background, big, bull; they are taken for background, macro, nereo" in capsys.readouterr().err
-
-
 def test_labels_mean_what_they_meant_in_training(data: Path, tmp_path: Path) -> None:
     """A card that swaps both classes, against labels that are swapped in the files."""
     swapped = tmp_path / "data"
@@ -336,22 +224,6 @@ def test_an_old_report_does_not_pass_for_a_new_one(
     assert not list(tmp_path.rglob("*.tif"))
     assert not list(tmp_path.glob("*.html"))
     assert not list(tmp_path.glob("*.json"))
-
-
-def test_footprints_that_touch_are_one_group(tmp_path: Path) -> None:
-    from eval.scoring.groups import group_images
-    from train.data.pairs import find_pairs, read_scenes
-
-    # Two neighbours, a third one a metre off, a fourth one nowhere on the Earth.
-    for name, east, crs in (("a", 0.0, True), ("b", 4.0, True), ("c", 9.0, True), ("d", 0.0, False)):
-        place: dict[str, Any] = {"origin": (5e5 + east, 5.8e6)}
-        more: dict[str, Any] = {} if crs else {"crs": None, "transform": rasterio.Affine.identity()}
-        write_raster(tmp_path / "test" / "x" / f"{name}.tif", np.ones((3, 40, 40), np.uint8), **place, **more)
-        write_raster(tmp_path / "test" / "y" / f"{name}.tif", np.ones((40, 40), np.uint8), **place, **more)
-    scenes, _ = read_scenes(find_pairs(tmp_path, "test").pairs)
-    assert group_images(scenes, None) == ["a", "a", "c", "d"]
-    assert group_images(scenes, "[ab]|.") == ["a", "b", "c", "d"]
-    assert group_images(scenes, "(?:a|b|c|(d))") == ["", "", "", "d"]
 
 
 def test_help_is_quick_and_runs_as_a_file(tmp_path: Path) -> None:

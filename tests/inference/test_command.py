@@ -3,57 +3,19 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 
-from inference.inference import main
 from tests.conftest import write_raster
 from tests.inference.networks import card, write_onnx
 
-ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, str(ROOT / "inference" / "inference.py")]
-
-
-def texture(height: int, width: int, bands: int = 3) -> np.ndarray:
-    return np.random.default_rng(0).integers(1, 256, (bands, height, width)).astype(np.uint8)
-
-
-@pytest.fixture
-def mosaic(tmp_path: Path) -> Path:
-    return write_raster(tmp_path / "in.tif", texture(100, 90))
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_onnx(tmp_path / "m.onnx", card())
-
-
-def run(*arguments: Any) -> int:
-    return main([str(a) for a in arguments])
-
-
-def leftovers(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if "writing" in p.name)
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
-    """Runs a command that must end with 2; returns what it says, which is one line for each problem."""
-    try:
-        code = run(*arguments)
-    except SystemExit as exit_:
-        code = int(exit_.code or 0)
-    err = capsys.readouterr().err
-    assert code == 2, err
-    assert "Traceback" not in err
-    return err.strip()
+from .commands import COMMAND, ROOT, leftovers, refused, run, texture
 
 
 def test_it_maps_and_says_what_it_shows(
@@ -279,85 +241,3 @@ def test_a_file_cut_short_names_the_window(model: Path, tmp_path: Path, capsys: 
     assert "128x128 pixels" in err
     assert target.read_bytes() == b"precious"
     assert leftovers(tmp_path) == []
-
-
-def test_a_full_disk(model: Path, tmp_path: Path) -> None:
-    """A limit on the size of files stands in for it; it fails the same way, here in GDAL's own threads."""
-    source = write_raster(tmp_path / "in.tif", texture(1500, 1500))
-    target = tmp_path / "o.tif"
-    target.write_bytes(b"precious")
-    for size, extra in ((3_000, []), (60_000, []), (60_000, ["--no-cog"]), (60_000, ["--threads", "1"])):
-        code = (
-            "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size})); "
-            "from inference.inference import main; sys.exit(main(sys.argv[1:]))"
-        )
-        options = ["--model", str(model), "--overwrite", "--tile-size", "256", *extra]
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(source), str(target), *options], cwd=ROOT, capture_output=True, text=True
-        )
-        assert done.returncode == 2, done.stderr
-        assert "can't be written" in done.stderr
-        assert target.read_bytes() == b"precious"
-        assert leftovers(tmp_path) == []
-
-
-def test_space_is_checked_first(
-    mosaic: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
-    assert "MiB are free" in refused(capsys, mosaic, tmp_path / "o.tif", "--model", model)
-
-
-def start(*arguments: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def test_interrupted(model: Path, tmp_path: Path) -> None:
-    source = write_raster(tmp_path / "in.tif", texture(3000, 3000))
-    process = start(source, tmp_path / "o.tif", "--model", model, "--tile-size", "32")
-    while not leftovers(tmp_path):
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert err.strip().splitlines()[-1] == "interrupted"
-    assert "Traceback" not in err
-    assert not (tmp_path / "o.tif").exists()
-    assert leftovers(tmp_path) == []
-
-
-def test_interrupted_while_a_library_is_loaded(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def loading(*_: Any, **__: Any) -> None:
-        raise ImportError("initialization failed") from KeyboardInterrupt()
-
-    monkeypatch.setattr("inference.predict.predict", loading)
-    assert main(["in.tif", "out.tif"]) == 130
-    assert capsys.readouterr().err == "interrupted\n"
-
-
-def test_killed_at_any_moment_there_is_never_half_a_map(model: Path, tmp_path: Path) -> None:
-    source = write_raster(tmp_path / "in.tif", texture(1200, 1200), nodata=0)
-    target = tmp_path / "o.tif"
-    began = time.perf_counter()
-    assert start(source, target, "--model", model, "--tile-size", "128").wait() == 0
-    took = time.perf_counter() - began
-    with rasterio.open(target) as file:
-        expected = file.read()
-    target.unlink()
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        process = start(source, target, "--model", model, "--tile-size", "128", "--overwrite")
-        time.sleep(float(rng.uniform(0.3, 1.1)) * took)
-        process.kill()
-        process.communicate()
-        if target.exists():
-            with rasterio.open(target) as file:
-                np.testing.assert_array_equal(file.read(), expected)
-            target.unlink()
-    assert start(source, target, "--model", model, "--tile-size", "128").wait() == 0
-    assert leftovers(tmp_path) == [], "the next run clears what killed ones left"

@@ -1,4 +1,4 @@
-"""The metrics against scikit-learn on the pixels of all batches laid side by side."""
+"""Pooled confusion counts and losses, over batches, resumed epochs and processes."""
 
 import math
 import os
@@ -12,53 +12,7 @@ from sklearn import metrics as sklearn_metrics
 
 from train.metrics import PooledConfusion, scores
 
-IGNORE = 255
-NAMES = ("background", "macro", "nereo")
-
-
-def batches(num_labels, *, seed=0):
-    """Labels and predictions of batches of unequal size, difficulty and class balance, with ignored pixels."""
-    generator = np.random.default_rng(seed)
-    result = []
-    for count, balance, mistakes in ((1, 0.02, 0.6), (4, 0.5, 0.1), (2, 0.9, 0.3)):
-        shape = (count, 8, 9)
-        others = generator.integers(1, num_labels, shape)
-        target = np.where(generator.random(shape) < balance, others, 0)
-        prediction = np.where(generator.random(shape) < mistakes, generator.integers(0, num_labels, shape), target)
-        target[generator.random(shape) < 0.2] = IGNORE
-        result.append((torch.from_numpy(prediction), torch.from_numpy(target)))
-    return result
-
-
-def pooled_pixels(pairs):
-    prediction, target = (torch.cat([pair[i].flatten() for pair in pairs]).numpy() for i in (0, 1))
-    return prediction[target != IGNORE], target[target != IGNORE]
-
-
-def count(pairs, num_classes):
-    confusion = PooledConfusion(num_classes, ignore_index=IGNORE)
-    for prediction, target in pairs:
-        confusion.update(prediction, target)
-    return confusion
-
-
-def expected_scores(pairs, **options):
-    prediction, target = pooled_pixels(pairs)
-    options = {"zero_division": 0, **options}
-    f1 = sklearn_metrics.f1_score(target, prediction, **options)
-    return {
-        "iou": sklearn_metrics.jaccard_score(target, prediction, **options),
-        "dice": f1,
-        "f1": f1,
-        "precision": sklearn_metrics.precision_score(target, prediction, **options),
-        "recall": sklearn_metrics.recall_score(target, prediction, **options),
-    }
-
-
-def accuracy(pairs):
-    prediction, target = pooled_pixels(pairs)
-    return sklearn_metrics.accuracy_score(target, prediction)
-
+from .pixels import IGNORE, NAMES, batches, count, pooled_pixels
 
 # Counts
 
@@ -160,78 +114,6 @@ def test_arguments_that_do_not_fit_are_refused():
         scores(torch.eye(3), NAMES, target_only=True)
 
 
-# Scores
-
-
-def test_binary_scores_are_scikit_learns_of_the_target_class():
-    pairs = batches(2)
-    expected = {"accuracy": accuracy(pairs), **expected_scores(pairs, pos_label=1)}
-    result = scores(count(pairs, 1).confusion, NAMES[:2], target_only=True)
-    assert result == pytest.approx(expected, rel=1e-12)
-    assert result["f1"] == result["dice"]
-    assert len(set(result.values())) == 5  # no score is another under a wrong name
-
-
-def test_multiclass_scores_are_scikit_learns_macro_means_and_each_class():
-    pairs = batches(3)
-    result = scores(count(pairs, 3).confusion, NAMES, target_only=False)
-    expected = {"accuracy": accuracy(pairs), **expected_scores(pairs, average="macro")}
-    for key, values in expected_scores(pairs, average=None).items():
-        expected |= {f"{key}/{name}": value for name, value in zip(NAMES, values, strict=True)}
-    assert result == pytest.approx(expected, rel=1e-12)
-
-
-@pytest.mark.parametrize("num_classes", [1, 3])
-def test_the_mean_of_batch_scores_is_another_number(num_classes):
-    target_only = num_classes == 1
-    pairs = batches(2 if target_only else 3)
-    names = NAMES[:2] if target_only else NAMES
-    pooled = scores(count(pairs, num_classes).confusion, names, target_only=target_only)
-    for key in ("accuracy", "iou", "dice", "precision", "recall"):
-        each = [scores(count([pair], num_classes).confusion, names, target_only=target_only)[key] for pair in pairs]
-        assert abs(np.mean(each) - pooled[key]) > 0.01
-
-
-def test_a_class_that_is_nowhere_is_left_out_of_the_mean():
-    pairs = [(torch.tensor([0, 1, 1, 0]), torch.tensor([0, 1, 0, 0]))]
-    result = scores(count(pairs, 3).confusion, NAMES, target_only=False)
-    # scikit-learn's labels are those that occur in the truth or the prediction.
-    expected = expected_scores(pairs, average="macro")
-    assert {key: result[key] for key in expected} == pytest.approx(expected)
-    assert all(math.isnan(result[f"{key}/nereo"]) for key in expected)
-
-
-@pytest.mark.parametrize(("prediction", "target"), [([0, 0, 2], [0, 0, 0]), ([0, 0, 0], [0, 0, 2])])
-def test_a_class_that_is_only_predicted_or_only_true_scores_zero_in_the_mean(prediction, target):
-    pairs = [(torch.tensor(prediction), torch.tensor(target))]
-    result = scores(count(pairs, 3).confusion, NAMES, target_only=False)
-    expected = expected_scores(pairs, average="macro")
-    assert {key: result[key] for key in expected} == pytest.approx(expected)
-    assert [result[f"{key}/nereo"] for key in expected] == [0, 0, 0, 0, 0]
-
-
-@pytest.mark.parametrize(("prediction", "target"), [([0, 1], [0, 0]), ([0, 0], [0, 1])])
-def test_binary_scores_are_zero_where_only_one_side_has_the_target(prediction, target):
-    result = scores(count([(torch.tensor(prediction), torch.tensor(target))], 1).confusion, NAMES[:2], target_only=True)
-    assert result == {"accuracy": 0.5, "iou": 0, "dice": 0, "f1": 0, "precision": 0, "recall": 0}
-
-
-def test_binary_scores_without_any_target_are_undefined_but_accuracy():
-    result = scores(count([(torch.tensor([0, 0]), torch.tensor([0, 0]))], 1).confusion, NAMES[:2], target_only=True)
-    assert result.pop("accuracy") == 1
-    assert len(result) == 5
-    assert all(math.isnan(value) for value in result.values())
-
-
-@pytest.mark.parametrize("num_classes", [1, 3])
-def test_without_a_valid_pixel_every_score_is_undefined(num_classes):
-    target_only = num_classes == 1
-    confusion = count([(torch.tensor([0, 1]), torch.tensor([IGNORE, IGNORE]))], num_classes)
-    result = scores(confusion.confusion, NAMES[:2] if target_only else NAMES, target_only=target_only)
-    assert all(math.isnan(value) for value in result.values())
-    assert math.isnan(confusion.loss)
-
-
 def test_reset_forgets_counts_and_loss():
     confusion = count(batches(2), 1)
     confusion.update_loss(torch.tensor(2.0), 5)
@@ -239,14 +121,6 @@ def test_reset_forgets_counts_and_loss():
     assert confusion.confusion.tolist() == [[0, 0], [0, 0]]
     confusion.update_loss(torch.tensor(1.0), 1)
     assert confusion.loss == 1
-
-
-def test_an_inverted_prediction_scores_zero_after_any_number_of_perfect_training_batches():
-    # What the earlier tool got wrong: one metric set for all phases let training batches lift the validation score.
-    target = torch.tensor([[0, 1], [1, 0]])
-    phases = {"train": count([(target, target)] * 20, 1), "val": count([(1 - target, target)], 1)}
-    assert scores(phases["val"].confusion, NAMES[:2], target_only=True)["dice"] == 0
-    assert scores(phases["train"].confusion, NAMES[:2], target_only=True)["dice"] == 1
 
 
 # Loss
@@ -344,7 +218,7 @@ distributed.destroy_process_group()
 
 
 def test_two_processes_reduce_to_the_pixels_of_both(tmp_path):
-    # As processes of their own: a spawned worker would have to import this file, which isn't in a package.
+    # Processes of their own, so that neither inherits the state of this one.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-c", WORKER]
     workers = [

@@ -1,14 +1,7 @@
-"""Checkpoints from W&B through its real client, from a server on the loopback: the right file, or one clear line."""
+"""Checkpoints from W&B through its real client, from a server on the loopback: the right file of the right version."""
 
 import base64
-import os
-import signal
-import socket
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,65 +9,10 @@ import pytest
 from inference.common.errors import UserError
 from train.export.artifact import _checkpoint, _File, _is_whole, _parse, _place, fetch, is_artifact_name
 
-from .wandb_server import KEY, Stored, WandbServer, digest_of, serving
+from .artifacts import CONTENT, NAME, kept, refusal, versions
+from .wandb_server import Stored, WandbServer, digest_of
 
-CONTENT = b"PK\x03\x04" + bytes(range(256)) * 1000
-NAME = "reef/kelp/model-x"
-
-
-@pytest.fixture(autouse=True)
-def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the user's W&B folders and key nor their cache."""
-    for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / "wandb"))
-    for name in ("WANDB_MODE", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_SERVICE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setenv("HAKAI_CACHE_DIR", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    """Where checkpoints are kept."""
-    return tmp_path / "cache" / "artifacts"
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., WandbServer]]:
-    """Serves artifacts until the test ends, to a client that is set up for it."""
-    open_servers = []
-
-    def start(*artifacts: Stored) -> WandbServer:
-        context = serving(*artifacts)
-        server = context.__enter__()
-        open_servers.append(context)
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        return server
-
-    yield start
-    for context in open_servers:
-        context.__exit__(None, None, None)
-
-
-def refusal(source: str, timeout: float = 15.0) -> str:
-    """What a fetch that fails says; one line."""
-    with pytest.raises(UserError) as caught:
-        fetch(source, timeout=timeout)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def kept(cache: Path) -> list[str]:
-    """Names of all that is in the cache, whole or not."""
-    return sorted(p.name for p in cache.rglob("*") if p.is_file())
-
-
-def versions() -> tuple[Stored, Stored]:
-    """Two versions, the second being the latest."""
-    first = Stored("model-x", 0, {"model.ckpt": CONTENT, "card.json": b"{}"}, ("best",), {"score": 0.91})
-    return first, Stored("model-x", 1, {"model.ckpt": CONTENT + b"!"}, ("latest",))
+pytestmark = pytest.mark.usefixtures("private")
 
 
 @pytest.mark.parametrize(
@@ -204,27 +142,6 @@ def test_paths_that_leave_their_folder(path: str) -> None:
         choose("model.ckpt", path)
 
 
-def test_a_damaged_file_is_not_kept(serve: Callable[..., WandbServer], cache: Path) -> None:
-    damaged = Stored("model-x", 0, {"model.ckpt": CONTENT}, sent={"model.ckpt": CONTENT.swapcase()})
-    server = serve(damaged)
-    message = refusal(f"{NAME}:v0")
-    assert "model.ckpt arrived damaged" in message
-    assert "digest" in message
-    assert kept(cache) == []
-    damaged.sent = {"model.ckpt": b"<!DOCTYPE html><title>Log in</title>"}
-    assert "a web page was sent for model.ckpt" in refusal(f"{NAME}:v0")
-    assert kept(cache) == []
-    damaged.sent = {}
-    assert fetch(f"{NAME}:v0").checkpoint.read_bytes() == CONTENT
-    assert server.asked["model.ckpt"] == 3
-
-
-def test_a_web_page_that_was_uploaded(serve: Callable[..., WandbServer], cache: Path) -> None:
-    serve(Stored("model-x", 0, {"model.ckpt": b"\n<html></html>"}))
-    assert "uploaded as such" in refusal(f"{NAME}:v0")
-    assert kept(cache) == []
-
-
 def test_the_other_digest_that_wandb_writes(serve: Callable[..., WandbServer], tmp_path: Path) -> None:
     xxhash = pytest.importorskip("xxhash")
     right = base64.b64encode(xxhash.xxh128(CONTENT).digest()).decode()
@@ -243,119 +160,6 @@ def test_nothing_is_asked_for_where_a_path_leaves_its_folder(serve: Callable[...
     assert "would leave its folder" in message
     assert server.asked["GetArtifactMembershipFileUrls"] == 0
     assert kept(cache) == []
-
-
-def test_no_key_and_a_refused_key(serve: Callable[..., WandbServer], monkeypatch: pytest.MonkeyPatch) -> None:
-    server = serve(*versions())
-    server.refuses = True
-    assert "refused the W&B API key" in refusal(f"{NAME}:v0")
-    # It takes no network to learn that there is none.
-    server.shutdown()
-    server.server_close()
-    monkeypatch.delenv("WANDB_API_KEY")
-    message = refusal(f"{NAME}:v0")
-    assert "no W&B API key" in message
-    assert "wandb login" in message
-    assert "WANDB_API_KEY" in message
-
-
-@pytest.mark.parametrize("server", ["closed", "silent", "nameless"])
-def test_an_unreachable_server_is_told_in_time(monkeypatch: pytest.MonkeyPatch, cache: Path, server: str) -> None:
-    """Nothing listens; something listens and never answers; the name means nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}" if server != "nameless" else "http://wandb.invalid"
-        if server == "closed":
-            listener.close()
-        monkeypatch.setenv("WANDB_BASE_URL", url)
-        began = time.monotonic()
-        message = refusal(f"{NAME}:v0", timeout=3)
-        assert time.monotonic() - began < 9  # the three, and the start and the end of the client
-    assert f"{NAME}:v0" in message
-    assert url in message
-    assert "local .ckpt" in message
-    assert kept(cache) == []
-
-
-def test_a_download_that_stands_still(serve: Callable[..., WandbServer], cache: Path) -> None:
-    server = serve(*versions())
-    server.stalls = True
-    began = time.monotonic()
-    assert "stands still" in refusal(f"{NAME}:v0", timeout=3)
-    assert time.monotonic() - began < 15
-    assert not list(cache.iterdir())
-    server.stalls = False
-    assert fetch(f"{NAME}:v0").checkpoint.read_bytes() == CONTENT
-
-
-def processes() -> set[str]:
-    """Names of those that fetch for this test: W&B's too, in a session of its own, inherits where the cache is."""
-    mine = f"HAKAI_CACHE_DIR={os.environ['HAKAI_CACHE_DIR']}".encode()
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if mine in (process / "environ").read_bytes():
-                found.add((process / "comm").read_text().strip())
-        except OSError:
-            continue
-    return found
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
-def test_ctrl_c_leaves_nothing(serve: Callable[..., WandbServer], cache: Path) -> None:
-    server = serve(*versions())
-    server.stalls = True
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"from train.export.artifact import fetch; fetch('{NAME}:v0')"],
-        cwd=Path(__file__).parents[3],
-        stderr=subprocess.PIPE,
-    )
-    deadline = time.monotonic() + 20
-    while not server.asked["model.ckpt"] and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
-    assert b"KeyboardInterrupt" in err
-    assert not list(cache.iterdir())
-    # W&B's own process looks every other second whether it has been left alone.
-    deadline = time.monotonic() + 10
-    while processes() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert processes() == set()
-
-
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="processes are listed in /proc")
-def test_no_process_is_left(serve: Callable[..., WandbServer]) -> None:
-    serve(*versions())
-    seen: set[str] = set()
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.05):
-            seen.update(processes())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        fetch(f"{NAME}:v0")
-    finally:
-        over.set()
-        watcher.join()
-    assert any("wandb-core" in name for name in seen), seen  # the search finds it where it is
-    assert processes() == set()
-
-
-def test_a_page_on_another_server(serve: Callable[..., WandbServer]) -> None:
-    serve(*versions())
-    message = refusal("https://wandb.reef.org/reef/kelp/artifacts/model/model-x/v0")
-    assert "is on wandb.reef.org" in message
-    assert "WANDB_BASE_URL" in message
-
-
-@pytest.mark.parametrize(
-    "source", ["https://wandb.ai/reef/kelp/runs/abc", "https://example.org/model.ckpt", "a/b/c/d:v0"]
-)
-def test_what_is_no_artifact(source: str) -> None:
-    assert source in refusal(source)
 
 
 @pytest.mark.parametrize(
@@ -378,9 +182,3 @@ def test_what_is_no_artifact(source: str) -> None:
 )
 def test_artifact_names_and_paths(source: str, is_one: bool) -> None:
     assert is_artifact_name(source) is is_one
-
-
-def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("HAKAI_CACHE_DIR", str(tmp_path / "file"))
-    assert "HAKAI_CACHE_DIR" in refusal(f"{NAME}:v0")

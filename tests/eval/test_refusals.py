@@ -1,0 +1,102 @@
+"""Inputs and options that the evaluation command refuses."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eval.test_new_model import main
+from tests.conftest import write_dataset, write_raster
+from tests.inference.networks import card, write_onnx
+
+
+def broken(kind: str, folder: Path) -> Path:
+    sizes = {"test": [(40, 40)]}
+    if kind == "empty":
+        for part in ("x", "y"):
+            (folder / "test" / part).mkdir(parents=True)
+        return folder
+    if kind == "missing":
+        return folder / "nowhere"
+    write_dataset(folder, sizes, bands=5 if kind == "bands" else 3)
+    label = folder / "test" / "y" / "s0_label.tif"
+    if kind in {"unlabelled", "values"}:
+        write_raster(label, np.full((40, 40), 2 if kind == "unlabelled" else 7, np.uint8))
+    if kind == "size":
+        write_raster(label, np.zeros((40, 41), np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("empty", "no GeoTIFF in it"),
+        ("missing", "--data: a folder"),
+        ("unlabelled", "no pixel is labelled"),
+        ("bands", "has 5 bands, .* takes 3"),
+        ("values", "label value 7 at row 0, column 0 is no class"),
+        ("size", "is 41x40 pixels, its image is 40x40"),
+    ],
+)
+def test_data_that_cannot_be_judged_on(
+    kind: str, said: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = broken(kind, tmp_path / "data")
+    assert main([str(model), "--data", str(folder), "--out", str(tmp_path / "out")]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("judging")]
+    assert all(re.search(said, line) for line in lines), lines
+    assert len(lines) == (2 if kind == "empty" else 1)
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere.onnx"], "no such file"),
+        (["a=1"], "overrides a config, but none was given"),
+        (["MODEL", "data_module.data_dir=/data/kelp"], "overrides a config, but none was given"),
+        (["kelp_dice=0.91.onnx"], "kelp_dice=0.91.onnx: no such file"),
+        (["a.onnx", "b.onnx"], "one MODEL is enough"),
+        (["MODEL", "--group", "("], "no regular expression"),
+        (["MODEL", "--group", "zzz"], "isn't found in s0"),
+        (["MODEL", "--bands", "0"], "numbers from 1 with commas between"),
+        (["MODEL", "--bands", "1,2"], "names 2 bands"),
+        (["MODEL", "--ignore-index", "1"], "0 to 1 are classes"),
+        (["MODEL", "--boundary-pixels", "0"], "above 0"),
+        (["MODEL", "--baseline-card", "x.json"], "there is no --baseline"),
+    ],
+)
+def test_what_cannot_be_obeyed(
+    arguments: list[str], said: str, data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(model) if word == "MODEL" else word for word in arguments]
+    try:
+        code = main([*words, "--data", str(data), "--out", str(tmp_path / "out")])
+    except SystemExit as end:
+        code = int(end.code or 0)
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("judging")]
+    assert code == 2
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_a_baseline_of_other_classes(
+    data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_onnx(tmp_path / "other.onnx", card(classes=3))
+    assert main([str(model), "--data", str(data), "--baseline", str(other), "--out", str(tmp_path / "o")]) == 2
+    assert "can't be compared" in capsys.readouterr().err
+
+
+def test_a_baseline_whose_classes_are_in_another_order(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["background", "macro", "nereo"]
+    for name, order in (("a", names), ("b", ["background", "nereo", "macro"]), ("c", ["background", "big", "bull"])):
+        write_onnx(tmp_path / f"{name}.onnx", card(classes=3, class_names=order, ignore_index=255))
+    arguments = [str(tmp_path / "a.onnx"), "--data", str(data), "--out", str(tmp_path / "out"), "--no-threshold"]
+    assert main([*arguments, "--baseline", str(tmp_path / "b.onnx")]) == 2
+    assert "background, nereo, macro" in capsys.readouterr().err
+    assert main([*arguments, "--baseline", str(tmp_path / "c.onnx")]) == 0
+    assert "called background, big, bull; they are taken for background, macro, nereo" in capsys.readouterr().err
