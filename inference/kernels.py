@@ -5,7 +5,7 @@ and where they do, their predictions are averaged with weights that fall from 1 
 weight of a tile at a pixel is the product of one window along the rows and one along the columns.
 
 Windows are in their periodic form: a shift by half their length continues them, so that at 50 % overlap they sum to
-one. For other overlaps the sum is divided out (see `inference.tiles.tiling`). At the image's border no neighbour
+one. For other overlaps the sum is divided out (see `inference.tiles.blending`). At the image's border no neighbour
 follows, and the window is held at 1 from the tile's centre on.
 """
 

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from inference.common.raster import Strip, environment
 from inference.model.backends import Backend, open_backend
-from inference.model.probabilities import channels_of, probabilities
-from inference.output.map import Mapping
+from inference.model.probabilities import probabilities, probability_channels
+from inference.output.map import MapWriter
 from inference.output.summary import ClassTotal, Summary
 from inference.plan import Options, Plan, make_plan
-from inference.threads import Crew, Interrupts
-from inference.tiles.cutting import Cutter
-from inference.tiles.resample import Grid
-from inference.tiles.symmetries import SYMMETRIES, Symmetry
-from inference.tiles.tiling import Blend
+from inference.threads import DeferredInterrupt, Pipeline
+from inference.tiles.blending import Blend
+from inference.tiles.resample import ResampledGrid
+from inference.tiles.symmetries import SYMMETRIES, Symmetry, mean_prediction
+from inference.tiles.tile_reader import TileReader
 
 _AHEAD = 16 * 2**20  # bytes of tiles that wait for the network, at most
 _QUIET_SECONDS, _LINE_SECONDS = 2.0, 10.0
@@ -75,17 +75,17 @@ class Mapper:
 
 
 def _map(plan: Plan, backend: Backend, progress: bool, began: float) -> Summary:
-    with environment(), Interrupts() as interrupts:
-        mapping = Mapping(plan, backend.title)
+    with environment(), DeferredInterrupt() as interrupt:
+        writer = MapWriter(plan, backend.title)
         try:
-            counts, classes = _run(plan, backend, mapping, interrupts, progress)
+            counts, classes = _run(plan, backend, writer, interrupt, progress)
         except BaseException:
-            mapping.discard()
+            writer.discard()
             raise
     header, card = plan.source.header, plan.card
     return Summary(
         classes=classes,
-        invalid=mapping.tally.invalid,
+        invalid=writer.counter.invalid,
         height=header.height,
         width=header.width,
         tiles=counts.predicted,
@@ -127,25 +127,25 @@ class _Batch:
 
 
 def _run(
-    plan: Plan, backend: Backend, mapping: Mapping, interrupts: Interrupts, progress: bool
+    plan: Plan, backend: Backend, writer: MapWriter, interrupt: DeferredInterrupt, progress: bool
 ) -> tuple[_Counts, list[ClassTotal]]:
     header, tile, size = plan.source.header, plan.rows.tile, plan.request.batch
     grid = None
     if plan.factor is not None:
-        grid = Grid(header.height, header.width, plan.factor, plan.card.fill_value)
+        grid = ResampledGrid(header.height, header.width, plan.factor, plan.card.fill_value)
     counts, found = _Counts(), list[ClassTotal]()
     symmetries = SYMMETRIES if plan.options.tta else SYMMETRIES[:1]
     depth = max(1, min(8, _AHEAD // (4 * size * len(plan.source.bands) * tile**2)))
 
     def consume(batches: Iterator[_Batch]) -> None:
         with environment():
-            _blend(plan, grid, mapping, batches)
-            found.extend(mapping.finish())
+            _blend(plan, grid, writer, batches)
+            found.extend(writer.finish())
 
-    with Crew(interrupts) as crew:
-        strips = crew.ahead(_strips(plan), 1)
-        batches = crew.ahead(_cut(plan, grid, strips, size), depth)
-        feed = crew.behind(consume, depth)
+    with Pipeline(interrupt) as pipeline:
+        strips = pipeline.prefetch(_strips(plan), 1)
+        batches = pipeline.prefetch(_cut(plan, grid, strips, size), depth)
+        feed = pipeline.sink(consume, depth)
         with _Progress(len(plan.rows) * len(plan.cols), progress) as bar:
             done = 0
             for batch in batches:
@@ -156,7 +156,7 @@ def _run(
                 feed(replace(batch, pixels=None, outputs=outputs))
                 done = (batch.row + 1) * len(plan.cols) if batch.last else done + len(batch.cols)
                 bar.show(done)
-        crew.finish()
+        pipeline.join()
     counts.skipped = len(plan.rows) * len(plan.cols) - counts.predicted
     return counts, found
 
@@ -165,7 +165,7 @@ def _strips(plan: Plan) -> Generator[Strip, None, None]:
     yield from plan.source.strips()
 
 
-def _cut(plan: Plan, grid: Grid | None, strips: Iterable[Strip], size: int) -> Generator[_Batch, None, None]:
+def _cut(plan: Plan, grid: ResampledGrid | None, strips: Iterable[Strip], size: int) -> Generator[_Batch, None, None]:
     """Batches of tiles; a row of tiles may have none, and ends with a batch all the same."""
     read: list[tuple[int, int, NDArray[np.bool_] | None]] = []
 
@@ -174,44 +174,43 @@ def _cut(plan: Plan, grid: Grid | None, strips: Iterable[Strip], size: int) -> G
             read.append((strip.row, strip.pixels.shape[1], strip.invalid))
             yield strip
 
-    source = iter(noted() if grid is None else grid.strips(noted()))
-    cutter = Cutter(plan.rows, plan.cols, plan.mean, plan.std)
+    source = iter(noted() if grid is None else grid.from_mosaic(noted()))
+    reader = TileReader(plan.rows, plan.cols, plan.mean, plan.std)
     bands, tile = len(plan.source.bands), plan.rows.tile
     for row in range(len(plan.rows)):
-        cutter.begin(row)
-        while not cutter.complete(row):
-            cutter.take(next(source))
+        reader.discard_above(row)
+        while not reader.has_row(row):
+            reader.push(next(source))
         if row == len(plan.rows) - 1:
             for _ in source:  # rows of the mosaic beyond the last one of the other grid
                 pass
-        cols = [col for col in range(len(plan.cols)) if not cutter.is_empty(row, col)]
+        cols = [col for col in range(len(plan.cols)) if not reader.is_empty(row, col)]
         groups = [cols[first : first + size] for first in range(0, len(cols), size)] or [[]]
         for number, group in enumerate(groups):
             pixels = np.empty((len(group), bands, tile, tile), np.float32) if group else None
             for place, col in enumerate(group):
                 assert pixels is not None
-                cutter.cut(row, col, pixels[place])
+                reader.read(row, col, pixels[place])
             yield _Batch(row, group, pixels, [], read.copy(), number == len(groups) - 1)
             read.clear()
 
 
-def _blend(plan: Plan, grid: Grid | None, mapping: Mapping, batches: Iterable[_Batch]) -> None:
-    blend = Blend(plan.rows, plan.cols, channels_of(plan.card), plan.options.window)
+def _blend(plan: Plan, grid: ResampledGrid | None, writer: MapWriter, batches: Iterable[_Batch]) -> None:
+    blend = Blend(plan.rows, plan.cols, probability_channels(plan.card), plan.options.window)
     for batch in batches:
         for strip in batch.strips:
-            mapping.validity(*strip)
+            writer.add_validity(*strip)
         if batch.outputs:
             for col, prediction in zip(batch.cols, _mean(plan, batch.outputs), strict=True):
                 blend.add(col, prediction)
         if batch.last:
             rows = blend.finish(batch.row)
-            mapping.add(rows if grid is None else grid.back(rows))
+            writer.add_rows(rows if grid is None else grid.to_mosaic(rows))
 
 
 def _mean(plan: Plan, outputs: list[tuple[Symmetry, NDArray[Any]]]) -> NDArray[np.float32]:
     """Mean probability over symmetries, (N, channels, tile, tile)."""
-    each = [symmetry.undo(probabilities(output, plan.card, plan.rows.tile)) for symmetry, output in outputs]
-    return each[0] if len(each) == 1 else np.mean(each, axis=0, dtype=np.float32)
+    return mean_prediction([(each, probabilities(output, plan.card, plan.rows.tile)) for each, output in outputs])
 
 
 class _Progress:

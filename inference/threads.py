@@ -1,8 +1,8 @@
-"""Threads that hand work to each other through bounded queues.
+"""A pipeline of threads that are connected by bounded queues.
 
-Reading, the network, blending and writing take turns on the same data but not on the same library: while one waits for
-the disk, another computes. All of them release Python's lock in what takes long. The queues are short, so that memory
-stays bounded whichever is the slowest.
+Reading, the network, blending and writing use different libraries, all of which release Python's lock in long calls, so
+that one computes while another waits for the disk. The queues are short: memory stays bounded, whichever stage is the
+slowest.
 """
 
 import contextlib
@@ -16,19 +16,23 @@ from typing import Any, Generic, TypeVar
 A = TypeVar("A")
 B = TypeVar("B")
 
-_POLL = 0.1  # seconds in which a thread notices that the others have stopped
+_POLL_SECONDS = 0.1  # longest time in which a waiting thread notices a cancellation
 
 
-class _Stopped(Exception):
-    """Another thread failed, or the user wants no more."""
+class _Cancelled(Exception):
+    """The pipeline was cancelled: another thread failed, or Ctrl-C was pressed."""
 
 
-class _End:
-    """What follows the last item of a queue."""
+class _EndOfStream:
+    """Marker behind the last item of a queue."""
 
 
-class _Stop:
-    """Whether to stop: a thread failed, the work is over, or the user wants no more."""
+class _Cancellation:
+    """Flag that cancels all threads of a pipeline; an interruption sets it as well.
+
+    Args:
+        interrupted: Event that is set by Ctrl-C.
+    """
 
     def __init__(self, interrupted: threading.Event) -> None:
         self._interrupted = interrupted
@@ -41,146 +45,162 @@ class _Stop:
         return self._event.is_set() or self._interrupted.is_set()
 
 
-class _Channel(Generic[A]):
-    """A bounded queue that is abandoned when the crew stops.
+class _BoundedQueue(Generic[A]):
+    """Queue with a limited number of slots, abandoned on cancellation.
 
-    A place in it is taken before an item is made, and free again once the item has been handed on: what is being made
+    A slot is reserved before its item is made and released when the item is handed on, because an item in the making
     takes memory too.
     """
 
-    def __init__(self, depth: int, stop: _Stop) -> None:
-        self._queue: queue.SimpleQueue[A | _End] = queue.SimpleQueue()
-        self._places = threading.Semaphore(depth)
-        self._stop = stop
+    def __init__(self, depth: int, cancellation: _Cancellation) -> None:
+        self._queue: queue.SimpleQueue[A | _EndOfStream] = queue.SimpleQueue()
+        self._slots = threading.Semaphore(depth)
+        self._cancellation = cancellation
 
     def reserve(self) -> None:
-        """Waits for a place."""
-        while not self._stop.is_set():
-            if self._places.acquire(timeout=_POLL):
+        """Wait for a free slot and reserve it."""
+        while not self._cancellation.is_set():
+            if self._slots.acquire(timeout=_POLL_SECONDS):
                 return
-        raise _Stopped
+        raise _Cancelled
 
-    def put(self, item: A | _End) -> None:
-        """Puts an item in a place that has been reserved, or the end in none."""
+    def put(self, item: A | _EndOfStream) -> None:
+        """Append an item, for which a slot has been reserved, or the end marker, which needs none."""
         self._queue.put(item)
 
     def __iter__(self) -> Iterator[A]:
-        while not self._stop.is_set():
+        while not self._cancellation.is_set():
             with contextlib.suppress(queue.Empty):
-                item = self._queue.get(timeout=_POLL)
-                if isinstance(item, _End):
+                item = self._queue.get(timeout=_POLL_SECONDS)
+                if isinstance(item, _EndOfStream):
                     return
-                self._places.release()
+                self._slots.release()
                 yield item
-        raise _Stopped
+        raise _Cancelled
 
 
-class Interrupts:
-    """Ctrl-C while files are written: noted at once, and raised when the threads have stopped and the files are gone.
+class DeferredInterrupt:
+    """Context in which Ctrl-C is recorded at once, but raised only on leaving it.
 
-    Python raises it wherever the main thread is, which may be between making a file and knowing that it is to be
-    removed, or in starting a thread. Pressed again, it is raised there all the same. A context manager; outside the
-    main thread, where Python raises no signals, it does nothing.
+    Without it, Python raises `KeyboardInterrupt` wherever the main thread happens to be: between creating a file and
+    registering it for removal, or while a thread starts. Here it is raised when the threads have stopped and unfinished
+    files are removed. A second Ctrl-C is raised immediately. Outside the main thread, which alone receives signals, the
+    context does nothing.
 
     Attributes:
-        stop: Set by Ctrl-C.
+        stop: Event that is set by Ctrl-C.
     """
 
     def __init__(self) -> None:
         self.stop = threading.Event()
-        self._before: Any = None
+        self._previous_handler: Any = None
 
-    def _press(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.stop.is_set():
             raise KeyboardInterrupt
         self.stop.set()
 
-    def __enter__(self) -> "Interrupts":
+    def __enter__(self) -> "DeferredInterrupt":
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._press)
+            self._previous_handler = signal.signal(signal.SIGINT, self._on_signal)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-        if self.stop.is_set() and (kind is None or issubclass(kind, _Stopped)):
+        if self._previous_handler is not None:
+            signal.signal(signal.SIGINT, self._previous_handler)
+        if self.stop.is_set() and (kind is None or issubclass(kind, _Cancelled)):
             raise KeyboardInterrupt from None
 
 
-class Crew:
-    """Threads that work on one task; when one fails, all stop, and the first failure is raised.
+class Pipeline:
+    """Threads that work on one task; if one fails, all stop, and the first failure is raised.
 
     Args:
-        interrupts: Stop them too; the crew raises something that `Interrupts` makes a `KeyboardInterrupt` of.
+        interrupt: Cancels the pipeline as well. The pipeline then raises a private exception, which the
+            `DeferredInterrupt` around it turns into `KeyboardInterrupt`.
     """
 
-    def __init__(self, interrupts: Interrupts | None = None) -> None:
-        self._stop = _Stop(threading.Event() if interrupts is None else interrupts.stop)
+    def __init__(self, interrupt: DeferredInterrupt | None = None) -> None:
+        self._cancellation = _Cancellation(threading.Event() if interrupt is None else interrupt.stop)
         self._threads: list[threading.Thread] = []
         self._failures: list[BaseException] = []
-        self._ends: list[Callable[[], None]] = []
+        self._end_sinks: list[Callable[[], None]] = []
 
-    def ahead(self, items: Generator[A, None, None], depth: int) -> Iterator[A]:
-        """Yields what a generator yields, which runs in a thread of its own, at most `depth` items ahead."""
-        channel: _Channel[A] = _Channel(depth, self._stop)
+    def prefetch(self, items: Generator[A, None, None], depth: int) -> Iterator[A]:
+        """Run a generator in its own thread and yield its items.
+
+        Args:
+            items: The generator.
+            depth: Largest number of items that it runs ahead.
+        """
+        items_ahead: _BoundedQueue[A] = _BoundedQueue(depth, self._cancellation)
 
         def work() -> None:
             with contextlib.closing(items):
-                channel.reserve()
+                items_ahead.reserve()
                 for item in items:
-                    channel.put(item)
-                    channel.reserve()
-            channel.put(_End())
+                    items_ahead.put(item)
+                    items_ahead.reserve()
+            items_ahead.put(_EndOfStream())
 
         self._start(work)
-        return iter(channel)
+        return iter(items_ahead)
 
-    def behind(self, consume: Callable[[Iterator[B]], None], depth: int) -> Callable[[B], None]:
-        """Starts a function on an iterator in a thread of its own; returns what feeds it.
+    def sink(self, consume: Callable[[Iterator[B]], None], depth: int) -> Callable[[B], None]:
+        """Run a function that consumes an iterator in its own thread.
 
-        At most `depth` items wait for it. `finish` ends the iterator.
+        Args:
+            consume: The function; `join` ends its iterator.
+            depth: Largest number of items that wait for it.
+
+        Returns:
+            A function that passes one item to `consume`, and waits while `depth` items are waiting already.
         """
-        channel: _Channel[B] = _Channel(depth, self._stop)
-        self._start(lambda: consume(iter(channel)))
-        self._ends.append(lambda: channel.put(_End()))
+        waiting: _BoundedQueue[B] = _BoundedQueue(depth, self._cancellation)
+        self._start(lambda: consume(iter(waiting)))
+        self._end_sinks.append(lambda: waiting.put(_EndOfStream()))
 
         def feed(item: B) -> None:
-            channel.reserve()
-            channel.put(item)
+            waiting.reserve()
+            waiting.put(item)
 
         return feed
 
-    def finish(self) -> None:
-        """Ends what was started with `behind`, and waits for it."""
-        for end in self._ends:
+    def join(self) -> None:
+        """End the iterators of all sinks and wait for all threads.
+
+        Raises:
+            BaseException: The first failure in any thread.
+        """
+        for end in self._end_sinks:
             end()
         for thread in self._threads:
             while thread.is_alive():
-                thread.join(_POLL)
+                thread.join(_POLL_SECONDS)
         if self._failures:
             raise self._failures[0]
-        if self._stop.is_set():
-            raise _Stopped
+        if self._cancellation.is_set():
+            raise _Cancelled
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "Pipeline":
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._stop.set()
+        self._cancellation.set()
         for thread in self._threads:
             thread.join()
-        if isinstance(error, _Stopped) and self._failures:
+        if isinstance(error, _Cancelled) and self._failures:
             raise self._failures[0] from None
 
     def _start(self, work: Callable[[], None]) -> None:
         def guarded() -> None:
             try:
                 work()
-            except _Stopped:
+            except _Cancelled:
                 pass
-            except BaseException as error:  # raised again where the crew is waited for
+            except BaseException as error:  # raised again by `join` or `__exit__`
                 self._failures.append(error)
-                self._stop.set()
+                self._cancellation.set()
 
         thread = threading.Thread(target=guarded, daemon=True)
         thread.start()

@@ -21,7 +21,7 @@ import platformdirs
 
 from inference.card import ModelCard
 from inference.common.errors import CheckFailed, UserError
-from inference.model.graphs import onnx_graph
+from inference.model.signature import read_signature
 from train.export.consumers import habitat_mapper as configuration
 
 VERSION = "0.16.2"
@@ -139,8 +139,8 @@ def refused(model: Path, card: ModelCard) -> str:
         return "it runs .onnx files only"
     if card.bands != list(range(1, len(card.bands) + 1)):
         return f"the model takes bands {card.bands}, it feeds the first ones"
-    graph = onnx_graph(model)
-    if graph.channels is None and card.channels > 1 and graph.numbers:
+    graph = read_signature(model)
+    if graph.channels is None and card.channels > 1 and graph.class_indices:
         return "the model gives class numbers, it blends channels"
     return ""
 

@@ -20,7 +20,7 @@ from eval.scoring.bootstrap import Counts
 from eval.scoring.confusion import Floats
 from inference.card import ModelCard
 from inference.common.areas import ground_sample_distance
-from inference.output.summary import Tally
+from inference.output.summary import ClassCounter
 
 _STRIP = 256
 _MOST_HALO = 4  # a halo is read twice: strips are this many times as high
@@ -131,7 +131,7 @@ def count_image(read: Callable[[int, int], Block], grid: Grid, classes: Classes,
         "probability": np.zeros((_histograms(classes), calibration.BINS, 2)),
         "sums": np.zeros((_histograms(classes), calibration.CALIBRATION_BINS)),
     }
-    tallies = [Tally(number, grid.crs, grid.transform, grid.width) for _ in range(2)]
+    tallies = [ClassCounter(number, grid.crs, grid.transform, grid.width) for _ in range(2)]
     for row in range(0, grid.height, strip):
         stop = min(row + strip, grid.height)
         first = max(0, row - halo)

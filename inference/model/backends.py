@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.common.errors import UserError, first_line
-from inference.model.graphs import Graph, graph_of, load_session
+from inference.model.signature import Signature, load_session, session_signature
 
 BackendName = Literal["auto", "onnxruntime", "torchscript", "openvino"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -109,21 +109,22 @@ def open_backend(name: str, request: Request) -> Backend:
     return _OPENERS[name](request)
 
 
-def _check_graph(graph: Graph, request: Request) -> None:
+def _check_signature(signature: Signature, request: Request) -> None:
     """Whether a network takes the tiles that it will be given."""
     path = request.path
-    if graph.bands is not None and graph.bands != request.bands:
+    if signature.bands is not None and signature.bands != request.bands:
         raise UserError(
-            f"{path}: takes {graph.bands} bands, its card names {request.bands} (the card is another model's)"
+            f"{path}: takes {signature.bands} bands, its card names {request.bands} (the card is another model's)"
         )
-    if graph.tile is not None and graph.tile != request.tile:
+    if signature.tile is not None and signature.tile != request.tile:
         raise UserError(
-            f"{path}: takes tiles of {graph.tile} pixels only, not of {request.tile} (leave out --tile-size, or export "
-            "it for that size)"
+            f"{path}: takes tiles of {signature.tile} pixels only, not of {request.tile} (leave out --tile-size, or "
+            "export it for that size)"
         )
-    if graph.batch is not None and graph.batch < request.batch:
+    if signature.batch is not None and signature.batch < request.batch:
         raise UserError(
-            f"--batch-size {request.batch}: {path.name} takes {graph.batch} at a time (use --batch-size {graph.batch})"
+            f"--batch-size {request.batch}: {path.name} takes {signature.batch} at a time (use --batch-size "
+            f"{signature.batch})"
         )
 
 
@@ -146,8 +147,8 @@ class _OnnxRuntime:
                     "--device cuda: ONNX Runtime can't use it (its CUDA and cuDNN libraries must be installed)"
                 )
             device = "cpu"
-        self._graph = graph_of(request.path, self._session)
-        _check_graph(self._graph, request)
+        self._signature = session_signature(request.path, self._session)
+        _check_signature(self._signature, request)
         self._name, self._output = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
         self._half = self._session.get_inputs()[0].type == "tensor(float16)"
         self._bound = device == "cuda"
@@ -173,8 +174,8 @@ class _OnnxRuntime:
     def __call__(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
         count = len(pixels)
         batch: NDArray[Any] = pixels
-        if self._graph.batch is not None and count < self._graph.batch:
-            batch = np.concatenate([pixels, np.repeat(pixels[-1:], self._graph.batch - count, axis=0)])
+        if self._signature.batch is not None and count < self._signature.batch:
+            batch = np.concatenate([pixels, np.repeat(pixels[-1:], self._signature.batch - count, axis=0)])
         if self._half:
             batch = batch.astype(np.float16)
         try:
@@ -292,7 +293,7 @@ class _OpenVino:
             model = core.read_model(request.path)
             shape = model.inputs[0].get_partial_shape()
             sizes = [d.get_length() if d.is_static else None for d in shape]
-            _check_graph(Graph(sizes[0], sizes[1], sizes[2], None), request)
+            _check_signature(Signature(sizes[0], sizes[1], sizes[2], None), request)
             # Sizes that are known beforehand let it choose faster ways.
             self._batch = sizes[0] or request.batch
             model.reshape({model.inputs[0]: [self._batch, request.bands, request.tile, request.tile]})

@@ -73,7 +73,7 @@ def _given(model: Path, path: Path, dtype: str) -> ModelCard:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: can't be read as JSON ({error})") from None
     if isinstance(data, dict) and "model_filename" in data:
-        from inference.model.habitat_mapper_config import card_of  # seldom needed
+        from inference.model.habitat_mapper_config import card_from_config  # seldom needed
 
-        return card_of(data, path, model, dtype)
+        return card_from_config(data, path, model, dtype)
     return ModelCard.loads(text, str(path))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inference.card import CardError, ModelCard
-from inference.model.graphs import onnx_graph
+from inference.model.signature import read_signature
 
 DEFAULT_TILE = 1024
 """habitat-mapper's own, where a network takes any size."""
@@ -36,7 +36,7 @@ class _Config(BaseModel):
     max_pixel_value: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
 
 
-def card_of(data: dict[str, Any], source: Path, model: Path, dtype: str) -> ModelCard:
+def card_from_config(data: dict[str, Any], source: Path, model: Path, dtype: str) -> ModelCard:
     """The card that a configuration stands for.
 
     Args:
@@ -56,10 +56,10 @@ def card_of(data: dict[str, Any], source: Path, model: Path, dtype: str) -> Mode
         raise CardError("\n".join(lines)) from None
     if model.suffix.lower() != ".onnx":
         raise CardError(f"{source}: is a configuration for an ONNX file, not for {model.name}")
-    graph = onnx_graph(model)
+    signature = read_signature(model)
     bands = config.input_channels
     mean, std = ([0.0] * bands, [1.0] * bands) if config.normalization is None else (config.mean, config.std)
-    channels = graph.channels or (1 if config.activation == "sigmoid" else None)
+    channels = signature.channels or (1 if config.activation == "sigmoid" else None)
     _check(config, source, model, channels)
     assert channels is not None
     classes = max(2, channels)
@@ -69,7 +69,7 @@ def card_of(data: dict[str, Any], source: Path, model: Path, dtype: str) -> Mode
         revision=config.revision,
         bands=list(range(1, bands + 1)),
         dtype=dtype,
-        tile_size=graph.tile or DEFAULT_TILE,
+        tile_size=signature.tile or DEFAULT_TILE,
         mean=list(mean or []),
         std=list(std or []),
         max_pixel_value=config.max_pixel_value,
@@ -79,7 +79,7 @@ def card_of(data: dict[str, Any], source: Path, model: Path, dtype: str) -> Mode
         background_index=0,
         activation="sigmoid" if channels == 1 else "softmax",
         output="probabilities" if config.activation is None else "logits",
-        any_size=graph.tile is None,
+        any_size=signature.tile is None,
     )
 
 

@@ -13,7 +13,7 @@ from inference.card import ModelCard
 from inference.common.errors import UserError
 
 
-def channels_of(card: ModelCard) -> int:
+def probability_channels(card: ModelCard) -> int:
     """Channels of the probabilities of a card's model: 1 for two classes, else one for each."""
     return 1 if len(card.class_names) == 2 else len(card.class_names)
 
@@ -28,7 +28,7 @@ def probabilities(output: NDArray[Any], card: ModelCard, tile: int) -> NDArray[n
         tile: Side of a tile, pixels.
 
     Returns:
-        (N, channels_of(card), tile, tile) float32.
+        (N, probability_channels(card), tile, tile) float32.
 
     Raises:
         UserError: The output isn't what the card says, or isn't a number somewhere.
@@ -47,7 +47,7 @@ def probabilities(output: NDArray[Any], card: ModelCard, tile: int) -> NDArray[n
 def _probabilities(output: NDArray[Any], card: ModelCard, tile: int) -> NDArray[np.float32]:
     classes = len(card.class_names)
     if np.issubdtype(output.dtype, np.integer) and output.size == len(output) * tile * tile:
-        return _votes(output.reshape(len(output), tile, tile), classes)
+        return _one_hot(output.reshape(len(output), tile, tile), classes)
     expected = (len(output), card.channels, tile, tile)
     if output.shape != expected:
         raise UserError(
@@ -84,7 +84,7 @@ def _softmax(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return x
 
 
-def _votes(numbers: NDArray[Any], classes: int) -> NDArray[np.float32]:
+def _one_hot(numbers: NDArray[Any], classes: int) -> NDArray[np.float32]:
     if numbers.size and (numbers.min() < 0 or numbers.max() >= classes):
         raise UserError(f"the model gives class {numbers.max()}, its card names {classes} classes (0 to {classes - 1})")
     if classes == 2:
@@ -93,7 +93,7 @@ def _votes(numbers: NDArray[Any], classes: int) -> NDArray[np.float32]:
     return shares
 
 
-def classes_of(probability: NDArray[np.float32], threshold: float, out: NDArray[np.uint8]) -> None:
+def classify(probability: NDArray[np.float32], threshold: float, out: NDArray[np.uint8]) -> None:
     """The class at each pixel.
 
     Args:
@@ -113,6 +113,6 @@ def classes_of(probability: NDArray[np.float32], threshold: float, out: NDArray[
         np.copyto(out, np.uint8(number), where=better)
 
 
-def bands_of(probability: NDArray[np.float32]) -> NDArray[np.float32]:
+def class_probabilities(probability: NDArray[np.float32]) -> NDArray[np.float32]:
     """A band for each class, (classes, H, W), from (C, H, W) as `probabilities` gives them."""
     return np.concatenate([1 - probability, probability]) if len(probability) == 1 else probability

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.model.probabilities import bands_of, channels_of, classes_of
+from inference.model.probabilities import class_probabilities, classify, probability_channels
 from inference.output.geotiff import BLOCK, Output
-from inference.output.summary import ClassTotal, Tally
+from inference.output.summary import ClassCounter, ClassTotal
 from inference.plan import Plan
 
 NODATA = 255
@@ -20,7 +20,7 @@ NODATA = 255
 _COLOURS = ((0, 158, 115), (230, 159, 0), (86, 180, 233), (213, 94, 0), (240, 228, 66), (0, 114, 178), (204, 121, 167))
 
 
-class Mapping:
+class MapWriter:
     """Turns rows of probabilities into blocks of the map, and of the file of probabilities if that is wanted.
 
     Args:
@@ -32,7 +32,7 @@ class Mapping:
         header, card = plan.source.header, plan.card
         self._threshold, self._height, self._width = plan.threshold, header.height, header.width
         self._blank = NODATA if card.background_index is None else 0
-        self.tally = Tally(len(card.class_names), header.crs, header.transform, header.width)
+        self.counter = ClassCounter(len(card.class_names), header.crs, header.transform, header.width)
         self._names = list(card.class_names)
         tags = _tags(plan, backend)
         common: dict[str, Any] = {"cog": plan.options.cog, "threads": plan.source.threads}
@@ -71,11 +71,11 @@ class Mapping:
         rows = min(BLOCK, header.height)
         self._row = self._filled = 0
         self._block = np.empty((rows, header.width), np.uint8)
-        count = channels_of(card) if self._floats is not None else 0
+        count = probability_channels(card) if self._floats is not None else 0
         self._probability = np.empty((count, rows, header.width), np.float32)
         self._validity: deque[tuple[int, int, NDArray[np.bool_] | None]] = deque()
 
-    def validity(self, row: int, rows: int, invalid: NDArray[np.bool_] | None) -> None:
+    def add_validity(self, row: int, rows: int, invalid: NDArray[np.bool_] | None) -> None:
         """Says what is valid in the next rows of the mosaic; before their probabilities come.
 
         Args:
@@ -85,13 +85,13 @@ class Mapping:
         """
         self._validity.append((row, row + rows, invalid))
 
-    def add(self, probability: NDArray[np.float32]) -> None:
+    def add_rows(self, probability: NDArray[np.float32]) -> None:
         """Takes in the next rows of probabilities, (channels, n, width)."""
         done = 0
         while done < probability.shape[1]:
             part = min(len(self._block) - self._filled, probability.shape[1] - done)
             rows, place = np.s_[done : done + part], np.s_[self._filled : self._filled + part]
-            classes_of(probability[:, rows], self._threshold, self._block[place])
+            classify(probability[:, rows], self._threshold, self._block[place])
             if self._floats is not None:
                 self._probability[:, place] = probability[:, rows]
             self._filled += part
@@ -104,9 +104,9 @@ class Mapping:
         assert self._row == self._height
         for file in reversed(self._files):  # the map last: where it is, all is
             file.finish()
-        areas = self.tally.areas
+        areas = self.counter.areas
         return [
-            ClassTotal(name, value, int(self.tally.pixels[value]), None if areas is None else float(areas[value]))
+            ClassTotal(name, value, int(self.counter.pixels[value]), None if areas is None else float(areas[value]))
             for value, name in enumerate(self._names)
         ]
 
@@ -118,12 +118,12 @@ class Mapping:
     def _flush(self) -> None:
         block = self._block[: self._filled]
         invalid = self._invalid(self._row, self._filled)
-        self.tally.add(self._row, block, invalid)
+        self.counter.add(self._row, block, invalid)
         if invalid is not None:
             block[invalid] = self._blank
         self._map.write(self._row, block[None], invalid)
         if self._floats is not None:
-            bands = bands_of(self._probability[:, : self._filled])
+            bands = class_probabilities(self._probability[:, : self._filled])
             if invalid is not None:
                 bands[:, invalid] = np.nan
             self._floats.write(self._row, bands, invalid)

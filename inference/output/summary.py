@@ -14,7 +14,7 @@ from inference.common.areas import pixel_areas
 _CELL_ROWS, _CELL_COLS = 64, 512
 
 
-class Tally:
+class ClassCounter:
     """Counts pixels and ground areas of classes while a map is written.
 
     Args:

@@ -1,11 +1,11 @@
-"""Resampling between a mosaic's grid and one of another ground sample distance, strip by strip.
+"""Resampling between the mosaic's grid and the network's grid of another ground sample distance, strip by strip.
 
-Along each axis an output pixel is a mean of input pixels under a triangle: linear interpolation where pixels become
-smaller, and where they become larger a triangle as wide as they are, so that nothing is missed (Heckbert, Fundamentals
-of Texture Mapping and Image Warping, 1989). Invalid pixels have no weight.
+Along each axis an output pixel is a mean of input pixels weighted by a triangle filter: linear interpolation when
+upsampling, and when downsampling a triangle as wide as two output pixels, so that every input pixel contributes
+(Heckbert, Fundamentals of Texture Mapping and Image Warping, 1989). Invalid pixels have no weight.
 
-Which pixels weigh on which is the same on the way there and back: a valid pixel of the mosaic never asks for one of the
-other grid under which there is nothing valid.
+The support is symmetric: where a network pixel contributes to a mosaic pixel on the way back, that mosaic pixel
+contributed to it on the way there. A valid mosaic pixel therefore never depends on an empty network pixel.
 """
 
 import math
@@ -18,14 +18,18 @@ from numpy.typing import NDArray
 from inference.common.raster import Strip
 
 
-class Taps:
-    """Which pixels of an axis each pixel of a resampled axis is a mean of.
+class FilterWeights:
+    """Triangle filter that resamples an axis from `old` to `new` pixels.
+
+    Args:
+        old: Length of the axis before, pixels.
+        new: Length of the axis after, pixels.
 
     Attributes:
-        index: (k, new) the pixels.
-        weight: (k, new) float32 their weights, which sum to 1; 0 where a pixel has fewer than k.
-        first: (new,) the first pixel that weighs on each.
-        last: (new,) the last one.
+        index: (k, new) indices of the input pixels of each output pixel.
+        weight: (k, new) float32 weights of those pixels, which sum to 1; 0 where an output pixel has fewer than k.
+        first: (new,) first input pixel with weight for each output pixel.
+        last: (new,) last input pixel with weight for each output pixel.
     """
 
     def __init__(self, old: int, new: int) -> None:
@@ -44,7 +48,7 @@ class Taps:
         return int(self.index.shape[1])
 
     def columns(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Resamples the last axis, (..., old) to (..., new)."""
+        """Resample the last axis, (..., old) to (..., new)."""
         total = np.zeros((*values.shape[:-1], len(self)), np.float32)
         for index, weight in zip(self.index, self.weight, strict=True):
             if weight.any():
@@ -52,51 +56,74 @@ class Taps:
         return total
 
 
-class Rows:
-    """Resamples the rows of something that comes from top to bottom, in pieces."""
+class RowResampler:
+    """Resampling of the rows of an image that arrives in pieces, from top to bottom.
 
-    def __init__(self, taps: Taps) -> None:
-        self._taps = taps
+    Args:
+        weights: Filter along the rows.
+    """
+
+    def __init__(self, weights: FilterWeights) -> None:
+        self._weights = weights
         self._held: NDArray[np.float32] | None = None
         self._top = 0
         self._next = 0
 
     def push(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Takes in the next rows, (channels, n, width); returns those that are complete now, (channels, m, width)."""
-        taps = self._taps
+        """Add the next rows and return the resampled rows that are complete.
+
+        Args:
+            rows: (channels, n, width) float32.
+
+        Returns:
+            (channels, m, width) float32; m may be 0.
+        """
+        weights = self._weights
         held = rows if self._held is None else np.concatenate([self._held, rows], axis=1)
-        begin, end = self._next, int(np.searchsorted(taps.last, self._top + held.shape[1]))
+        stop = self._top + held.shape[1]
+        begin, end = self._next, int(np.searchsorted(weights.last, stop))
         ready = np.zeros((held.shape[0], end - begin, held.shape[2]), np.float32)
-        for index, weight in zip(taps.index[:, begin:end], taps.weight[:, begin:end], strict=True):
+        for index, weight in zip(weights.index[:, begin:end], weights.weight[:, begin:end], strict=True):
             if weight.any():
-                # A place without weight may lie outside of what is held.
+                # An index without weight may lie outside the held rows, hence the clipping.
                 ready += held[:, np.clip(index - self._top, 0, held.shape[1] - 1)] * weight[:, None]
         self._next = end
-        keep = min(int(taps.first[end]) if end < len(taps) else self._top + held.shape[1], self._top + held.shape[1])
+        keep = min(int(weights.first[end]) if end < len(weights) else stop, stop)
         self._held, self._top = held[:, keep - self._top :].copy(), keep
         return ready
 
 
-class Grid:
-    """A mosaic's grid and the one it is resampled to.
+class ResampledGrid:
+    """Conversion between a mosaic's grid and the network's grid, in both directions.
 
     Args:
-        height: Of the mosaic, pixels.
-        width: Of the mosaic, pixels.
-        factor: Side of a mosaic's pixel over that of the other grid, both on the ground.
-        fill_value: What invalid pixels of the other grid get.
+        height: Height of the mosaic, pixels.
+        width: Width of the mosaic, pixels.
+        factor: Side of a mosaic pixel divided by the side of a network pixel, both on the ground.
+        fill_value: Value of invalid pixels on the network's grid.
+
+    Attributes:
+        height: Height of the network's grid, pixels.
+        width: Width of the network's grid, pixels.
     """
 
     def __init__(self, height: int, width: int, factor: float, fill_value: float) -> None:
         self._fill_value = fill_value
         self.height, self.width = (max(1, round(length * factor)) for length in (height, width))
-        self._there = Taps(height, self.height), Taps(width, self.width)
-        self._back = Taps(self.height, height), Taps(self.width, width)
-        self._returning = Rows(self._back[0])
+        self._to_network = FilterWeights(height, self.height), FilterWeights(width, self.width)
+        self._to_mosaic = FilterWeights(self.height, height), FilterWeights(self.width, width)
+        self._returning = RowResampler(self._to_mosaic[0])
 
-    def strips(self, strips: Iterable[Strip]) -> Iterator[Strip]:
-        """The mosaic on the other grid: pixels float32, invalid where nothing valid has weight."""
-        rows, cols = Rows(self._there[0]), self._there[1]
+    def from_mosaic(self, strips: Iterable[Strip]) -> Iterator[Strip]:
+        """Yield a mosaic's strips on the network's grid.
+
+        Args:
+            strips: Strips of the mosaic, from top to bottom.
+
+        Yields:
+            Strips with float32 pixels; a pixel is invalid where no valid mosaic pixel has weight.
+        """
+        rows, cols = RowResampler(self._to_network[0]), self._to_network[1]
         done = 0
         for strip in strips:
             values = strip.pixels.astype(np.float32)
@@ -106,13 +133,20 @@ class Grid:
             ready = rows.push(cols.columns(np.concatenate([values * valid, valid[None]])))
             if not ready.shape[1]:
                 continue
-            share = ready[-1]
-            nothing = share <= 0
-            pixels = ready[:-1] / np.where(nothing, 1, share)
-            pixels[:, nothing] = self._fill_value
-            yield Strip(done, pixels, nothing if nothing.any() else None)
+            coverage = ready[-1]
+            empty = coverage <= 0
+            pixels = ready[:-1] / np.where(empty, 1, coverage)
+            pixels[:, empty] = self._fill_value
+            yield Strip(done, pixels, empty if empty.any() else None)
             done += ready.shape[1]
 
-    def back(self, probability: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Rows of the other grid, (channels, n, its width), as they come; (channels, m, width) of the mosaic's."""
-        return self._returning.push(self._back[1].columns(probability))
+    def to_mosaic(self, probability: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Resample the next rows of probabilities back to the mosaic's grid.
+
+        Args:
+            probability: (channels, n, self.width) float32 on the network's grid, from top to bottom.
+
+        Returns:
+            (channels, m, width) float32 on the mosaic's grid: the rows that are complete.
+        """
+        return self._returning.push(self._to_mosaic[1].columns(probability))

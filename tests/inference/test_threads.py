@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from inference.threads import Crew, Interrupts
+from inference.threads import DeferredInterrupt, Pipeline
 
 
 def counting(made: list[int], last: int = 1000) -> Iterator[int]:
@@ -18,21 +18,21 @@ def counting(made: list[int], last: int = 1000) -> Iterator[int]:
 
 def test_items_arrive_in_order() -> None:
     found: list[int] = []
-    with Crew() as crew:
-        first = crew.ahead(counting([], 100), 1)
-        second = crew.ahead((x * 2 for x in first), 3)
-        feed = crew.behind(found.extend, 2)
+    with Pipeline() as pipeline:
+        first = pipeline.prefetch(counting([], 100), 1)
+        second = pipeline.prefetch((x * 2 for x in first), 3)
+        feed = pipeline.sink(found.extend, 2)
         for item in second:
             feed(item)
-        crew.finish()
+        pipeline.join()
     assert found == [2 * x for x in range(100)]
 
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_nobody_runs_further_ahead_than_allowed(depth: int) -> None:
     made: list[int] = []
-    with Crew() as crew:
-        items = crew.ahead(counting(made), depth)
+    with Pipeline() as pipeline:
+        items = pipeline.prefetch(counting(made), depth)
         time.sleep(0.1)
         assert len(made) == depth
         for _ in range(5):
@@ -42,16 +42,16 @@ def test_nobody_runs_further_ahead_than_allowed(depth: int) -> None:
 
 
 def read_only(items: Iterator[int]) -> None:
-    with Crew() as crew:
-        list(crew.ahead(items, 2))
+    with Pipeline() as pipeline:
+        list(pipeline.prefetch(items, 2))
 
 
 def read_and_write(items: Iterator[int], consume: Callable[[Iterator[int]], None]) -> None:
-    with Crew() as crew:
-        feed = crew.behind(consume, 1)
-        for item in crew.ahead(items, 1):
+    with Pipeline() as pipeline:
+        feed = pipeline.sink(consume, 1)
+        for item in pipeline.prefetch(items, 1):
             feed(item)
-        crew.finish()
+        pipeline.join()
 
 
 def test_a_failure_anywhere_stops_all_and_is_raised() -> None:
@@ -75,9 +75,9 @@ def test_a_failure_anywhere_stops_all_and_is_raised() -> None:
 
 def test_an_interruption_stops_all() -> None:
     def interrupted() -> None:
-        with Crew() as crew:
-            crew.ahead(counting([]), 1)
-            crew.behind(lambda items: [None for _ in items].clear(), 1)
+        with Pipeline() as pipeline:
+            pipeline.prefetch(counting([]), 1)
+            pipeline.sink(lambda items: [None for _ in items].clear(), 1)
             raise KeyboardInterrupt
 
     before = threading.active_count()
@@ -86,24 +86,24 @@ def test_an_interruption_stops_all() -> None:
     assert threading.active_count() == before
 
 
-def interrupted_when(press: Callable[[], None]) -> list[int]:
+def pipeline_interrupted_by(press: Callable[[], None]) -> list[int]:
     """What arrived at the end of a pipeline in whose midst Ctrl-C is pressed."""
     found: list[int] = []
-    with Interrupts() as interrupts, Crew(interrupts) as crew:
-        items = crew.ahead(counting([]), 1)
-        feed = crew.behind(found.extend, 1)
+    with DeferredInterrupt() as interrupt, Pipeline(interrupt) as pipeline:
+        items = pipeline.prefetch(counting([]), 1)
+        feed = pipeline.sink(found.extend, 1)
         for item in items:
             if item == 5:
                 press()
             feed(item)
-        crew.finish()
+        pipeline.join()
     return found
 
 
 def test_ctrl_c_is_raised_when_all_have_stopped() -> None:
     before, handler = threading.active_count(), signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        interrupted_when(lambda: signal.raise_signal(signal.SIGINT))
+        pipeline_interrupted_by(lambda: signal.raise_signal(signal.SIGINT))
     assert threading.active_count() == before
     assert signal.getsignal(signal.SIGINT) is handler
 
@@ -118,22 +118,22 @@ def test_ctrl_c_while_a_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(threading.Thread, "start", pressed)
     before = threading.active_count()
-    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts, Crew(interrupts) as crew:
-        list(crew.ahead(counting([]), 1))
+    with pytest.raises(KeyboardInterrupt), DeferredInterrupt() as interrupt, Pipeline(interrupt) as pipeline:
+        list(pipeline.prefetch(counting([]), 1))
     assert threading.active_count() == before
 
 
 def test_ctrl_c_in_the_last_step_is_not_lost() -> None:
-    def work(interrupts: Interrupts) -> None:
-        with Crew(interrupts) as crew:
-            crew.behind(lambda items: list(items).clear(), 1)
+    def work(interrupt: DeferredInterrupt) -> None:
+        with Pipeline(interrupt) as pipeline:
+            pipeline.sink(lambda items: list(items).clear(), 1)
             signal.raise_signal(signal.SIGINT)
-            crew.finish()
+            pipeline.join()
         finished.append(True)
 
     finished: list[bool] = []
-    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
-        work(interrupts)
+    with pytest.raises(KeyboardInterrupt), DeferredInterrupt() as interrupt:
+        work(interrupt)
     assert finished == []  # what is half done must be taken away
 
 
@@ -143,12 +143,12 @@ def test_a_failure_while_stopping_is_told_of() -> None:
         raise ValueError("disk full")
 
     with pytest.raises(ValueError, match="disk full"):
-        interrupted_when(fail)
+        pipeline_interrupted_by(fail)
 
 
 def test_outside_the_main_thread_nothing_is_done() -> None:
     found: list[list[int]] = []
-    thread = threading.Thread(target=lambda: found.append(interrupted_when(lambda: None)))
+    thread = threading.Thread(target=lambda: found.append(pipeline_interrupted_by(lambda: None)))
     thread.start()
     thread.join()
     assert found == [list(range(1000))]

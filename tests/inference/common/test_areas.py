@@ -11,7 +11,7 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 from inference.common.areas import ground_sample_distance, pixel_areas
-from inference.output.summary import Tally
+from inference.output.summary import ClassCounter
 from inference.predict import predict
 from tests.conftest import write_raster
 from tests.inference.networks import card, write_onnx
@@ -118,7 +118,7 @@ def test_a_tally_counts_cell_by_cell() -> None:
     values = rng.integers(0, 3, (700, 1100)).astype(np.uint8)
     invalid = rng.random((700, 1100)) < 0.2
     crs, transform = CRS.from_epsg(3857), from_origin(-1.4e7, 6.8e6, 50, 50)  # coarse: areas differ from row to row
-    tally = Tally(3, crs, transform, 1100)
+    tally = ClassCounter(3, crs, transform, 1100)
     for row in (0, 512):
         part = np.s_[row : row + 512]
         tally.add(row, values[part], invalid[part])

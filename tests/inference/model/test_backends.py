@@ -11,8 +11,8 @@ import torch
 
 from inference.common.errors import UserError
 from inference.model.backends import Request, choose_backend, open_backend
-from inference.model.graphs import onnx_graph
-from inference.model.probabilities import bands_of, classes_of, probabilities
+from inference.model.probabilities import class_probabilities, classify, probabilities
+from inference.model.signature import read_signature
 from tests.inference.networks import card, weights, write_onnx, write_torchscript
 
 BACKENDS = [
@@ -149,9 +149,9 @@ def test_devices_that_are_not_here(tmp_path: Path) -> None:
 
 
 def test_what_a_graph_says(tmp_path: Path) -> None:
-    fixed = onnx_graph(write_onnx(tmp_path / "a.onnx", card(classes=3), size=32, batch=2))
+    fixed = read_signature(write_onnx(tmp_path / "a.onnx", card(classes=3), size=32, batch=2))
     assert (fixed.batch, fixed.bands, fixed.tile, fixed.channels) == (2, 3, 32, 3)
-    free = onnx_graph(write_onnx(tmp_path / "b.onnx", card()))
+    free = read_signature(write_onnx(tmp_path / "b.onnx", card()))
     assert (free.batch, free.bands, free.tile, free.channels) == (None, 3, None, 1)
 
 
@@ -162,15 +162,15 @@ def test_probabilities_are_softmax_and_classes_the_largest(classes: int) -> None
     expected = torch.softmax(torch.from_numpy(logits.astype(np.float64)), 1).numpy()
     found = probabilities(logits.copy(), made, 8)
     for tile, wanted in zip(found, expected, strict=True):
-        np.testing.assert_allclose(bands_of(tile), wanted, atol=1e-6)
+        np.testing.assert_allclose(class_probabilities(tile), wanted, atol=1e-6)
         out = np.empty((8, 8), np.uint8)
-        classes_of(tile, 0.5, out)
+        classify(tile, 0.5, out)
         np.testing.assert_array_equal(out, wanted.argmax(axis=0))
 
 
 def test_of_equals_the_first_class_wins() -> None:
     out = np.empty((1, 3), np.uint8)
-    classes_of(np.array([[[0.4, 0.2, 0.3]], [[0.4, 0.4, 0.3]], [[0.2, 0.4, 0.4]]], np.float32), 0.5, out)
+    classify(np.array([[[0.4, 0.2, 0.3]], [[0.4, 0.4, 0.3]], [[0.2, 0.4, 0.4]]], np.float32), 0.5, out)
     assert out.tolist() == [[0, 1, 2]]
 
 

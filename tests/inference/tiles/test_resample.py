@@ -10,7 +10,7 @@ from rasterio.transform import from_origin
 
 from inference.common.raster import Strip
 from inference.predict import predict
-from inference.tiles.resample import Grid, Rows, Taps
+from inference.tiles.resample import FilterWeights, ResampledGrid, RowResampler
 from tests.conftest import write_raster
 from tests.inference.networks import card, untiled, write_onnx
 
@@ -19,16 +19,16 @@ from tests.inference.networks import card, untiled, write_onnx
 def test_taps_are_pillows(old: int, new: int) -> None:
     row = np.random.default_rng(0).random((1, old)).astype(np.float32)
     expected = np.array(Image.fromarray(row).resize((new, 1), Image.Resampling.BILINEAR))
-    np.testing.assert_allclose(Taps(old, new).columns(row), expected, atol=1e-5)
+    np.testing.assert_allclose(FilterWeights(old, new).columns(row), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("old", "new"), [(40, 40), (40, 17), (40, 97), (3, 50), (50, 3)])
 @pytest.mark.parametrize("step", [1, 2, 7, 100])
 def test_rows_come_as_they_would_at_once(old: int, new: int, step: int) -> None:
     image = np.random.default_rng(0).random((2, old, 5)).astype(np.float32)
-    rows = Rows(Taps(old, new))
+    rows = RowResampler(FilterWeights(old, new))
     found = np.concatenate([rows.push(image[:, i : i + step]) for i in range(0, old, step)], axis=1)
-    expected = Taps(old, new).columns(image.transpose(0, 2, 1)).transpose(0, 2, 1)
+    expected = FilterWeights(old, new).columns(image.transpose(0, 2, 1)).transpose(0, 2, 1)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -38,9 +38,9 @@ def test_invalid_pixels_have_no_weight(factor: float) -> None:
     invalid = np.random.default_rng(0).random((60, 50)) < 0.5
     invalid[20:50, 10:40] = True
     image[0, invalid] = -1e6
-    grid = Grid(60, 50, factor, fill_value=-1.0)
+    grid = ResampledGrid(60, 50, factor, fill_value=-1.0)
     strips = [Strip(r, image[:, r : r + 16], invalid[r : r + 16]) for r in range(0, 60, 16)]
-    found = list(grid.strips(strips))
+    found = list(grid.from_mosaic(strips))
     pixels = np.concatenate([s.pixels for s in found], axis=1)
     assert pixels.shape == (1, grid.height, grid.width)
     nothing = pixels[0] == -1
@@ -48,7 +48,7 @@ def test_invalid_pixels_have_no_weight(factor: float) -> None:
     np.testing.assert_allclose(pixels[0, ~nothing], 7, rtol=1e-5)
     # Where a valid pixel asks on the way back, there is something.
     marked = np.where(nothing, 1.0, 0.0).astype(np.float32)[None]
-    back = grid.back(marked)
+    back = grid.to_mosaic(marked)
     assert back.shape == (1, 60, 50)
     assert (back[0, ~invalid] == 0).all()
 

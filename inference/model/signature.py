@@ -8,7 +8,7 @@ from inference.common.errors import UserError, first_line
 
 
 @dataclass(frozen=True)
-class Graph:
+class Signature:
     """What an ONNX file says of its input and output; None where it leaves a size open.
 
     Attributes:
@@ -16,17 +16,17 @@ class Graph:
         bands: Channels of the input.
         tile: Side of a tile, pixels.
         channels: Channels of the output; None too where it has none.
-        numbers: Whether the output is whole numbers: classes, not how probable they are.
+        class_indices: Whether the output is whole numbers: classes, not how probable they are.
     """
 
     batch: int | None
     bands: int | None
     tile: int | None
     channels: int | None
-    numbers: bool = False
+    class_indices: bool = False
 
 
-def onnx_graph(path: Path) -> Graph:
+def read_signature(path: Path) -> Signature:
     """What an ONNX file says of its input and output, without preparing it to run.
 
     Raises:
@@ -37,7 +37,7 @@ def onnx_graph(path: Path) -> Graph:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
-    return graph_of(path, load_session(path, options, ["CPUExecutionProvider"]))
+    return session_signature(path, load_session(path, options, ["CPUExecutionProvider"]))
 
 
 def load_session(path: Path, options: Any, providers: list[Any]) -> Any:
@@ -54,7 +54,7 @@ def load_session(path: Path, options: Any, providers: list[Any]) -> Any:
         raise UserError(f"{path}: can't be loaded by ONNX Runtime ({first_line(error)})") from None
 
 
-def graph_of(path: Path, session: Any) -> Graph:
+def session_signature(path: Path, session: Any) -> Signature:
     """What a session's model says of its input and output.
 
     Raises:
@@ -69,5 +69,5 @@ def graph_of(path: Path, session: Any) -> Graph:
     if rows is not None and cols is not None and rows != cols:
         raise UserError(f"{path}: takes tiles of {rows}x{cols} pixels (tiles must be square)")
     channels = out[1] if len(out) == 4 and isinstance(out[1], int) and out[1] > 0 else None
-    numbers = "int" in session.get_outputs()[0].type
-    return Graph(batch, bands, rows if rows is not None else cols, channels, numbers)
+    class_indices = "int" in session.get_outputs()[0].type
+    return Signature(batch, bands, rows if rows is not None else cols, channels, class_indices)

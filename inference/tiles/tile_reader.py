@@ -1,7 +1,7 @@
-"""Cutting normalised tiles out of strips of an image.
+"""Reading of normalised tiles from strips of an image.
 
-A tile is normalised as it is cut, and not the image before: a float32 copy of all rows in work would take four times
-the memory of the bytes they are read as.
+Each tile is normalised when it is read, not the whole image beforehand: a float32 copy of all rows in memory would take
+four times the space of 8-bit pixels.
 """
 
 from collections import deque
@@ -13,14 +13,14 @@ from inference.common.raster import Strip
 from inference.tiles.tiling import Axis, reflected
 
 
-class Cutter:
-    """Holds the strips that are in work, and cuts tiles out of them.
+class TileReader:
+    """Buffer of strips from which normalised tiles are read.
 
     Args:
         rows: Tiles from top to bottom.
         cols: Tiles from left to right.
-        mean: Of each band, in units of the file.
-        std: Of each band, in units of the file.
+        mean: (bands,) mean of each band, in the file's units.
+        std: (bands,) standard deviation of each band, in the file's units.
     """
 
     def __init__(self, rows: Axis, cols: Axis, mean: NDArray[np.float64], std: NDArray[np.float64]) -> None:
@@ -31,21 +31,21 @@ class Cutter:
         self._below = reflected(rows.tile, rows.length)[rows.inside :]
         self._beside = reflected(cols.tile, cols.length)[cols.inside :]
 
-    def complete(self, row: int) -> bool:
-        """Whether all that a row of tiles shows has been taken in."""
+    def has_row(self, row: int) -> bool:
+        """Return whether all pixels of a row of tiles are in the buffer."""
         return bool(self._strips) and self._strips[-1].stop >= self.rows.stop(row)
 
-    def take(self, strip: Strip) -> None:
-        """Takes in the next strip."""
+    def push(self, strip: Strip) -> None:
+        """Append the next strip."""
         self._strips.append(strip)
 
-    def begin(self, row: int) -> None:
-        """Lets go of what lies above a row of tiles."""
+    def discard_above(self, row: int) -> None:
+        """Drop the strips that lie entirely above a row of tiles."""
         while self._strips and self._strips[0].stop <= self.rows.starts[row]:
             self._strips.popleft()
 
     def is_empty(self, row: int, col: int) -> bool:
-        """Whether a tile shows nothing valid."""
+        """Return whether a tile has no valid pixel."""
         for strip, part, _ in self._parts(row):
             if strip.invalid is None:
                 return False
@@ -53,13 +53,19 @@ class Cutter:
                 return False
         return True
 
-    def cut(self, row: int, col: int, out: NDArray[np.float32]) -> None:
-        """Writes a normalised tile to `out`, (bands, tile, tile) float32: (pixel - mean) / std, reflected beyond."""
+    def read(self, row: int, col: int, out: NDArray[np.float32]) -> None:
+        """Write a normalised tile, (pixel - mean) / std, to an array.
+
+        Args:
+            row: Index of the row of tiles; its strips must be in the buffer.
+            col: Index of the tile in the row.
+            out: (bands, tile, tile) float32. Pixels beyond the image are filled by reflection.
+        """
         start, stop = self.cols.starts[col], self.cols.stop(col)
         inside = self.cols.inside
         for strip, part, place in self._parts(row):
             target = out[:, place, :inside]
-            # The difference first: of large numbers close to the mean, it is exact.
+            # Subtract before scaling: the difference of large values close to the mean is exact.
             np.subtract(strip.pixels[:, part, start:stop], self._mean, out=target)
             target *= self._factor
         if len(self._below):
@@ -68,7 +74,7 @@ class Cutter:
             out[:, :, inside:] = out[:, :, self._beside]
 
     def _parts(self, row: int) -> list[tuple[Strip, slice, slice]]:
-        """Strips that a row of tiles shows, which of their rows, and where in the tile these belong."""
+        """Return the strips of a row of tiles, each with its rows that are needed and their rows in the tile."""
         first, last = self.rows.starts[row], self.rows.stop(row)
         found = []
         for strip in self._strips:
