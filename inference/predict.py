@@ -1,8 +1,8 @@
-"""Mapping a mosaic: read, predict, blend and write, each in a thread of its own.
+"""Map a mosaic: read, predict, blend and write, each in its own thread.
 
-    strips of the mosaic -> normalised tiles -> the network -> probabilities, blended -> classes, in blocks -> files
+    strips of the mosaic -> normalised tiles -> network -> blended probabilities -> blocks of classes -> files
 
-The network runs in the calling thread. What lies between two threads is bounded: a strip, a few batches of tiles.
+The network runs in the calling thread. The queues between the threads hold one strip and a few batches of tiles.
 """
 
 import sys
@@ -27,58 +27,59 @@ from inference.tiles.resample import ResampledGrid
 from inference.tiles.symmetries import SYMMETRIES, Symmetry, mean_prediction
 from inference.tiles.tile_reader import TileReader
 
-_AHEAD = 16 * 2**20  # bytes of tiles that wait for the network, at most
+_PREFETCH_BYTES = 16 * 2**20  # upper bound on the tiles that wait for the network
 _QUIET_SECONDS, _LINE_SECONDS = 2.0, 10.0
 
 
 def predict(source: str | Path, target: str | Path, progress: bool = False, **options: Any) -> Summary:
-    """Maps a mosaic: the command `inference.py` as a function.
+    """Map a mosaic; the function behind the command `inference.py`.
 
     Args:
-        source: Anything GDAL reads, a `/vsicurl/` or `s3://` address included.
-        target: The map, a GeoTIFF on the mosaic's grid.
+        source: Path or address of the mosaic: anything that GDAL reads, `/vsicurl/` and `s3://` included.
+        target: Path of the map, a GeoTIFF on the mosaic's grid.
         progress: Whether to show progress and notices on stderr.
-        **options: As in `inference.plan.Options`.
+        **options: Fields of `inference.plan.Options`.
 
     Returns:
-        What the map shows and what it took.
+        Summary of the map: pixels and areas by class, number of tiles, run time, notices.
 
     Raises:
-        UserError: Something for the user to mend; nothing has been written then, an existing map is untouched.
+        UserError: Invalid input or options. Nothing has been written; an existing map is unchanged.
     """
     return Mapper().predict(source, target, progress, **options)
 
 
 class Mapper:
-    """Maps one mosaic after another; a model that the next one needs too stays loaded."""
+    """Maps mosaics one after another and keeps the model loaded as long as the next mosaic uses the same one."""
 
     def __init__(self) -> None:
         self._loaded: tuple[object, Backend] | None = None
 
     def predict(self, source: str | Path, target: str | Path, progress: bool = False, **options: Any) -> Summary:
-        """As the function `predict`."""
-        began = time.monotonic()
+        """Map a mosaic; arguments, result and exceptions as for the function `predict`."""
+        started = time.monotonic()
         plan = make_plan(source, target, Options(**options))
         if progress:
             for notice in plan.notices:
                 sys.stderr.write(f"{notice}\n")
-        return _map(plan, self._backend(plan), progress, began)
+        return _map_mosaic(plan, self._backend(plan), progress, started)
 
     def _backend(self, plan: Plan) -> Backend:
         file = plan.request.path.stat()
-        # The file's state too: another model may have been exported to the same place.
+        # Include the file's identity: another model may have been exported to the same path meanwhile.
         wanted = plan.backend, plan.request, file.st_ino, file.st_size, file.st_mtime_ns
         if self._loaded is None or self._loaded[0] != wanted:
-            self._loaded = None  # not two models in memory
+            self._loaded = None  # free the old model before the new one is loaded
             self._loaded = wanted, open_backend(plan.backend, plan.request)
         return self._loaded[1]
 
 
-def _map(plan: Plan, backend: Backend, progress: bool, began: float) -> Summary:
+def _map_mosaic(plan: Plan, backend: Backend, progress: bool, started: float) -> Summary:
+    """Carry out a plan; delete unfinished files on failure or interruption."""
     with environment(), DeferredInterrupt() as interrupt:
         writer = MapWriter(plan, backend.title)
         try:
-            counts, classes = _run(plan, backend, writer, interrupt, progress)
+            counts, classes = _run_pipeline(plan, backend, writer, interrupt, progress)
         except BaseException:
             writer.discard()
             raise
@@ -91,7 +92,7 @@ def _map(plan: Plan, backend: Backend, progress: bool, began: float) -> Summary:
         tiles=counts.predicted,
         skipped=counts.skipped,
         tile=plan.rows.tile,
-        seconds=time.monotonic() - began,
+        seconds=time.monotonic() - started,
         backend=backend.title,
         model=" ".join(filter(None, [card.name, card.revision, f"({plan.request.path})"])),
         paths=[str(path) for path in (plan.target, plan.probabilities) if path is not None],
@@ -100,22 +101,25 @@ def _map(plan: Plan, backend: Backend, progress: bool, began: float) -> Summary:
 
 
 @dataclass
-class _Counts:
+class _TileCounts:
+    """Number of predicted and of skipped tiles."""
+
     predicted: int = 0
     skipped: int = 0
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Some tiles of one row of tiles, on their way.
+    """Batch of tiles from one row of tiles.
 
     Attributes:
-        row: Which row of tiles.
-        cols: Which tiles of it, from left to right.
-        pixels: (len(cols), bands, tile, tile) float32; once predicted, nothing.
-        outputs: What the network gave, for each symmetry.
-        strips: Which strips of the mosaic were read for it, as (row, rows, invalid).
-        last: Whether the row of tiles ends with it.
+        row: Index of the row of tiles.
+        cols: Indices of the tiles in the row, from left to right; may be empty.
+        pixels: (len(cols), bands, tile, tile) float32 normalised pixels; None where there are no tiles, and after
+            prediction.
+        outputs: Output of the network for each symmetry; empty before prediction.
+        strips: Strips of the mosaic that were read for this batch, as (first row, number of rows, invalid).
+        last: Whether this is the last batch of the row of tiles.
     """
 
     row: int
@@ -126,25 +130,26 @@ class _Batch:
     last: bool
 
 
-def _run(
+def _run_pipeline(
     plan: Plan, backend: Backend, writer: MapWriter, interrupt: DeferredInterrupt, progress: bool
-) -> tuple[_Counts, list[ClassTotal]]:
+) -> tuple[_TileCounts, list[ClassTotal]]:
+    """Run the threads of a map; return the numbers of tiles and the totals by class."""
     header, tile, size = plan.source.header, plan.rows.tile, plan.request.batch
     grid = None
     if plan.factor is not None:
         grid = ResampledGrid(header.height, header.width, plan.factor, plan.card.fill_value)
-    counts, found = _Counts(), list[ClassTotal]()
+    counts, found = _TileCounts(), list[ClassTotal]()
     symmetries = SYMMETRIES if plan.options.tta else SYMMETRIES[:1]
-    depth = max(1, min(8, _AHEAD // (4 * size * len(plan.source.bands) * tile**2)))
+    depth = max(1, min(8, _PREFETCH_BYTES // (4 * size * len(plan.source.bands) * tile**2)))
 
     def consume(batches: Iterator[_Batch]) -> None:
         with environment():
-            _blend(plan, grid, writer, batches)
+            _blend_and_write(plan, grid, writer, batches)
             found.extend(writer.finish())
 
     with Pipeline(interrupt) as pipeline:
-        strips = pipeline.prefetch(_strips(plan), 1)
-        batches = pipeline.prefetch(_cut(plan, grid, strips, size), depth)
+        strips = pipeline.prefetch(_read_strips(plan), 1)
+        batches = pipeline.prefetch(_read_tiles(plan, grid, strips, size), depth)
         feed = pipeline.sink(consume, depth)
         with _Progress(len(plan.rows) * len(plan.cols), progress) as bar:
             done = 0
@@ -161,20 +166,23 @@ def _run(
     return counts, found
 
 
-def _strips(plan: Plan) -> Generator[Strip, None, None]:
+def _read_strips(plan: Plan) -> Generator[Strip, None, None]:
+    """Yield the mosaic's strips, as a generator that the pipeline can close."""
     yield from plan.source.strips()
 
 
-def _cut(plan: Plan, grid: ResampledGrid | None, strips: Iterable[Strip], size: int) -> Generator[_Batch, None, None]:
-    """Batches of tiles; a row of tiles may have none, and ends with a batch all the same."""
+def _read_tiles(
+    plan: Plan, grid: ResampledGrid | None, strips: Iterable[Strip], size: int
+) -> Generator[_Batch, None, None]:
+    """Yield batches of tiles, at least one for each row of tiles, even where all its tiles are empty."""
     read: list[tuple[int, int, NDArray[np.bool_] | None]] = []
 
-    def noted() -> Iterator[Strip]:
+    def recorded() -> Iterator[Strip]:
         for strip in strips:
             read.append((strip.row, strip.pixels.shape[1], strip.invalid))
             yield strip
 
-    source = iter(noted() if grid is None else grid.from_mosaic(noted()))
+    source = iter(recorded() if grid is None else grid.from_mosaic(recorded()))
     reader = TileReader(plan.rows, plan.cols, plan.mean, plan.std)
     bands, tile = len(plan.source.bands), plan.rows.tile
     for row in range(len(plan.rows)):
@@ -182,7 +190,7 @@ def _cut(plan: Plan, grid: ResampledGrid | None, strips: Iterable[Strip], size: 
         while not reader.has_row(row):
             reader.push(next(source))
         if row == len(plan.rows) - 1:
-            for _ in source:  # rows of the mosaic beyond the last one of the other grid
+            for _ in source:  # read the mosaic's last rows, which may not contribute to the resampled grid
                 pass
         cols = [col for col in range(len(plan.cols)) if not reader.is_empty(row, col)]
         groups = [cols[first : first + size] for first in range(0, len(cols), size)] or [[]]
@@ -195,26 +203,27 @@ def _cut(plan: Plan, grid: ResampledGrid | None, strips: Iterable[Strip], size: 
             read.clear()
 
 
-def _blend(plan: Plan, grid: ResampledGrid | None, writer: MapWriter, batches: Iterable[_Batch]) -> None:
+def _blend_and_write(plan: Plan, grid: ResampledGrid | None, writer: MapWriter, batches: Iterable[_Batch]) -> None:
+    """Blend predicted batches and pass the rows that are complete to the writer."""
     blend = Blend(plan.rows, plan.cols, probability_channels(plan.card), plan.options.window)
     for batch in batches:
         for strip in batch.strips:
             writer.add_validity(*strip)
         if batch.outputs:
-            for col, prediction in zip(batch.cols, _mean(plan, batch.outputs), strict=True):
+            for col, prediction in zip(batch.cols, _mean_probabilities(plan, batch.outputs), strict=True):
                 blend.add(col, prediction)
         if batch.last:
             rows = blend.finish(batch.row)
             writer.add_rows(rows if grid is None else grid.to_mosaic(rows))
 
 
-def _mean(plan: Plan, outputs: list[tuple[Symmetry, NDArray[Any]]]) -> NDArray[np.float32]:
-    """Mean probability over symmetries, (N, channels, tile, tile)."""
+def _mean_probabilities(plan: Plan, outputs: list[tuple[Symmetry, NDArray[Any]]]) -> NDArray[np.float32]:
+    """Return the mean probability over the symmetries, (N, channels, tile, tile) float32."""
     return mean_prediction([(each, probabilities(output, plan.card, plan.rows.tile)) for each, output in outputs])
 
 
 class _Progress:
-    """A bar on a terminal, a line every ten seconds elsewhere, nothing where it is quick."""
+    """Progress on stderr: a bar on a terminal, otherwise a line every ten seconds; nothing in the first two seconds."""
 
     def __init__(self, total: int, shown: bool) -> None:
         self._total, self._shown = total, shown
@@ -229,7 +238,7 @@ class _Progress:
         return self
 
     def show(self, done: int) -> None:
-        """Says how many tiles are done."""
+        """Show the number of finished tiles."""
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
         elif self._shown and time.monotonic() > self._due:

@@ -1,4 +1,4 @@
-"""From blended probabilities, as they come from top to bottom, to the files and the numbers."""
+"""Writing of a map: probabilities to classes, files and totals by class, block by block from top to bottom."""
 
 import json
 from collections import deque
@@ -16,16 +16,22 @@ from inference.plan import Plan
 NODATA = 255
 """Value of invalid pixels in the map of a model without a background class."""
 
-# Okabe and Ito, Color Universal Design, 2008: colours that are told apart by almost everybody; background is black.
+# Palette for colour-blind readers (Okabe and Ito, Color Universal Design, 2008); background is black.
 _COLOURS = ((0, 158, 115), (230, 159, 0), (86, 180, 233), (213, 94, 0), (240, 228, 66), (0, 114, 178), (204, 121, 167))
 
 
 class MapWriter:
-    """Turns rows of probabilities into blocks of the map, and of the file of probabilities if that is wanted.
+    """Writer of the map and, if requested, of the probabilities, fed with rows of blended probabilities.
 
     Args:
-        plan: What is to be done.
-        backend: What runs the model; goes into the map's metadata.
+        plan: Plan of the run.
+        backend: Title of the back end, for the map's metadata.
+
+    Attributes:
+        counter: Pixels and areas by class so far.
+
+    Raises:
+        UserError: A file can't be written.
     """
 
     def __init__(self, plan: Plan, backend: str) -> None:
@@ -76,17 +82,17 @@ class MapWriter:
         self._validity: deque[tuple[int, int, NDArray[np.bool_] | None]] = deque()
 
     def add_validity(self, row: int, rows: int, invalid: NDArray[np.bool_] | None) -> None:
-        """Says what is valid in the next rows of the mosaic; before their probabilities come.
+        """Set the validity of the next rows of the mosaic; call it before `add_rows` for the same rows.
 
         Args:
-            row: The first of them.
-            rows: How many.
-            invalid: (rows, width) bool, True where there is no image; None where all is valid.
+            row: First of the rows.
+            rows: Number of rows.
+            invalid: (rows, width) bool, True at invalid pixels; None where all pixels are valid.
         """
         self._validity.append((row, row + rows, invalid))
 
     def add_rows(self, probability: NDArray[np.float32]) -> None:
-        """Takes in the next rows of probabilities, (channels, n, width)."""
+        """Add the next rows of probabilities, (channels, n, width) float32, and write the blocks that are complete."""
         done = 0
         while done < probability.shape[1]:
             part = min(len(self._block) - self._filled, probability.shape[1] - done)
@@ -100,9 +106,9 @@ class MapWriter:
                 self._flush()
 
     def finish(self) -> list[ClassTotal]:
-        """Gives the files their names; returns what the map shows."""
+        """Finish all files, rename them to their final names, and return the totals by class."""
         assert self._row == self._height
-        for file in reversed(self._files):  # the map last: where it is, all is
+        for file in reversed(self._files):  # the map last: where it exists, the other files do too
             file.finish()
         areas = self.counter.areas
         return [
@@ -111,7 +117,7 @@ class MapWriter:
         ]
 
     def discard(self) -> None:
-        """Takes away what has been written."""
+        """Delete the unfinished files."""
         for file in self._files:
             file.discard()
 
@@ -130,7 +136,7 @@ class MapWriter:
         self._row, self._filled = self._row + self._filled, 0
 
     def _invalid(self, row: int, rows: int) -> NDArray[np.bool_] | None:
-        """What is invalid of some rows, (rows, width); None where all is valid."""
+        """Return the invalid pixels of some rows, (rows, width) bool; None where all pixels are valid."""
         while self._validity and self._validity[0][1] <= row:
             self._validity.popleft()
         parts = [part for part in self._validity if part[0] < row + rows]
@@ -154,7 +160,7 @@ def _colours(classes: int, background: int | None) -> dict[int, tuple[int, int, 
 
 
 def _tags(plan: Plan, backend: str) -> dict[str, str]:
-    """What a map says of how it came to be."""
+    """Return the map's metadata: model, classes and settings."""
     card, options = plan.card, plan.options
     names: Sequence[str] = card.class_names
     tags = {

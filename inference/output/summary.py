@@ -1,4 +1,4 @@
-"""What a map shows and what it took, in numbers and as text."""
+"""Summary of a map: pixels and ground areas by class, and the run's data, as values and as text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,18 +10,22 @@ from numpy.typing import NDArray
 
 from inference.common.areas import pixel_areas
 
-# Cells whose pixels are taken to be of one area; on the coarsest drone mosaics they are a hundred metres wide.
+# Within a cell all pixels are taken to have the same area; on coarse drone mosaics a cell is about 100 m wide.
 _CELL_ROWS, _CELL_COLS = 64, 512
 
 
 class ClassCounter:
-    """Counts pixels and ground areas of classes while a map is written.
+    """Pixels and ground area of each class, accumulated while a map is written.
 
     Args:
-        classes: How many.
-        crs: The map's CRS; None where it has none.
-        transform: From (column, row) to the CRS.
-        width: Of the map, pixels.
+        classes: Number of classes.
+        crs: Coordinate reference system of the map; None where it has none.
+        transform: Affine transform from (column, row) to the CRS.
+        width: Width of the map, pixels.
+
+    Attributes:
+        pixels: (classes,) int64 valid pixels of each class.
+        invalid: Number of invalid pixels.
     """
 
     def __init__(self, classes: int, crs: Any, transform: Any, width: int) -> None:
@@ -32,12 +36,12 @@ class ClassCounter:
         self._cols = _edges(width, _CELL_COLS)
 
     def add(self, row: int, values: NDArray[np.uint8], invalid: NDArray[np.bool_] | None) -> None:
-        """Takes in some rows of a map.
+        """Add the next rows of a map.
 
         Args:
-            row: The first of them.
-            values: (n, width) class of each pixel.
-            invalid: (n, width) bool, True where there is none; None where all is valid.
+            row: First of the rows.
+            values: (n, width) uint8 class of each pixel.
+            invalid: (n, width) bool, True at invalid pixels; None where all pixels are valid.
         """
         rows = _edges(len(values), _CELL_ROWS)
         counts = np.zeros((len(self.pixels), len(rows) - 1, len(self._cols) - 1), np.int64)
@@ -58,7 +62,7 @@ class ClassCounter:
 
     @property
     def areas(self) -> NDArray[np.float64] | None:
-        """Ground area of each class, m²; None where the map has no place on the Earth."""
+        """Ground area of each class, (classes,) float64, m²; None where the map isn't georeferenced."""
         return self._areas
 
 
@@ -67,7 +71,7 @@ def _edges(length: int, step: int) -> NDArray[np.int64]:
 
 
 def _count(found: NDArray[np.bool_], rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many of (H, W) bool are True in each cell."""
+    """Count the True pixels of (H, W) bool in each cell."""
     return np.array(
         [
             [np.count_nonzero(found[top:bottom, left:right]) for left, right in pairwise(cols)]
@@ -78,13 +82,13 @@ def _count(found: NDArray[np.bool_], rows: NDArray[np.int64], cols: NDArray[np.i
 
 @dataclass(frozen=True)
 class ClassTotal:
-    """What a map shows of one class.
+    """Pixels and area of one class in a map.
 
     Attributes:
-        name: Of the class.
-        value: In the map.
-        pixels: How many.
-        area: On the ground, m²; None where the map has no place on the Earth.
+        name: Name of the class.
+        value: Value of the class in the map.
+        pixels: Number of valid pixels.
+        area: Ground area, m²; None where the map isn't georeferenced.
     """
 
     name: str
@@ -95,21 +99,21 @@ class ClassTotal:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a map shows and what it took.
+    """Summary of a map and of the run that made it; `str` formats it for the terminal.
 
     Attributes:
-        classes: In the order of their values.
-        invalid: Pixels without image.
-        height: Of the map, pixels.
-        width: Of the map, pixels.
-        tiles: Predicted tiles.
-        skipped: Tiles that show nothing valid.
+        classes: Totals by class, in the order of their values.
+        invalid: Number of invalid pixels.
+        height: Height of the map, pixels.
+        width: Width of the map, pixels.
+        tiles: Number of predicted tiles.
+        skipped: Number of tiles without a valid pixel, which are not predicted.
         tile: Side of a tile, pixels.
-        seconds: From the call to the finished map, loading the model included.
+        seconds: Run time from the call to the finished map, including loading the model.
         backend: Library and version, device and precision.
-        model: File, name and revision of the model.
-        paths: What was written.
-        notices: What the user may not expect, a line each.
+        model: Name, revision and file of the model.
+        paths: Files that were written.
+        notices: Notices for the user, a line each.
     """
 
     classes: Sequence[ClassTotal]
@@ -136,11 +140,12 @@ class Summary:
             lines.append(line + (f" {total.area:>14,.1f} {total.area / 1e4:>11,.4f}" if total.area is not None else ""))
         lines.append(f"{'invalid':<{wide}}        {self.invalid:>14,}")
         if not known:
-            lines.append("no areas: the mosaic has no place on the Earth")
+            lines.append("no areas: the mosaic isn't georeferenced")
         speed = self.height * self.width / 1e6 / self.seconds if self.seconds else 0.0
         lines += [
             f"model: {self.model}",
-            f"run by: {self.backend}; {self.tiles:,} tiles of {self.tile} px, {self.skipped:,} empty ones skipped",
+            f"computed with: {self.backend}; {self.tiles:,} tiles of {self.tile} px, {self.skipped:,} empty tiles "
+            "skipped",
             f"took: {self.seconds:.1f} s, {speed:.2f} Mpx/s",
         ]
         return "\n".join(lines + [f"wrote: {path}" for path in self.paths])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.signal import windows
 
-from inference.kernels import LEAST, WINDOW_NAMES, border_window, window
+from inference.kernels import MIN_WEIGHT, WINDOW_NAMES, border_window, window
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 16, 17, 256, 513])
@@ -27,7 +27,7 @@ def test_weights_are_held_at_one_from_the_centre_to_the_border(name: str, size: 
     for first in (False, True):
         for last in (False, True):
             w = border_window(name, size, first, last)
-            assert w.min() >= LEAST
+            assert w.min() >= MIN_WEIGHT
             assert w.max() <= 1
             if first:
                 assert (w[: size // 2 + 1] == 1).all()
@@ -36,4 +36,4 @@ def test_weights_are_held_at_one_from_the_centre_to_the_border(name: str, size: 
             if first and last:
                 assert (w == 1).all()
     inner = border_window(name, size, False, False)
-    np.testing.assert_array_equal(inner, np.clip(window(name, size), LEAST, 1))
+    np.testing.assert_array_equal(inner, np.clip(window(name, size), MIN_WEIGHT, 1))

@@ -113,20 +113,20 @@ def test_the_same_ground_has_the_same_area_in_any_crs(tmp_path: Path) -> None:
         assert disc.area == pytest.approx(np.pi * radius**2, rel=1e-3)
 
 
-def test_a_tally_counts_cell_by_cell() -> None:
+def test_a_class_counter_counts_cell_by_cell() -> None:
     rng = np.random.default_rng(0)
     values = rng.integers(0, 3, (700, 1100)).astype(np.uint8)
     invalid = rng.random((700, 1100)) < 0.2
     crs, transform = CRS.from_epsg(3857), from_origin(-1.4e7, 6.8e6, 50, 50)  # coarse: areas differ from row to row
-    tally = ClassCounter(3, crs, transform, 1100)
+    counter = ClassCounter(3, crs, transform, 1100)
     for row in (0, 512):
         part = np.s_[row : row + 512]
-        tally.add(row, values[part], invalid[part])
+        counter.add(row, values[part], invalid[part])
     rows = pixel_areas(crs, transform, np.arange(701.0), np.array([0.0, 1100]))
     assert rows is not None
-    assert tally.areas is not None
+    assert counter.areas is not None
     for number in range(3):
         found = (values == number) & ~invalid
-        assert tally.pixels[number] == found.sum()
-        assert tally.areas[number] == pytest.approx((found * rows).sum(), rel=1e-5)
-    assert tally.invalid == invalid.sum()
+        assert counter.pixels[number] == found.sum()
+        assert counter.areas[number] == pytest.approx((found * rows).sum(), rel=1e-5)
+    assert counter.invalid == invalid.sum()
