@@ -11,9 +11,9 @@ from eval.models import Model
 from inference.common.cpu import cores
 from inference.common.errors import UserError
 from inference.common.progress import progress
-from train.data.pairs import Scene, find_pairs, read_scenes
-from train.data.reader import LabelRule, Reader
-from train.data.settings import data_dir, label_rule
+from train.data.labels import LabelRule, label_rule
+from train.data.pairs import Scene, data_dir, find_pairs, read_scenes
+from train.data.reader import Reader
 
 DEMO = "demo://kelp"
 _ROWS = 1024

@@ -17,7 +17,7 @@ from eval.scoring.groups import group_images, unplaced
 from eval.scoring.scores import Classes, Distance
 from inference.common.errors import UserError
 from inference.common.files import clear_temporaries, write_text
-from train.data.settings import data_dir
+from train.data.pairs import data_dir
 
 _FILES = ("report.html", "scores.json", "per_image.csv")
 
@@ -110,7 +110,7 @@ def _judge(
     temporary: Path,
 ) -> Outcome:
     distances = (Distance(session.boundary_pixels, "px"), Distance(session.boundary_metres, "m"))
-    placed = all(scene.image.crs is not None for scene in split.scenes)
+    placed = all(scene.image.georeferenced for scene in split.scenes)
     classes = Classes.of_card(model.card, distances if placed else distances[:1])
     other = None
     if baseline is not None:

@@ -12,7 +12,7 @@ from inference.card import CardError, ModelCard
 from inference.common.areas import ground_sample_distance
 from inference.common.cpu import cores, has_tile_units
 from inference.common.errors import UserError
-from inference.common.raster import Header, Source, read_header
+from inference.common.raster import Header, read_header
 from inference.kernels import WINDOW_NAMES, WindowName
 from inference.model.backends import (
     BACKEND_NAMES,
@@ -26,6 +26,7 @@ from inference.model.backends import (
 )
 from inference.model.choose import card_for, choose_model
 from inference.output.geotiff import check_space, check_target
+from inference.tiles.strips import Source
 from inference.tiles.tiling import Axis, tile_axis
 
 GSD_TOLERANCE = 0.25

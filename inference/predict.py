@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.common.raster import Strip, environment
+from inference.common.raster import environment
 from inference.model.backends import Backend, open_backend
 from inference.model.probabilities import probabilities, probability_channels
 from inference.output.map import MapWriter
@@ -24,6 +24,7 @@ from inference.plan import Options, Plan, make_plan
 from inference.threads import DeferredInterrupt, Pipeline
 from inference.tiles.blending import Blend
 from inference.tiles.resample import ResampledGrid
+from inference.tiles.strips import Strip
 from inference.tiles.symmetries import SYMMETRIES, Symmetry, mean_prediction
 from inference.tiles.tile_reader import TileReader
 

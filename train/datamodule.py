@@ -17,10 +17,10 @@ from inference.common.cpu import cores, default_workers
 from inference.common.errors import UserError
 from train.configs.config import Config, DataModuleConfig
 from train.data.datasets import GridBatches, GridDataset, Sample, TrainBatches, TrainDataset, collate, init_worker
+from train.data.labels import LabelRule, label_rule
 from train.data.normalization import Normalization, given_normalization, measured_normalization
-from train.data.pairs import SPLITS, Scene, choose_bands, find_pairs, join_some, misplaced, read_scenes
-from train.data.reader import LabelRule, Reader
-from train.data.settings import background_index, data_dir, label_rule
+from train.data.pairs import SPLITS, Scene, choose_bands, data_dir, find_pairs, join_some, misplaced, read_scenes
+from train.data.reader import Reader
 from train.data.statistics import Survey, foreground, survey, together
 from train.data.windows import TrainingWindows, quotas
 from train.transforms import Augmentation, UserAugmentation
@@ -150,7 +150,7 @@ class DataModule(L.LightningDataModule):
         notices = []
         if self.rule.nodata is None:
             # A nodata value that is a class stays that class.
-            kept = Counter(s.label.nodata for s in scenes if _nodata_class(s.label.nodata, self.rule))
+            kept = Counter(s.label.nodata[0] for s in scenes if _nodata_class(s.label.nodata[0], self.rule))
             notices = [
                 f"{'a label file has' if count == 1 else f'{count} label files have'} nodata {value:g}, which is a "
                 f"class: it stays that class (to ignore those pixels: data_module.label_nodata: {value:g})"
@@ -192,7 +192,7 @@ class DataModule(L.LightningDataModule):
         where = None
         if settings.foreground_share:
             reader = Reader(self.rule, settings.fill_value, cores())
-            where = foreground(scenes, reader, background_index(self.config), "looking for foreground")
+            where = foreground(scenes, reader, self.config.background_index, "looking for foreground")
             reader.close()
             if not len(where):
                 raise UserError(

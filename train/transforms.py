@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.common.errors import UserError
-from train.data.reader import refill
+from inference.common.validity import fill
 
 # Albumentations looks for a newer release on import, which takes seconds without a network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -116,7 +116,7 @@ class Augmentation:
             self._photometric.set_random_state(*state)
             image = self._photometric(image=image)["image"]
             if invalid is not None:
-                refill(image, invalid, self.fill_value)
+                fill(image.transpose(2, 0, 1), invalid, self.fill_value)
         gone = None if invalid is None else invalid.view(np.uint8)
         if self._turn is not None:
             self._turn.set_random_state(*state)
@@ -128,7 +128,7 @@ class Augmentation:
             bent = self._bend(image=image, mask=label, invalid=np.zeros_like(label) if gone is None else gone)
             image, label, outside = bent["image"], bent["mask"], bent["invalid"] != 0
             if outside.any():
-                refill(image, outside, self.fill_value)
+                fill(image.transpose(2, 0, 1), outside, self.fill_value)
         return image, label
 
 
@@ -188,6 +188,6 @@ class UserAugmentation:
         image, label = np.ascontiguousarray(made["image"]), np.ascontiguousarray(made["mask"])
         outside = (made["inside"] != _INSIDE) | (made["invalid"] == 1)
         if outside.any():
-            refill(image, outside, self.fill_value)
+            fill(image.transpose(2, 0, 1), outside, self.fill_value)
             label[outside] = self.ignore_index
         return image, label

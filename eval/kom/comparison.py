@@ -14,13 +14,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from inference.card import ModelCard
+from inference.common.raster import WINDOW_CACHE, environment, open_raster
 from inference.predict import predict
-from train.data.pairs import GDAL_OPTIONS, open_raster
 
 ROUNDING = 1e-3
 """Of a probability: two ways of adding up float32 numbers may fall on both sides of a tie."""
@@ -79,7 +78,7 @@ def map_as_fed(image: Path, target: Path, floats: Path, model: Path, card: Model
         card: Its card.
     """
     copy = target.with_suffix(".fed.tif")
-    with rasterio.Env(**GDAL_OPTIONS), open_raster(image) as src:
+    with environment(WINDOW_CACHE), open_raster(image) as src:
         height, width = (extended(length, card.tile_size) for length in (src.height, src.width))
         profile: dict[str, Any] = {
             "driver": "GTiff",
@@ -125,7 +124,7 @@ def extended(length: int, tile: int) -> int:
 def single_valued_tiles(image: Path, card: ModelCard) -> list[tuple[int, int]]:
     """First row and column of each of habitat-mapper's tiles that holds one value only, black beyond the edges."""
     tile, found = card.tile_size, []
-    with rasterio.Env(**GDAL_OPTIONS), open_raster(image) as src:
+    with environment(WINDOW_CACHE), open_raster(image) as src:
         height, width = (extended(length, tile) for length in (src.height, src.width))
         for row in range(0, height - tile + 1, tile // 2):
             rows = min(tile, src.height - row)
@@ -156,7 +155,7 @@ def compare(
     skipped = single_valued_tiles(image, card)
     total = Difference()
     with (
-        rasterio.Env(**GDAL_OPTIONS),
+        environment(WINDOW_CACHE),
         open_raster(ours) as a,
         open_raster(theirs) as b,
         open_raster(fed) as c,

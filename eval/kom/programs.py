@@ -13,8 +13,9 @@ from eval.scoring import confusion
 from eval.scoring.confusion import Floats
 from inference.card import ModelCard
 from inference.common.errors import CheckFailed
+from inference.common.raster import open_raster
 from inference.predict import Mapper
-from train.data.pairs import Scene, open_raster
+from train.data.pairs import Scene
 from train.data.reader import Reader
 
 _ROWS = 512

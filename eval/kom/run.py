@@ -7,8 +7,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import rasterio
-
 from eval.dataset import DEMO, Split, choose_rule, open_split
 from eval.kom.comparison import REASONS, Difference, compare, map_as_fed
 from eval.kom.habitat_mapper import VERSION, default_environment, install, installed_version, refused, registered
@@ -17,9 +15,10 @@ from eval.models import Model, misnamed
 from inference.card import CardError, ModelCard
 from inference.common.errors import UserError
 from inference.common.progress import progress
+from inference.common.raster import WINDOW_CACHE, environment
 from inference.model.card_files import embedded_card
 from inference.model.choose import card_for
-from train.data.pairs import GDAL_OPTIONS, Scene
+from train.data.pairs import Scene
 from train.data.reader import Reader
 
 
@@ -144,7 +143,7 @@ def _one(
 ) -> Difference:
     image = scene if isinstance(scene, Path) else scene.pair.image
     reader = None if split is None else Reader(split.rule)
-    with rasterio.Env(**GDAL_OPTIONS), tempfile.TemporaryDirectory(prefix="fed-") as name:
+    with environment(WINDOW_CACHE), tempfile.TemporaryDirectory(prefix="fed-") as name:
         folder = Path(name)
         maps = entrant.map(image, out, session.blur, session.morph)
         entrant.count(maps, scene, reader)

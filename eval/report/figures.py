@@ -14,7 +14,8 @@ from rasterio.windows import Window
 from eval.report.results import Outcome
 from eval.scoring import calibration
 from eval.scoring.counting import Judged
-from train.data.pairs import Scene, open_raster
+from inference.common.raster import open_raster
+from train.data.pairs import Scene
 from train.data.reader import Reader
 from train.run.figures import CLASS_COLOURS, Panel, previews
 

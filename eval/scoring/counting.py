@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
@@ -16,8 +15,9 @@ from eval.models import Model
 from eval.scoring.bootstrap import Counts
 from eval.scoring.scores import Block, Classes, Grid, count_image
 from inference.common.progress import progress
+from inference.common.raster import WINDOW_CACHE, environment, open_raster
 from inference.predict import Mapper
-from train.data.pairs import GDAL_OPTIONS, Scene, open_raster
+from train.data.pairs import Scene
 from train.data.reader import Reader
 
 
@@ -82,7 +82,7 @@ def judge(model: Model, split: Split, classes: Classes, masks: Path, temporary: 
 @contextmanager
 def blocks(scene: Scene, reader: Reader, mask: Path, floats: Path) -> Iterator[Callable[[int, int], Block]]:
     """Opens what is to be compared; gives a function from (first row, row after the last) to these rows."""
-    with rasterio.Env(**GDAL_OPTIONS), open_raster(mask) as classes, open_raster(floats) as probabilities:
+    with environment(WINDOW_CACHE), open_raster(mask) as classes, open_raster(floats) as probabilities:
         # Two classes: the probability of class 1 says all.
         bands = [2] if probabilities.count == 2 else list(range(1, probabilities.count + 1))
 

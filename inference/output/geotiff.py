@@ -9,18 +9,15 @@ import platform
 import re
 import shutil
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from inference.common.errors import UserError, first_line
@@ -92,10 +89,9 @@ class Output:
             profile["gcps"] = list(header.gcps)
         elif not header.transform.is_identity:
             profile["transform"] = header.transform
-        with self._failing(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with self._failing():
             self._temporary.unlink(missing_ok=True)  # GDAL would try to open what a killed process left there
-            self._file: Any = rasterio.open(self._temporary, "w", **profile)
+            self._file: Any = open_raster(self._temporary, "w", **profile)
             self._file.update_tags(**(tags or {}))
             for number, name in enumerate(names, 1):
                 self._file.set_band_description(number, name)
@@ -172,7 +168,7 @@ def _check_whole(path: Path) -> None:
     GDAL compresses in threads of its own, and where a disk is full, what these could not write is told of by nobody.
     """
     size = path.stat().st_size
-    with open_raster(str(path)) as file:
+    with open_raster(path) as file:
         directories = 1 + len(file.overviews(1))
         directories *= 2 if MaskFlags.per_dataset in file.mask_flag_enums[0] else 1
     for directory in range(1, directories + 1):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.common.raster import Strip
+from inference.tiles.strips import Strip
 
 
 class FilterWeights:

@@ -9,7 +9,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.common.raster import Strip
+from inference.tiles.strips import Strip
 from inference.tiles.tiling import Axis, reflected
 
 

@@ -9,7 +9,7 @@ import rasterio
 
 from inference.common.errors import UserError
 from tests.conftest import write_dataset, write_raster
-from train.data.settings import data_dir
+from train.data.pairs import data_dir
 
 from .windows import module
 

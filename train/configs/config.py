@@ -127,6 +127,24 @@ class Config(Section):
         return max(2, self.num_classes)
 
     @property
+    def background_index(self) -> int | None:
+        """Index of the background class; None if there is none."""
+        index = self.data_module.background_index
+        if index == "none":
+            return None
+        return 0 if index is None else index
+
+    @property
+    def class_names(self) -> list[str]:
+        """Name of each class."""
+        given = self.data_module.class_names
+        if given is not None:
+            return list(given)
+        if self.num_classes == 1:
+            return ["background", "target"]
+        return ["background" if i == self.background_index else f"class_{i}" for i in range(self.num_classes)]
+
+    @property
     def loss_terms(self) -> list[dict[str, Any]]:
         """The loss as plain data: one `{name, weight, opts}` for each term of the sum."""
         loss = self.segmentation_config.loss

@@ -8,7 +8,6 @@ from inference.common.errors import UserError
 from train.configs.config import Config
 from train.configs.network import LossConfig, LossOpts
 from train.data.reader import Reader
-from train.data.settings import class_names
 from train.data.statistics import survey, together
 from train.datamodule import DataModule
 
@@ -41,7 +40,7 @@ def with_class_weights(config: Config, data: DataModule) -> tuple[Config, str]:
     if problems:
         raise UserError("\n".join(problems))
     counts = [int(n) for n in together(found, len(data.bands), data.rule.classes).classes]
-    names = class_names(config)
+    names = config.class_names
     absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
     if absent:
         raise UserError(

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
-from train.data.pairs import Header, Scene
+from inference.common.raster import Header
+from train.data.pairs import Scene
 
 # Neighbouring tiles share an edge, and rounding makes a sliver of it; shares of the smaller image's area.
 TOLERANCE = 1e-3

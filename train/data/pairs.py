@@ -1,66 +1,38 @@
-"""The files of a data set: images and labels paired by name, and what their headers say."""
+"""Files of a data set: images and labels paired by name, and their headers."""
 
 import unicodedata
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import rasterio
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from inference.common.errors import UserError, first_line
+from inference.common.errors import UserError
+from inference.common.raster import Header, read_header
 
 SPLITS = ("train", "val", "test")
 
-# Not EMPTY_DIR: that would hide .msk and .aux.xml files, which say what is valid.
-GDAL_OPTIONS = {"GDAL_CACHEMAX": 64 * 2**20, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
-
-# What a user may take for an image that is used. Sidecars, notes and thumbnails are nobody's loss.
+# Files that a user may take for images that are used; sidecars, notes and thumbnails are skipped without a notice.
 _OTHER_IMAGES = {".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".webp", ".img", ".vrt", ".ecw", ".sid"}
 _NAMED = 3
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and its label."""
+    """Files of an image and its label."""
 
     image: Path
     label: Path
 
     @property
     def name(self) -> str:
-        """The image's name without its ending."""
+        """Name of the image without its suffix."""
         return self.image.stem
 
 
 @dataclass(frozen=True)
-class Header:
-    """What a GeoTIFF says of itself; height, width and the (height, width) of its blocks in pixels.
-
-    Attributes:
-        alpha: Alpha bands, counted from 1.
-        masked: Whether the file has a mask of its own, inside or in a .msk file.
-    """
-
-    height: int
-    width: int
-    block: tuple[int, int]
-    count: int
-    dtype: str
-    nodata: float | None
-    alpha: tuple[int, ...]
-    masked: bool
-    crs: Any
-    transform: Any
-
-
-@dataclass(frozen=True)
 class Scene:
-    """A pair whose headers have been read and fit each other."""
+    """Pair whose headers have been read and fit each other."""
 
     pair: Pair
     image: Header
@@ -68,23 +40,23 @@ class Scene:
 
     @property
     def height(self) -> int:
-        """Of image and label, pixels."""
+        """Rows of image and label, pixels."""
         return self.image.height
 
     @property
     def width(self) -> int:
-        """Of image and label, pixels."""
+        """Columns of image and label, pixels."""
         return self.image.width
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a split's folders hold.
+    """Contents of a split's folders.
 
     Attributes:
         pairs: Images with their labels, sorted by name.
-        problems: What must be mended, a line each.
-        notices: What the user may not expect, a line each.
+        problems: Errors that the user must fix, a line each.
+        notices: Notices for the user, a line each.
     """
 
     pairs: list[Pair]
@@ -95,16 +67,37 @@ class Found:
 @dataclass(frozen=True)
 class _Folder:
     path: Path
-    tiffs: dict[str, Path]  # by name without ending
+    tiffs: dict[str, Path]  # by name without suffix
     problems: list[str]
     notices: list[str]
 
 
+def data_dir(name: str) -> Path:
+    """Return the folder that `data_dir` names; draw the demo data set if that is named.
+
+    Raises:
+        UserError: There is no such folder.
+    """
+    if "://" in name:
+        from train.data.demo import demo_data_dir
+
+        return demo_data_dir(name)
+    wanted = "data_module.data_dir: a folder with train/, val/ and test/"
+    try:
+        folder = Path(name).expanduser()
+        if folder.is_dir():
+            return folder
+        found = "is no folder" if folder.exists() else "no such folder"
+    except (RuntimeError, OSError) as error:
+        raise UserError(f"{name}: {str(error).rstrip('.')} ({wanted})") from None
+    raise UserError(f"{folder}: {found} ({wanted})")
+
+
 def find_pairs(data_dir: Path, split: str) -> Found:
-    """Images of a split with their labels, paired by name.
+    """Find the images of a split and their labels, paired by name.
 
     Problems are a folder that is missing or has no GeoTIFF, an image without a label or with two, a label without an
-    image or with two, a name that stands twice.
+    image or with two, and a name that occurs twice.
     """
     try:
         for folder in (data_dir / split, data_dir / split / "x", data_dir / split / "y"):
@@ -155,11 +148,11 @@ def _paired(images: _Folder, labels: _Folder) -> tuple[list[Pair], list[str]]:
 
 
 def _tiffs(folder: Path) -> _Folder:
-    """The GeoTIFFs of a folder, sorted by name; names that begin with a dot are a system's, not the user's."""
+    """List the GeoTIFFs of a folder, sorted by name; files whose names begin with a dot are the system's."""
     found = _Folder(folder, {}, [], [])
     others = []
     for path in sorted(folder.iterdir()):
-        # One and the same letter may be written as one sign or two: macOS writes é as two.
+        # A letter may be encoded as one code point or two: macOS writes é as two.
         name = unicodedata.normalize("NFC", path.stem)
         if path.name.startswith(".") or path.is_dir():
             continue
@@ -180,56 +173,24 @@ def _tiffs(folder: Path) -> _Folder:
 
 
 def join_some(names: Iterable[str], shown: int = _NAMED) -> str:
-    """The first few names, and how many more there are."""
+    """Join the first few names, and say how many more there are."""
     names = list(names)
     return ", ".join([*names[:shown], *([f"{len(names) - shown} more"] if len(names) > shown else [])])
 
 
-def open_raster(path: Path, **options: str) -> Any:
-    """An open rasterio dataset; chips without a CRS are common and no reason for a warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path, **options)
-
-
-def read_header(path: Path) -> Header:
-    """What a file says of itself; raises `UserError` where it can't be read as an image of real numbers."""
-    try:
-        with rasterio.Env(**GDAL_OPTIONS), open_raster(path) as src:
-            dtypes = set(src.dtypes)
-            if len(dtypes) > 1 or any("complex" in d for d in dtypes):
-                raise UserError(f"{path}: bands of type {', '.join(sorted(dtypes))} (all must be of one real type)")
-            flags = src.mask_flag_enums[0]
-            return Header(
-                height=src.height,
-                width=src.width,
-                block=src.block_shapes[0],
-                count=src.count,
-                dtype=src.dtypes[0],
-                nodata=src.nodata,
-                alpha=tuple(i for i, c in enumerate(src.colorinterp, 1) if c == ColorInterp.alpha),
-                masked=MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
-                crs=src.crs,
-                transform=src.transform,
-            )
-    except (RasterioError, OSError, ValueError) as error:
-        what = first_line(error).removeprefix(f"{path}: ").removeprefix(f"'{path}' ").rstrip(".")
-        raise UserError(f"{path}: can't be read as a GeoTIFF: {what} (replace it, or take the pair out)") from None
-
-
 def read_scenes(pairs: Sequence[Pair]) -> tuple[list[Scene], list[str]]:
-    """Headers of all pairs.
+    """Read the headers of all pairs.
 
     Returns:
-        The pairs that are sound. And what must be mended, a line each: files that can't be read, and labels that have
-        not their image's size.
+        The pairs that can be used; and problems, a line each: files that can't be read, and labels whose size or number
+        of bands is wrong.
     """
     scenes, problems = [], []
     for pair in pairs:
         headers = []
         for path in (pair.image, pair.label):
             try:
-                headers.append(read_header(path))
+                headers.append(read_header(path, "a GeoTIFF", "replace it, or take the pair out"))
             except UserError as error:
                 problems.append(str(error))
         if len(headers) < 2:
@@ -248,7 +209,7 @@ def read_scenes(pairs: Sequence[Pair]) -> tuple[list[Scene], list[str]]:
 
 
 def misplaced(scene: Scene) -> float:
-    """How far a label lies off its image by their georeference, in the image's pixels; 0 where either has none."""
+    """Return how far a label lies off its image, in the image's pixels; 0 if either has no georeference."""
     image, label = scene.image.transform, scene.label.transform
     if image.is_identity or label.is_identity or image.is_degenerate:
         return 0.0
@@ -258,10 +219,10 @@ def misplaced(scene: Scene) -> float:
 
 
 def choose_bands(scene: Scene, bands: Sequence[int] | None, num_bands: int) -> tuple[int, ...]:
-    """Which bands to read, counted from 1: those asked for, or all but an alpha band.
+    """Return the bands to read, counted from 1: those asked for, or all but an alpha band.
 
     Raises:
-        UserError: The file has other bands than the network.
+        UserError: The file's bands do not fit the network's.
     """
     header, path = scene.image, scene.pair.image
     if bands is not None:
@@ -275,7 +236,7 @@ def choose_bands(scene: Scene, bands: Sequence[int] | None, num_bands: int) -> t
     if len(chosen) == num_bands:
         return chosen
     if header.alpha and header.count == num_bands:
-        # GDAL's default for four bands of bytes, whatever the fourth is.
+        # GDAL marks the fourth of four uint8 bands as alpha by default, whatever it holds.
         every = ", ".join(map(str, range(1, header.count + 1)))
         raise UserError(
             f"{path}: band {header.alpha[0]} is marked as alpha (transparency), and num_bands is {num_bands} (if it is "

@@ -16,7 +16,6 @@ from train.configs import document
 from train.configs.config import Config
 from train.configs.loader import Loaded
 from train.data.normalization import given_normalization
-from train.data.settings import background_index, class_names
 from train.model import MODELS, SegmentationModel
 from train.run.checkpoints import read_checkpoint
 
@@ -146,8 +145,8 @@ def card_of_yaml(config: Config, path: str) -> ModelCard:
         std=list(normalization.std),
         max_pixel_value=normalization.max_pixel_value,
         fill_value=data.fill_value,
-        class_names=class_names(config),
-        background_index=background_index(config),
+        class_names=config.class_names,
+        background_index=config.background_index,
         activation="sigmoid" if config.num_classes == 1 else "softmax",
         ignore_index=config.ignore_index,
         label_map=data.label_map or {},

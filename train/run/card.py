@@ -9,10 +9,10 @@ import numpy as np
 from pyproj import Geod
 
 from inference.card import ModelCard, TrainingData
+from inference.common.raster import Header
 from train.configs.config import Config
 from train.data.overlap import transformer
-from train.data.pairs import Header, Scene
-from train.data.settings import background_index, class_names
+from train.data.pairs import Scene
 from train.datamodule import DataModule
 from train.run.folder import versions
 
@@ -35,8 +35,8 @@ def model_card(
         std=list(data.normalization.std),
         max_pixel_value=data.normalization.max_pixel_value,
         fill_value=config.data_module.fill_value,
-        class_names=class_names(config),
-        background_index=background_index(config),
+        class_names=config.class_names,
+        background_index=config.background_index,
         activation="sigmoid" if config.num_classes == 1 else "softmax",
         ground_sample_distance=ground_sample_distance(data.scenes["train"]),
         ignore_index=config.ignore_index,
@@ -69,8 +69,9 @@ def fingerprint(scenes: Sequence[Scene]) -> str:
     for scene in sorted(scenes, key=lambda s: s.pair.image.name):
         for path, header in ((scene.pair.image, scene.image), (scene.pair.label, scene.label)):
             size = path.stat().st_size
+            crs = None if header.gcps else header.crs
             digest.update(repr((path.name, size, header.height, header.width, header.count, header.dtype)).encode())
-            digest.update(repr((header.crs and header.crs.to_wkt(), tuple(header.transform))).encode())
+            digest.update(repr((crs and crs.to_wkt(), tuple(header.transform))).encode())
             with path.open("rb") as file:
                 if path == scene.pair.label:
                     digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -14,7 +14,6 @@ from train.configs.config import Config
 from train.data.overlap import overlaps
 from train.data.pairs import Scene, join_some
 from train.data.reader import Reader
-from train.data.settings import class_names
 from train.data.statistics import Survey, survey, together
 from train.datamodule import DataModule
 from train.model import SegmentationModel
@@ -95,7 +94,7 @@ def _table(title: str, rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
 
 def _data_table(config: Config, data: DataModule, surveys: dict[str, list[Survey]]) -> list[str]:
     splits = list(data.scenes)
-    names = class_names(config)
+    names = config.class_names
 
     def row(name: str, cells: Sequence[str]) -> tuple[str, Sequence[str]]:
         return name, cells
@@ -187,7 +186,7 @@ def _warnings(config: Config, data: DataModule, surveys: dict[str, list[Survey]]
         lines.append(
             f"{times} of {first} and one of {second} show the same ground ({shown}): the scores will be too good"
         )
-    names = class_names(config)
+    names = config.class_names
     for split, found in surveys.items():
         total = together(found, len(data.bands), len(names))
         absent = [name for name, count in zip(names, total.classes, strict=True) if count == 0]

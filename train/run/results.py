@@ -13,7 +13,6 @@ import torch
 
 from inference.common.errors import UserError
 from train.configs.config import Config
-from train.data.settings import background_index, class_names
 from train.datamodule import DataModule
 from train.model import SegmentationModel
 from train.run import figures
@@ -166,7 +165,7 @@ def draw_windows(data: DataModule, folder: RunFolder) -> Path:
 
 
 def _legend(config: Config) -> tuple[list[str], int | None, int]:
-    return class_names(config), background_index(config), config.ignore_index
+    return config.class_names, config.background_index, config.ignore_index
 
 
 @torch.inference_mode()
@@ -174,7 +173,7 @@ def _panels(config: Config, model: SegmentationModel, data: DataModule) -> list[
     """Windows of the val split with their predictions: from those with most foreground to those with none."""
     dataset = data.grid_dataset("val")
     every = max(1, math.ceil(len(dataset) / _PREVIEW_CANDIDATES))
-    background = background_index(config)
+    background = config.background_index
     found = []
     for index in range(0, len(dataset), every):
         label = dataset[index][1]

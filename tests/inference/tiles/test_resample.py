@@ -8,9 +8,9 @@ import rasterio
 from PIL import Image
 from rasterio.transform import from_origin
 
-from inference.common.raster import Strip
 from inference.predict import predict
 from inference.tiles.resample import FilterWeights, ResampledGrid, RowResampler
+from inference.tiles.strips import Strip
 from tests.conftest import write_raster
 from tests.inference.networks import card, untiled, write_onnx
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.common.raster import Strip
+from inference.tiles.strips import Strip
 from inference.tiles.tile_reader import TileReader
 from inference.tiles.tiling import tile_axis
 

@@ -7,8 +7,9 @@ import numpy as np
 import rasterio
 
 from tests.conftest import write_raster
+from train.data.labels import LabelRule
 from train.data.pairs import Pair, Scene, read_scenes
-from train.data.reader import LabelRule, Reader
+from train.data.reader import Reader
 
 RULE = LabelRule(2, 2)
 

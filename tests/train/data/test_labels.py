@@ -9,8 +9,9 @@ from rasterio.windows import Window
 
 from inference.common.errors import UserError
 from tests.conftest import write_raster
+from train.data.labels import LabelRule, map_labels
 from train.data.pairs import Pair, Scene, read_scenes
-from train.data.reader import LabelRule, Reader, map_labels
+from train.data.reader import Reader
 
 RULE = LabelRule(2, 2)
 IGNORED = 2

@@ -9,8 +9,9 @@ from pyproj import Transformer
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
+from inference.common.raster import Header
 from train.data.overlap import overlaps
-from train.data.pairs import Header, Pair, Scene
+from train.data.pairs import Pair, Scene
 
 # 2.9 degrees east of its zone's central meridian, where the grid is turned by more than two degrees against north.
 EAST, NORTH = 700_000.0, 5_800_000.0
@@ -18,7 +19,17 @@ EAST, NORTH = 700_000.0, 5_800_000.0
 
 def scene(name: str, crs: str | None, transform: Affine, height: int = 1000, width: int = 1000) -> Scene:
     header = Header(
-        height, width, (1, 1), 3, "uint8", None, (), False, CRS.from_user_input(crs) if crs else None, transform
+        path="a.tif",
+        height=height,
+        width=width,
+        block=(1, 1),
+        count=3,
+        dtype="uint8",
+        nodata=(None,) * 3,
+        alpha=(),
+        masked=False,
+        crs=CRS.from_user_input(crs) if crs else None,
+        transform=transform,
     )
     return Scene(Pair(Path(f"{name}.tif"), Path(f"{name}_label.tif")), header, header)
 

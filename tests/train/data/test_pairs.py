@@ -10,8 +10,9 @@ import rasterio
 from rasterio.transform import Affine
 
 from inference.common.errors import UserError
+from inference.common.raster import Header, read_header
 from tests.conftest import write_raster
-from train.data.pairs import Header, Pair, Scene, choose_bands, find_pairs, misplaced, read_header, read_scenes
+from train.data.pairs import Pair, Scene, choose_bands, find_pairs, misplaced, read_scenes
 
 IMAGE = np.zeros((3, 8, 9), np.uint8)
 LABEL = np.zeros((8, 9), np.uint8)
@@ -40,8 +41,10 @@ def paired(tmp_path: Path, image: np.ndarray, label: np.ndarray, **profile: obje
 
 
 def scene(**changes: object) -> Scene:
-    plain = {"height": 8, "width": 9, "block": (8, 9), "count": 3, "dtype": "uint8", "nodata": None, "alpha": ()}
-    image = Header(**(plain | {"masked": False, "crs": None, "transform": Affine.identity()} | changes))  # type: ignore[arg-type]
+    plain: dict[str, object] = {"path": "x/a.tif", "masked": False, "crs": None, "transform": Affine.identity()}
+    plain |= {"height": 8, "width": 9, "block": (8, 9), "count": 3, "dtype": "uint8"}
+    plain |= {"nodata": (None,) * 3, "alpha": ()}
+    image = Header(**(plain | changes))  # type: ignore[arg-type]
     return Scene(Pair(Path("x/a.tif"), Path("y/a.tif")), image, image)
 
 
@@ -208,7 +211,7 @@ def test_what_says_that_pixels_are_valid(tmp_path: Path) -> None:
     alpha = write_raster(tmp_path / "alpha.tif", np.zeros((4, 8, 9), np.uint8), photometric="rgb", alpha="yes")
     nodata = write_raster(tmp_path / "nodata.tif", IMAGE, nodata=7)
     said = {path.stem: read_header(path) for path in (inside, beside, plain, alpha, nodata)}
-    assert {name: (h.masked, h.alpha, h.nodata) for name, h in said.items()} == {
+    assert {name: (h.masked, h.alpha, h.nodata[0]) for name, h in said.items()} == {
         "inside": (True, (), None),
         "beside": (True, (), None),
         "plain": (False, (), None),

@@ -89,7 +89,7 @@ def test_nodata(tmp_path: Path, dtype: str, nodata: float, fill: float) -> None:
 def test_nodata_that_the_type_cannot_hold_is_nowhere(tmp_path: Path) -> None:
     pixels = noise("uint8", 3, 20, 20)
     scene = made(tmp_path, pixels)
-    scene = Scene(scene.pair, scene.image.__class__(**(vars(scene.image) | {"nodata": -9999.0})), scene.label)
+    scene = Scene(scene.pair, scene.image.__class__(**(vars(scene.image) | {"nodata": (-9999.0,) * 3})), scene.label)
     check(scene, pixels, np.zeros((20, 20), np.uint8), np.ones((20, 20), bool), 19)
 
 

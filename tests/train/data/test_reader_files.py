@@ -13,8 +13,9 @@ import rasterio
 
 from inference.common.errors import UserError
 from train.data import reader as geotiff
+from train.data.labels import LabelRule
 from train.data.pairs import Pair, Scene, read_scenes
-from train.data.reader import LabelRule, Reader
+from train.data.reader import Reader
 
 from .scenes import RULE, TILED, made, noise
 

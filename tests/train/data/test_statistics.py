@@ -8,8 +8,9 @@ import pytest
 
 from tests.conftest import write_raster
 from train.data import statistics as module
+from train.data.labels import LabelRule
 from train.data.pairs import Pair, Scene, read_scenes
-from train.data.reader import LabelRule, Reader
+from train.data.reader import Reader
 from train.data.statistics import foreground, survey, together
 
 

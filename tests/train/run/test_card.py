@@ -11,9 +11,10 @@ from pyproj import Geod, Transformer
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
+from inference.common.raster import Header
 from tests.conftest import write_dataset
 from train.configs.config import Config
-from train.data.pairs import Header, Pair, Scene, find_pairs, read_scenes
+from train.data.pairs import Pair, Scene, find_pairs, read_scenes
 from train.datamodule import DataModule
 from train.run.card import fingerprint, ground_sample_distance, model_card
 
@@ -22,7 +23,17 @@ LON, LAT = -128.9, 52.0
 
 def scene(crs: str | None, transform: Affine, size: int = 1000) -> Scene:
     header = Header(
-        size, size, (1, 1), 3, "uint8", None, (), False, CRS.from_user_input(crs) if crs else None, transform
+        path="a.tif",
+        height=size,
+        width=size,
+        block=(1, 1),
+        count=3,
+        dtype="uint8",
+        nodata=(None,) * 3,
+        alpha=(),
+        masked=False,
+        crs=CRS.from_user_input(crs) if crs else None,
+        transform=transform,
     )
     return Scene(Pair(Path("a.tif"), Path("a_label.tif")), header, header)
 

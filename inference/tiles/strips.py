@@ -1,0 +1,123 @@
+"""Strips of a mosaic: read from top to bottom, each block decoded once, with the validity of their pixels."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from inference.common.errors import UserError, first_line
+from inference.common.raster import GDAL_ERRORS, Header, environment, open_raster
+from inference.common.validity import alpha_bands, fill, invalid_pixels, masked
+
+STRIP = 256
+"""Smallest number of rows read at a time; whole blocks of the file."""
+_TALLEST = 1024  # a file in one block of all its rows is read by parts of it
+# Other types are read as float32, as in training.
+_NATIVE = {"uint8", "uint16", "int16"}
+
+
+@dataclass
+class Strip:
+    """Whole rows of an image.
+
+    Attributes:
+        row: First row.
+        pixels: (bands, rows, width), uint8, uint16, int16 or float32; `fill_value` where invalid.
+        invalid: (rows, width) bool, True where invalid; None if all pixels are valid.
+    """
+
+    row: int
+    pixels: NDArray[Any]
+    invalid: NDArray[np.bool_] | None
+
+    @property
+    def stop(self) -> int:
+        """Row after the last one."""
+        return self.row + int(self.pixels.shape[1])
+
+
+@dataclass(frozen=True)
+class Source:
+    """Mosaic to read, strip by strip.
+
+    Attributes:
+        header: Header of the mosaic.
+        bands: Bands to read, counted from 1, in the network's order.
+        fill_value: Value of invalid pixels, in units of the file.
+        nodata: Value that marks a pixel as invalid where all bands have it; None for no value.
+        threads: Threads that GDAL decodes blocks with.
+    """
+
+    header: Header
+    bands: Sequence[int]
+    fill_value: float
+    nodata: float | None
+    threads: int = 1
+
+    @property
+    def may_be_invalid(self) -> bool:
+        """True if the file has anything that can mark a pixel as invalid."""
+        floats = np.dtype(self.header.dtype).kind == "f"
+        return bool(self.nodata is not None or self.header.masked or alpha_bands(self.header, self.bands) or floats)
+
+    @property
+    def _dtype(self) -> Any:
+        dtype = self.header.dtype
+        if dtype not in _NATIVE:
+            return np.dtype(np.float32)
+        fits = float(self.fill_value).is_integer() and np.iinfo(dtype).min <= self.fill_value <= np.iinfo(dtype).max
+        return np.dtype(dtype if fits else np.float32)
+
+    def strips(self) -> Iterator[Strip]:
+        """Read the image from top to bottom, every row once.
+
+        Raises:
+            UserError: A part of the image can't be decoded.
+        """
+        height, block = self.header.height, self.header.block[0]
+        step = -(-STRIP // block) * block if block <= _TALLEST else STRIP
+        try:
+            with environment(), open_raster(self.header.path, NUM_THREADS=str(self.threads)) as src:
+                for row in range(0, height, step):
+                    yield self._strip(src, row, min(step, height - row))
+        except GDAL_ERRORS as error:
+            raise UserError(f"{self.header.path}: can't be read: {first_line(error)}") from None
+
+    def _strip(self, src: Any, row: int, rows: int) -> Strip:
+        alpha, width = alpha_bands(self.header, self.bands), self.header.width
+        # One call for all bands, so that no block is decoded for the alpha band again.
+        values = np.empty((len(self.bands) + len(alpha), rows, width), self._dtype)
+        window = Window(0, row, width, rows)
+        try:
+            src.read([*self.bands, *alpha], window=window, out=values)
+            mask = src.read_masks(self.bands[0], window=window) if self.header.masked else None
+        except GDAL_ERRORS as error:
+            raise self._undecodable(src, window, error) from None
+        pixels = values[: len(self.bands)]
+        marked = masked(mask, values[len(self.bands) :])
+        invalid = invalid_pixels(pixels, self.header.dtype, self.nodata, marked)
+        if invalid is not None:
+            fill(pixels, invalid, self.fill_value)
+        return Strip(row, pixels, invalid)
+
+    def _undecodable(self, src: Any, window: Window, error: Exception) -> UserError:
+        """Return an error that names the first block of a strip that can't be decoded."""
+        rows, cols = self.header.block
+        for row in range(window.row_off, window.row_off + window.height, min(rows, window.height)):
+            for col in range(0, window.width, cols):
+                part = Window(col, row, min(cols, window.width - col), min(rows, self.header.height - row))
+                try:
+                    src.read(list(self.bands), window=part)
+                except GDAL_ERRORS as found:
+                    window, error = part, found
+                    break
+            else:
+                continue
+            break
+        return UserError(
+            f"{self.header.path}: can't be read from row {window.row_off}, column {window.col_off}, "
+            f"{window.width}x{window.height} pixels: {first_line(error)} (the file is damaged or cut short)"
+        )
