@@ -18,8 +18,8 @@ import torch
 
 from train.configs.config import Config
 from train.datamodule import DataModule
-from train.run.callbacks import MetricsTable
 from train.run.fit import build_model, train
+from train.run.metrics_table import MetricsTable
 
 
 def config(folder: str, steps: int, batch: int, tile: int) -> Config:

@@ -1,1 +1,1 @@
-"""YAML to checkpoint to exported model."""
+"""Training of segmentation models from a YAML config, and their export."""

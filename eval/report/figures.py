@@ -17,7 +17,8 @@ from eval.scoring.counting import Judged
 from inference.common.raster import open_raster
 from train.data.pairs import Scene
 from train.data.reader import Reader
-from train.run.figures import CLASS_COLOURS, Panel, previews
+from train.run.figures import CLASS_COLOURS
+from train.run.panels import Panel, draw_panels
 
 _SIDE = 768
 """Pixels: of a larger image the window with most errors is shown."""
@@ -112,7 +113,7 @@ def panels(found: Outcome, numbers: Sequence[tuple[str, int]], folder: Path) -> 
     card = found.judged.model.card
     for old in folder.glob("*.png"):
         old.unlink()
-    files = previews(drawn, card.class_names, card.background_index, reader.rule.ignore_index, folder)
+    files = draw_panels(drawn, card.class_names, card.background_index, reader.rule.ignore_index, folder)
     for overview in files[:1]:
         overview.unlink()
     return files[1:]

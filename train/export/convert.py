@@ -24,7 +24,7 @@ from train.export.pixels import real_pixels
 from train.export.rebuild import Given, Rebuilt, rebuild, revision
 from train.export.sizes import fixed_size_reason, other_size
 from train.export.source import Source, find_source
-from train.run.folder import versions
+from train.run.provenance import versions
 
 
 @dataclass(frozen=True)

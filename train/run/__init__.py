@@ -1,1 +1,1 @@
-"""A training run: fitting, checkpoints, results, pictures, model card."""
+"""Training run: fitting, checkpoints, results, figures and model card."""

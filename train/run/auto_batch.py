@@ -1,4 +1,4 @@
-"""`batch_size: auto`: the largest batch that a device's memory holds."""
+"""`batch_size: auto`: find the largest batch that fits into the memory of the device."""
 
 import os
 from collections.abc import Callable
@@ -11,90 +11,85 @@ from train.configs.config import Config
 from train.datamodule import DataModule
 from train.model import SegmentationModel
 from train.optim.precision import device_kind
-from train.run.bare_loop import Trial
-from train.run.memory import memory, one_step
+from train.run.manual_loop import ManualLoop
+from train.run.memory import estimate_memory, probe_step
 
 CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-"""Batches that are tried, in this order: larger ones learn no better."""
-MOST_ON_CPU = 8
-"""A CPU is no faster with more."""
-STEPS_OF_AN_EPOCH = 10
-"""An epoch is left at least as many batches."""
-_SHARE = 0.9  # of what is free: a run's memory isn't the same in every step
-_SHARE_OF_CPU = 0.5
+"""Batch sizes that are tried, in this order; larger ones don't improve training."""
+MAX_ON_CPU = 8
+"""Largest batch size on a CPU, which is no faster with larger ones."""
+MIN_BATCHES_PER_EPOCH = 10
+"""Number of batches that an epoch must still have."""
+_GPU_SHARE = 0.9  # of the free memory: the memory of a run differs from step to step
+_CPU_SHARE = 0.5
 
 
-def with_batch_size(config: Config, data: DataModule, model: SegmentationModel) -> tuple[Config, str]:
-    """Puts a number in the place of `batch_size: auto`.
+def resolve_batch_size(config: Config, data: DataModule, model: SegmentationModel) -> tuple[Config, str]:
+    """Replace `batch_size: auto` by a number.
 
-    On an NVIDIA GPU training steps are taken with ever larger batches until the memory is full; elsewhere memory is
-    estimated from a small step, as `--check` does.
+    On an NVIDIA GPU, training steps with ever larger batches are run until the memory is full; on other devices the
+    memory is estimated from one small step, as `--check` does.
 
     Args:
-        config: With `batch_size: auto`.
-        data: Prepared; takes the number over.
-        model: Any weights; is worthless afterwards.
+        config: Resolved config with `batch_size: auto`.
+        data: Prepared data module; takes over the number.
+        model: Model with any weights. Modified in place; do not reuse.
 
     Returns:
-        The config, with a number, and a line for the user.
+        The config with a number, and a line for the user.
 
     Raises:
-        UserError: Not even one window fits, or several devices are asked for.
+        UserError: Not even one window fits, or the config asks for several devices.
     """
     kind = device_kind(config.trainer.accelerator)
     devices = config.trainer.devices
     if config.trainer.num_nodes > 1 or (
         devices not in (1, "auto") and not (isinstance(devices, list) and len(devices) == 1)
     ):
-        raise UserError("batch_size: auto is found on one device, the config asks for several (give a number)")
+        raise UserError("batch_size: auto works with one device, but the config asks for several (give a number)")
     if devices == "auto" and kind == "cuda" and torch.cuda.device_count() > 1:
-        raise UserError("batch_size: auto is found on one device, trainer.devices: auto takes several (give a number)")
-    most = min(CANDIDATES[-1], max(1, data.windows_per_epoch // STEPS_OF_AN_EPOCH))
+        raise UserError(
+            "batch_size: auto works with one device, but trainer.devices: auto uses several (give a number)"
+        )
+    limit = min(CANDIDATES[-1], max(1, data.windows_per_epoch // MIN_BATCHES_PER_EPOCH))
     if kind == "cuda":
-        fits, room = _tried(config, model), "the GPU"
+        fits, where = _fits_on_gpu(config, model), "GPU memory"
     else:
-        fits, room = _estimated(config, data, model, kind), "memory"
-        most = min(most, MOST_ON_CPU) if kind == "cpu" else most
-    found = largest(fits, most)
+        fits, where = _fits_by_estimate(config, data, model, kind), "memory"
+        limit = min(limit, MAX_ON_CPU) if kind == "cpu" else limit
+    found = largest_that_fits(fits, limit)
     if found == 0:
         raise UserError(
-            f"batch_size: not even one window of {config.tile_size} px fits into {room} (choose a smaller tile_size or "
-            "backbone, or segmentation_config.gradient_checkpointing=true)"
+            f"batch_size: not even one window of {config.tile_size} px fits into {where} (choose a smaller tile_size "
+            "or backbone, or segmentation_config.gradient_checkpointing=true)"
         )
     config = config.model_copy(deep=True)
     for section in (config, config.segmentation_config, config.data_module):
         section.batch_size = found
     data.take_over(config)
-    top = max(size for size in CANDIDATES if size <= most)
-    why = f"{top} is the most that is tried here" if found == top else f"more doesn't fit into {room}"
-    return config, f"batch_size auto: {found} ({why})"
+    largest = max(size for size in CANDIDATES if size <= limit)
+    reason = "the largest size that is tried for this run" if found == largest else f"more doesn't fit into {where}"
+    return config, f"batch_size auto: {found} ({reason})"
 
 
-def _devices(config: Config, kind: str) -> int:
-    asked = config.trainer.devices
-    if asked == "auto":
-        asked = torch.cuda.device_count() if kind == "cuda" else 1
-    return config.trainer.num_nodes * (len(asked) if isinstance(asked, list) else asked)
-
-
-def largest(fits: Callable[[int], bool], most: int) -> int:
-    """The largest candidate up to `most` before the first that doesn't fit; 0 where 1 doesn't."""
+def largest_that_fits(fits: Callable[[int], bool], limit: int) -> int:
+    """Return the largest candidate up to `limit` before the first that doesn't fit; 0 where 1 doesn't fit."""
     found = 0
-    for size in [size for size in CANDIDATES if size <= most]:
+    for size in [size for size in CANDIDATES if size <= limit]:
         if not fits(size):
             break
         found = size
     return found
 
 
-def _estimated(config: Config, data: DataModule, model: SegmentationModel, kind: str) -> Callable[[int], bool]:
-    step = one_step(config, data, model)
-    room = _SHARE * torch.mps.recommended_max_memory() if kind == "mps" else _SHARE_OF_CPU * _free_memory()
-    return lambda size: memory(config, model, step, size) <= room
+def _fits_by_estimate(config: Config, data: DataModule, model: SegmentationModel, kind: str) -> Callable[[int], bool]:
+    step = probe_step(config, data, model)
+    available = _GPU_SHARE * torch.mps.recommended_max_memory() if kind == "mps" else _CPU_SHARE * _free_memory()
+    return lambda size: estimate_memory(config, model, step, size) <= available
 
 
 def _free_memory() -> int:
-    """Bytes that a program could still have; of the whole machine, where the system doesn't tell."""
+    """Return the free memory in bytes; the memory of the whole machine where the system doesn't report what is free."""
     listing = Path("/proc/meminfo")
     if listing.is_file():
         for line in listing.read_text().splitlines():
@@ -105,9 +100,9 @@ def _free_memory() -> int:
     return 8 * 2**30  # Windows
 
 
-def _tried(config: Config, model: SegmentationModel) -> Callable[[int], bool]:
-    room = _SHARE * torch.cuda.mem_get_info()[0]
-    trial = Trial(config, model)
+def _fits_on_gpu(config: Config, model: SegmentationModel) -> Callable[[int], bool]:
+    available = _GPU_SHARE * torch.cuda.mem_get_info()[0]
+    loop = ManualLoop(config, model)
     pixels = torch.randint(0, 256, (1, config.num_bands, config.tile_size, config.tile_size), dtype=torch.uint8)
     label = torch.randint(0, config.labels, (1, config.tile_size, config.tile_size), dtype=torch.uint8)
 
@@ -115,16 +110,16 @@ def _tried(config: Config, model: SegmentationModel) -> Callable[[int], bool]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         try:
-            trial.backward({"image": pixels.expand(size, -1, -1, -1), "label": label.expand(size, -1, -1)})
-            trial.step()
+            loop.backward({"image": pixels.expand(size, -1, -1, -1), "label": label.expand(size, -1, -1)})
+            loop.step()
         except torch.OutOfMemoryError:
             return False
         except ValueError as error:
-            # Of a network that pools to one pixel: a batch of one has no variance, larger ones will be tried.
+            # A network that pools to one pixel can't normalise a batch of one; larger batches are tried next.
             if size > 1 or "more than 1 value per channel" not in str(error):
                 raise
         finally:
-            trial.forget()
-        return torch.cuda.max_memory_reserved() <= room
+            loop.zero_grad()
+        return torch.cuda.max_memory_reserved() <= available
 
     return fits

@@ -14,16 +14,23 @@ from train.configs.config import Config
 from train.data.overlap import transformer
 from train.data.pairs import Scene
 from train.datamodule import DataModule
-from train.run.folder import versions
+from train.run.provenance import versions
 
 _GSD_SCENES = 200
-_SAMPLE = 2**16  # bytes
+_SAMPLE = 2**16  # of each of three places in an image file, bytes
 
 
 def model_card(
     config: Config, data: DataModule, scores: Mapping[str, float] | None = None, created: str | None = None
 ) -> ModelCard:
-    """The card of a model that this config trains on these (prepared) data."""
+    """Build the model card of a run.
+
+    Args:
+        config: Resolved config.
+        data: Prepared data module.
+        scores: Scores by name, such as `val/dice`.
+        created: Time at which the run ended, ISO 8601.
+    """
     assert data.normalization is not None
     return ModelCard(
         name=config.logging.name or "model",
@@ -55,15 +62,15 @@ def model_card(
 
 
 def _source(data_dir: str) -> str:
-    """The name of a data set: of its folder, whatever way leads there (such as . or ~/data/), or of the demo."""
+    """Return the name of a data set: the name of its folder, however the path is written, or of the demo."""
     return data_dir.rpartition("://")[2] if "://" in data_dir else Path(data_dir).expanduser().resolve().name
 
 
 def fingerprint(scenes: Sequence[Scene]) -> str:
-    """SHA-256 that tells data sets apart: over names, sizes, grids, all bytes of the labels and some of the images.
+    """Return a SHA-256 that identifies a data set: names, sizes, grids, label files, and parts of the image files.
 
-    A label corrected in place is another data set, though neither its name nor its size may tell. Images are corrected
-    seldom and are large: of each, the beginning, the middle and the end count.
+    Label files are hashed completely, because a label that is corrected in place keeps its name and often its size.
+    Images are large and seldom corrected: 64 KiB at the beginning, the middle and the end of each file are hashed.
     """
     digest = hashlib.sha256()
     for scene in sorted(scenes, key=lambda s: s.pair.image.name):
@@ -83,25 +90,26 @@ def fingerprint(scenes: Sequence[Scene]) -> str:
 
 
 def ground_sample_distance(scenes: Sequence[Scene]) -> float | None:
-    """Median side of a pixel on the ground, metres; None where no scene is georeferenced."""
+    """Return the median side of a pixel on the ground in metres; None where no scene is georeferenced."""
     chosen = scenes[:: max(1, len(scenes) // _GSD_SCENES)]
     sides = [side for scene in chosen if (side := _pixel_side(scene.image)) is not None]
     return round(median(sides), 6) or None if sides else None
 
 
 def _pixel_side(header: Header) -> float | None:
-    """Side of the square with the area of a pixel in an image's middle, on the ellipsoid, metres.
+    """Return the side of a square with the ground area of a pixel in the middle of an image, in metres.
 
-    A projection's metres are not the ground's: EPSG:3857 overstates lengths 1.6 times at 52 degrees north.
+    The area is computed on the ellipsoid, because a projection's metres aren't metres on the ground: EPSG:3857
+    overstates lengths 1.6 times at 52 degrees north.
     """
     if header.crs is None or header.transform.is_identity:
         return None
-    # A hundred pixels square: the area of a single one of a centimetre is lost in the rounding.
+    # 100 by 100 pixels: the area of one pixel of a centimetre would be lost in rounding.
     row, col, side = header.height / 2, header.width / 2, 100
     square = [(col, row), (col + side, row), (col + side, row + side), (col, row + side)]
     try:
         corners = transformer(header.crs, None).transform(*zip(*(header.transform @ c for c in square), strict=True))
-    except Exception:  # a CRS that PROJ can't place on the Earth, such as an engineering one
+    except Exception:  # a CRS that PROJ can't relate to the Earth, such as an engineering one
         return None
     if not np.isfinite(corners).all():
         return None

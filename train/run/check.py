@@ -1,4 +1,4 @@
-"""`python -m train CONFIG --check`: everything that can be wrong before a long run, found before it; trains nothing."""
+"""`python -m train CONFIG --check`: check config, data and model before a long run; nothing is trained."""
 
 import math
 import sys
@@ -18,23 +18,27 @@ from train.data.statistics import Survey, survey, together
 from train.datamodule import DataModule
 from train.model import SegmentationModel
 from train.optim.precision import native_precision
-from train.run.callbacks import say
 from train.run.card import ground_sample_distance
-from train.run.fit import build_model, settle
-from train.run.memory import Step, memory, one_step, parameters
+from train.run.fit import build_model, resolve_auto_values
+from train.run.memory import ProbeStep, count_parameters, estimate_memory, probe_step
+from train.run.progress import print_message
 
 
 def check(config: Config, notices: Sequence[str]) -> int:
-    """Prints what a run would work with.
+    """Print tables of the data and the model of a run, and warnings.
+
+    Args:
+        config: Resolved config.
+        notices: Notices about how the config was read, to be shown to the user.
 
     Returns:
-        0 where a run could start.
+        Exit code 0: a run could start.
 
     Raises:
-        UserError: Something must be mended first: a line for each problem.
+        UserError: A run could not start; one line per problem.
     """
     for notice in notices:
-        say(f"note: {notice}")
+        print_message(f"note: {notice}")
     data = DataModule(config)
     problems = data.find()
     surveys, unreadable = _surveys(config, data, sound=not problems)
@@ -42,28 +46,34 @@ def check(config: Config, notices: Sequence[str]) -> int:
         raise UserError("\n".join([*problems, *unreadable]))
     data.normalize(together(surveys["train"], len(data.bands), config.labels))
     for notice in data.notices:
-        say(f"note: {notice}")
-    _show(_data_table(config, data, surveys))
+        print_message(f"note: {notice}")
+    _print(_data_table(config, data, surveys))
     if config.batch_size == "auto":
-        config = settle(config, data, say)
+        config = resolve_auto_values(config, data, print_message)
     model = build_model(config, data, pretrained=True)
-    step = one_step(config, data, model)
-    _show(_model_table(config, data, model, step))
+    step = probe_step(config, data, model)
+    _print(_model_table(config, data, model, step))
     warned = _warnings(config, data, surveys)
-    _show([f"warning: {line}" for line in warned])
-    _show(["ready to train" if not warned else "ready to train, if the warnings are all right with you"])
+    _print([f"warning: {line}" for line in warned])
+    _print(["ready to train" if not warned else "ready to train (read the warnings first)"])
     return 0
 
 
-def _show(lines: Sequence[str]) -> None:
+def _print(lines: Sequence[str]) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
-    sys.stdout.flush()  # in step with what goes to stderr
+    sys.stdout.flush()  # keeps the order of lines on stdout and stderr
 
 
 def _surveys(config: Config, data: DataModule, sound: bool) -> tuple[dict[str, list[Survey]], list[str]]:
-    """Every pixel of every split, and what must be mended: all files that can't be read and all labels of no class.
+    """Read every pixel of every split.
 
-    Where other things must be mended first, the images may have any bands, and all are read.
+    Args:
+        config: Resolved config.
+        data: Data module whose files were found.
+        sound: False if other problems were found: then the bands are unknown, and all of each image are read.
+
+    Returns:
+        Statistics of each split's images, and a line for each unreadable file and each label of no class.
     """
     reader = Reader(data.rule, config.data_module.fill_value, cores())
     scenes = [(split, scene) for split, found in data.scenes.items() for scene in found]
@@ -79,7 +89,7 @@ def _surveys(config: Config, data: DataModule, sound: bool) -> tuple[dict[str, l
 
 
 def _table(title: str, rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-    """Lines of a table whose first column is left-aligned and whose others are as wide as they need to be."""
+    """Return the lines of a table; the first column is left-aligned, the others right-aligned."""
     wide = max(len(name) for name, _ in rows) + 2
     columns = [
         max((len(row[i]) for _, row in rows if i < len(row)), default=0)
@@ -118,13 +128,13 @@ def _data_table(config: Config, data: DataModule, surveys: dict[str, list[Survey
 
 
 def _share(part: int, of: Survey) -> str:
-    """A share of all pixels; what is there is never shown as 0."""
+    """Return a share of all pixels in percent; a small share is shown as <0.1%, not as 0."""
     share = part / max(1, of.pixels)
     return f"{share:.1%}" if share >= 0.0005 or not part else "<0.1%"
 
 
 def _values(of: Survey) -> str:
-    """Smallest and largest value of all bands."""
+    """Return the smallest and largest value of all bands."""
     return f"{of.low.min():.6g} to {of.high.max():.6g}" if of.valid else "-"
 
 
@@ -142,7 +152,7 @@ def _crs(scenes: Sequence[Scene]) -> str:
 
 
 def _crs_name(crs: Any) -> str:
-    """EPSG:32609 and the like; a CRS without such a code has a page of text, of which the name is enough."""
+    """Return a CRS as a code such as EPSG:32609, or by its name where it has no code."""
     if not crs:
         return "none"
     code = crs.to_authority()
@@ -157,9 +167,9 @@ def _bytes(number: float) -> str:
     return f"{number / 2**30:.1f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"
 
 
-def _model_table(config: Config, data: DataModule, model: SegmentationModel, step: Step) -> list[str]:
+def _model_table(config: Config, data: DataModule, model: SegmentationModel, step: ProbeStep) -> list[str]:
     settings = config.segmentation_config
-    total, trained = parameters(model)
+    total, trained = count_parameters(model)
     windows = data.windows_per_epoch
     devices = config.trainer.devices if isinstance(config.trainer.devices, int) else 1
     steps = math.ceil(windows / (config.batch * devices * config.trainer.accumulate_grad_batches))
@@ -172,7 +182,10 @@ def _model_table(config: Config, data: DataModule, model: SegmentationModel, ste
         ("precision", [precision]),
         ("an epoch", [f"{_count(windows, 'window')} of {config.tile_size} px in {_count(steps, 'optimiser step')}"]),
         ("one step", [f"{step.batch} of {step.size} px: loss {step.loss:.4f}, {step.seconds:.1f} s on the CPU"]),
-        ("memory, estimated", [f"{_bytes(memory(config, model, step, config.batch))} for a batch of {config.batch}"]),
+        (
+            "memory, estimated",
+            [f"{_bytes(estimate_memory(config, model, step, config.batch))} for a batch of {config.batch}"],
+        ),
     ]
     wide = max(len(name) for name, _ in rows) + 2
     return ["model", *(f"  {name:<{wide}}{row[0]}" for name, row in rows), ""]
@@ -182,9 +195,9 @@ def _warnings(config: Config, data: DataModule, surveys: dict[str, list[Survey]]
     lines = []
     for (first, second), pairs in overlaps(data.scenes).items():
         shown = join_some(f"{a} and {b}" for a, b in pairs)
-        times = "an image" if len(pairs) == 1 else f"{len(pairs)} times an image"
+        count = "an image" if len(pairs) == 1 else f"{len(pairs)} times an image"
         lines.append(
-            f"{times} of {first} and one of {second} show the same ground ({shown}): the scores will be too good"
+            f"{count} of {first} and one of {second} show the same ground ({shown}): the scores will be too good"
         )
     names = config.class_names
     for split, found in surveys.items():

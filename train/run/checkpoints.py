@@ -1,4 +1,4 @@
-"""Checkpoints: written whole, named after their score, and read without running what is in them."""
+"""Checkpoints: written atomically, named by their score, and read without executing any code in them."""
 
 import math
 import os
@@ -22,22 +22,25 @@ LAST = "last.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, syncs, renames; Lightning goes through the system's temporary folder, unsynced."""
+    """Checkpoint writer that writes beside the target, syncs, then renames; Lightning's own doesn't sync."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """See Lightning."""
+        """Write a checkpoint; see `lightning.fabric.plugins.io.CheckpointIO.save_checkpoint`."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, lambda temporary: torch.save(checkpoint, temporary))
 
 
 class Checkpoints(Checkpoint):
-    """Keeps the best checkpoints of a run, and the last one.
+    """Writer of the best checkpoints of a run, and of `last.ckpt`.
 
     Args:
-        config: What is kept.
-        folder: Where.
-        validates: Whether there is a validation; without one a checkpoint is taken at the end of each epoch.
+        config: Section `checkpoint` of the config.
+        folder: Folder of the checkpoints.
+        validates: True if the run validates; without validation, checkpoints are written at the end of each epoch.
+
+    Attributes:
+        kept: `{score, file, epoch, step}` of each of the best checkpoints.
     """
 
     def __init__(self, config: CheckpointConfig, folder: Path, validates: bool = True) -> None:
@@ -54,35 +57,35 @@ class Checkpoints(Checkpoint):
 
     @property
     def best_path(self) -> Path | None:
-        """File of the best checkpoint; the last one where no best is kept."""
+        """Path of the best checkpoint; `last.ckpt` where none of the best is kept; None without any."""
         if self.best is not None and (self.folder / self.best["file"]).is_file():
             return self.folder / str(self.best["file"])
         last = self.folder / LAST
         return last if last.is_file() else None
 
     def _rank(self, score: float) -> float:
-        """Higher is better; a score that could not be computed is worse than any."""
+        """Return a number that is higher for a better score; NaN is worse than any score."""
         if math.isnan(score):
             return -math.inf
         return score if self.config.mode == "max" else -score
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Clears what an interrupted run left."""
+        """Remove temporary files that a killed run left behind."""
         if stage == "fit" and trainer.is_global_zero and self.folder.is_dir():
             clear_temporaries(self.folder)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Saves, if the monitored score is one of validation."""
+        """Save, if the monitored score is one of validation."""
         if self.after_validation and not trainer.sanity_checking and trainer.state.fn == "fit":
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Saves, if the monitored score is one of training."""
+        """Save, if the monitored score is one of training."""
         if not self.after_validation:
             self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Saves the state as it is now; all ranks must call it."""
+        """Save the current state, if it is due; all ranks must call this."""
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
         score = metrics.get(self.config.monitor, math.nan)
         entry: dict[str, Any] = {
@@ -95,7 +98,7 @@ class Checkpoints(Checkpoint):
         dropped: list[dict[str, Any]] = []
         kept = False
         if due and self.config.save_top_k != 0:
-            # A tie goes to the older one: nothing was gained by going on.
+            # Of equal scores the older checkpoint ranks first.
             ranked = sorted([*self.kept, entry], key=lambda e: (-self._rank(e["score"]), e["step"]))
             limit = len(ranked) if self.config.save_top_k == -1 else self.config.save_top_k
             self.kept, dropped = ranked[:limit], ranked[limit:]
@@ -116,7 +119,7 @@ class Checkpoints(Checkpoint):
                     (self.folder / old["file"]).unlink(missing_ok=True)
 
     def save_last(self, trainer: L.Trainer) -> None:
-        """Saves `last.ckpt` alone, wherever training stands; all ranks must call it."""
+        """Save `last.ckpt` only, at any point of training; all ranks must call this."""
         trainer.save_checkpoint(self.folder / LAST)
 
     def _name(self, trainer: L.Trainer, metrics: dict[str, float]) -> str:
@@ -132,16 +135,16 @@ class Checkpoints(Checkpoint):
         return f"{stem}.ckpt" if f"{stem}.ckpt" not in taken else f"{stem}-step{trainer.global_step}.ckpt"
 
     def state_dict(self) -> dict[str, Any]:
-        """Names, not paths: a run folder may move."""
+        """Return the best checkpoints by file name, without the folder: a run folder may be moved."""
         return {"kept": [dict(entry) for entry in self.kept]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What was kept and is still there."""
+        """Restore the best checkpoints whose files still exist."""
         self.kept = [e for e in state_dict["kept"] if (self.folder / e["file"]).is_file()]
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same file under a second name; a copy where the file system knows no links."""
+    """Give a file a second name by a hard link; copy it where the file system has no links."""
 
     def write(temporary: Path) -> None:
         try:
@@ -153,16 +156,22 @@ def _link(source: Path, target: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, tensors and plain data only: nothing in it is ever run.
+    """Read a checkpoint of tensors and plain data; code in it is never executed.
+
+    Args:
+        path: Path of the `.ckpt` file.
+
+    Returns:
+        The content, with at least `state_dict`.
 
     Raises:
-        UserError: The file is missing, damaged, no checkpoint, or holds more than plain data.
+        UserError: The file is missing, damaged, not a checkpoint, or holds more than plain data.
     """
     try:
         with path.open("rb") as file:
             start = file.read(64)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of other pickle protocols: what is wrong with them is said below
+            warnings.simplefilter("ignore")  # about other pickle protocols; the errors below say what is wrong
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
@@ -175,10 +184,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             raise UserError(
                 f"{path}: holds more than weights and plain data, and reading it could run code (refused)"
             ) from None
-        raise UserError(f"{path}: is no checkpoint") from None
+        raise UserError(f"{path}: is not a checkpoint") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: can't be read, it may be cut short ({reason})") from None
+        raise UserError(f"{path}: can't be read, it may be truncated ({reason})") from None
     if not isinstance(content, dict) or "state_dict" not in content:
-        raise UserError(f"{path}: is no checkpoint of a training run (no state_dict in it)")
+        raise UserError(f"{path}: is not a checkpoint of a training run (it has no state_dict)")
     return content

@@ -1,7 +1,7 @@
-"""`python -m train CONFIG --lr-find`: the loss over a rising learning rate, which shows at which rate training learns.
+"""`python -m train CONFIG --lr-find`: the learning rate range test (Smith 2017, arXiv:1506.01186).
 
-The learning rate range test (Smith 2017, arXiv:1506.01186): from the first step to the last the rate rises
-exponentially, the loss falls, and at some point it rises again. Nothing of it is kept but a picture and a table.
+The learning rate rises exponentially from step to step; the loss falls and at some point rises again. The steepest fall
+suggests a learning rate. A figure and a table are written; the trained weights are discarded.
 """
 
 import csv
@@ -24,27 +24,28 @@ from inference.common.progress import progress
 from train.configs.config import Config
 from train.datamodule import DataModule
 from train.model import SegmentationModel
-from train.run.bare_loop import Trial
-from train.run.callbacks import say
-from train.run.figures import rate_curve
-from train.run.fit import build_model, settle
-from train.run.results import explained
+from train.run.errors import translate_errors
+from train.run.figures import lr_curve
+from train.run.fit import build_model, resolve_auto_values
+from train.run.manual_loop import ManualLoop
+from train.run.progress import print_message
 
 LOWEST, HIGHEST = 1e-7, 1.0
+"""Learning rates of the first and the last step."""
 STEPS = 100
-"""Optimiser steps; `trainer.max_steps` is taken in their place."""
-_WIDTH = 0.04  # of the smoothing, as a share of all steps
-_HOPELESS = 4.0  # times the lowest loss, both means of some steps: the rest of the way would tell nothing more
-_SOME = 5
+"""Number of optimiser steps, unless `trainer.max_steps` is given."""
+_SMOOTHING = 0.04  # standard deviation, as a share of all steps
+_DIVERGED = 4.0  # the test stops when the mean loss of some steps is this many times the lowest such mean
+_MEAN_STEPS = 5
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What a curve says.
+    """Learning rates read from a curve.
 
     Attributes:
         steepest: Learning rate at which the loss falls fastest.
-        end: Learning rate at which that fall ends: the loss rises there for the first time.
+        end: Learning rate at which that fall ends: from there the loss rises for the first time.
     """
 
     steepest: float
@@ -52,27 +53,31 @@ class Suggestion:
 
 
 def find_learning_rate(config: Config, notices: Sequence[str]) -> str:
-    """Runs the test, and writes `SAVE_DIR/PROJECT/NAME-lr_find-TIMESTAMP.png` and `.csv`.
+    """Run the test, and write `SAVE_DIR/PROJECT/NAME-lr_find-TIMESTAMP.png` and `.csv`.
+
+    Args:
+        config: Resolved config.
+        notices: Notices about how the config was read, to be shown to the user.
 
     Returns:
-        What to tell the user.
+        The report for the user.
 
     Raises:
         UserError: Data, weights or hardware don't fit the config, or the folder can't be written to.
     """
     for notice in notices:
-        say(f"note: {notice}")
+        print_message(f"note: {notice}")
     random.seed(config.seed)
     torch.manual_seed(config.seed)
     data = DataModule(config)
     data.prepare()
     for notice in data.notices:
-        say(f"note: {notice}")
-    config = settle(config, data, say)
+        print_message(f"note: {notice}")
+    config = resolve_auto_values(config, data, print_message)
     model = build_model(config, data, pretrained=True)
     picture = _picture(config)
     steps = config.trainer.max_steps if config.trainer.max_steps > 0 else STEPS
-    with explained(config):
+    with translate_errors(config):
         rates, losses = range_test(config, data, model, steps)
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
@@ -81,11 +86,12 @@ def find_learning_rate(config: Config, notices: Sequence[str]) -> str:
     write_text(picture.with_suffix(".csv"), table.getvalue())
     found = suggest(rates, losses)
     smooth = smoothed(losses)
-    rate_curve(rates, losses, smooth, None if found is None else found.steepest, config.segmentation_config.lr, picture)
+    lr_curve(rates, losses, smooth, None if found is None else found.steepest, config.segmentation_config.lr, picture)
     return _report(config, rates, losses, found, picture)
 
 
 def _picture(config: Config) -> Path:
+    """Return the path of the figure, in a folder that exists."""
     folder = Path(config.logging.save_dir).expanduser() / config.logging.project
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +106,7 @@ def _report(
     own = config.segmentation_config.lr
     lines = [f"learning rates  {rates[0]:.1e} to {rates[-1]:.1e} in {len(rates)} steps"]
     if found is None:
-        lines.append(f"no suggestion   the loss, {losses[0]:.4f} at first, doesn't fall clearly at any of them")
+        lines.append(f"no suggestion   the loss starts at {losses[0]:.4f} and does not clearly fall at any of them")
     else:
         lines.append(f"steepest fall   {found.steepest:.1e}")
         lines.append(f"the fall ends   {found.end:.1e}")
@@ -113,19 +119,22 @@ def _report(
 def range_test(
     config: Config, data: DataModule, model: SegmentationModel, steps: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Trains with a rising learning rate, all groups of parameters at their own share of it.
+    """Train with a rising learning rate; each parameter group keeps its ratio to that of the decoder.
 
     Args:
-        config: Its optimiser, precision, batches and recipes are those of a run; averaging and compilation are left out.
-        data: Prepared.
-        model: Is worthless afterwards.
-        steps: Optimiser steps from the lowest to the highest rate; fewer are taken where the loss is beyond hope.
+        config: Resolved config; training is as in a run, without weight averaging and compilation.
+        data: Prepared data module.
+        model: Model to train. Modified in place; do not reuse.
+        steps: Optimiser steps from the lowest to the highest rate; fewer are taken where the loss diverges.
 
     Returns:
         Learning rates of the decoder, (n,), and the loss of each step, (n,), all finite.
-    """  # noqa: E501
-    trial = Trial(config, model)
-    shares = [group["lr"] / config.segmentation_config.lr for group in trial.optimizer.param_groups]
+
+    Raises:
+        UserError: The loss of the first step is not finite.
+    """
+    loop = ManualLoop(config, model)
+    ratios = [group["lr"] / config.segmentation_config.lr for group in loop.optimizer.param_groups]
     batches = _batches(data)
     every = config.trainer.accumulate_grad_batches
     rates: list[float] = []
@@ -133,24 +142,24 @@ def range_test(
     means: list[float] = []
     for step in progress(range(steps), steps, "raising the learning rate"):
         rate = LOWEST * (HIGHEST / LOWEST) ** (step / max(1, steps - 1))
-        for group, share in zip(trial.optimizer.param_groups, shares, strict=True):
-            group["lr"] = rate * share
-        together = sum(trial.backward(next(batches), 1 / every) for _ in range(every))
-        if not math.isfinite(together):
+        for group, ratio in zip(loop.optimizer.param_groups, ratios, strict=True):
+            group["lr"] = rate * ratio
+        loss = sum(loop.backward(next(batches), 1 / every) for _ in range(every))
+        if not math.isfinite(loss):
             break
         rates.append(rate)
-        losses.append(together)
-        means.append(sum(losses[-_SOME:]) / len(losses[-_SOME:]))
-        if len(means) > _SOME and means[-1] > _HOPELESS * min(means[_SOME - 1 :]):
+        losses.append(loss)
+        means.append(sum(losses[-_MEAN_STEPS:]) / len(losses[-_MEAN_STEPS:]))
+        if len(means) > _MEAN_STEPS and means[-1] > _DIVERGED * min(means[_MEAN_STEPS - 1 :]):
             break
-        trial.step()
+        loop.step()
     if not rates:
-        raise UserError(f"segmentation_config.loss: the first step's loss is {together}, no finite number")
+        raise UserError(f"segmentation_config.loss: the loss of the first step is {loss}, not a finite number")
     return np.array(rates), np.array(losses)
 
 
 def _batches(data: DataModule) -> Iterator[dict[str, torch.Tensor]]:
-    """Batches of the train split, epoch after epoch."""
+    """Yield batches of the train split, epoch after epoch."""
     loader = data.train_dataloader()
     epoch = 0
     while True:
@@ -160,22 +169,22 @@ def _batches(data: DataModule) -> Iterator[dict[str, torch.Tensor]]:
 
 
 def smoothed(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A curve, (n,), each value a mean of its neighbours with Gaussian weights, in steps."""
+    """Return a curve, (n,), smoothed by a mean over neighbouring steps with Gaussian weights."""
     at = np.arange(len(losses))
-    weights = np.exp(-(((at[:, None] - at) / max(0.5, _WIDTH * len(losses))) ** 2) / 2)
+    weights = np.exp(-(((at[:, None] - at) / max(0.5, _SMOOTHING * len(losses))) ** 2) / 2)
     mean: NDArray[np.float64] = weights @ losses / weights.sum(axis=1)
     return mean
 
 
 def suggest(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> Suggestion | None:
-    """Where the smoothed curve falls most steeply on its way to its lowest point.
+    """Find where the smoothed curve falls most steeply on its way to its lowest point.
 
     Args:
         rates: Learning rates, (n,), each a constant times the one before.
-        losses: Loss at each.
+        losses: Loss at each learning rate, (n,).
 
     Returns:
-        None where the fall can't be told from the losses' own scatter.
+        The suggestion; None where the fall is no larger than the scatter of the losses.
     """
     if len(losses) < 10:
         return None

@@ -1,4 +1,4 @@
-"""What a training step needs: taken once, small, on the CPU, and from there estimated."""
+"""Memory of a training step, estimated from one small step on the CPU."""
 
 import math
 import time
@@ -14,19 +14,20 @@ from train.datamodule import DataModule
 from train.model import SegmentationModel
 from train.optim.precision import native_precision
 
-STEP_SIZE = 256
+PROBE_SIZE = 256
+"""Largest side of the windows in a probe step, pixels."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one training step told.
+class ProbeStep:
+    """Measurements of one training step.
 
     Attributes:
-        loss: Of the step.
-        seconds: It took.
+        loss: Loss of the step.
+        seconds: Duration of the step.
         size: Side of its windows, pixels.
-        batch: Windows in it.
-        activations: Bytes that the backward pass keeps, for one window of that size.
+        batch: Number of windows.
+        activations: Bytes that autograd saves for the backward pass, per window.
     """
 
     loss: float
@@ -36,11 +37,11 @@ class Step:
     activations: int
 
 
-class _Kept:
-    """The memory that a backward pass keeps for its images: each storage once, and no weights.
+class _SavedTensors:
+    """Counter of the memory that autograd saves for the backward pass, without the weights.
 
     Attributes:
-        storages: Bytes of each, by its address; all of them live until the pass is over.
+        storages: Size in bytes of each storage, by its address; all of them live until the backward pass.
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -50,22 +51,29 @@ class _Kept:
         self._shapes = {weight.shape for weight in weights if weight.ndim > 1}
 
     def pack(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Counts a tensor that is kept; autograd's hook."""
+        """Count a saved tensor; a hook for `torch.autograd.graph.saved_tensors_hooks`."""
         storage = tensor.untyped_storage()
-        # Under autocast a layer keeps its weights too, in 16 bits: they don't grow with the image.
+        # Under autocast a layer also saves its weights in 16 bits; they don't grow with the image.
         cast = tensor.dtype == torch.bfloat16 and tensor.shape in self._shapes
         if storage.data_ptr() not in self._weights and not cast:
             self.storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
 
-def one_step(config: Config, data: DataModule, model: SegmentationModel) -> Step:
-    """Takes one training step at batch 1 and at most 256 pixels, on the CPU.
+def probe_step(config: Config, data: DataModule, model: SegmentationModel) -> ProbeStep:
+    """Take one training step on the CPU with one window of at most 256 pixels a side.
+
+    Where the network normalises over a single pixel, which needs two windows, two are taken.
+
+    Args:
+        config: Resolved config.
+        data: Prepared data module.
+        model: Model. Modified in place; do not reuse.
 
     Raises:
-        UserError: The network can't take it, or its loss is no number.
+        UserError: The network can't process the batch, or its loss is not finite.
     """
-    size = min(config.tile_size, STEP_SIZE)
+    size = min(config.tile_size, PROBE_SIZE)
     full = data.train_dataset()
     sizes = [(s.height, s.width) for s in full.scenes]
     small = TrainDataset(full.scenes, full.bands, full.reader, TrainingWindows(sizes, size, config.seed), full.augment)
@@ -73,11 +81,11 @@ def one_step(config: Config, data: DataModule, model: SegmentationModel) -> Step
     model.train()
     for batch in (1, 2):
         samples = [small[(0, i % len(small.windows))] for i in range(batch)]
-        kept = _Kept(model)
-        began = time.monotonic()
+        saved = _SavedTensors(model)
+        started = time.monotonic()
         try:
             with (
-                torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor),
+                torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor),
                 torch.autocast("cpu", torch.bfloat16, enabled=precision.endswith("mixed")),
             ):
                 content = collate(samples)
@@ -88,27 +96,34 @@ def one_step(config: Config, data: DataModule, model: SegmentationModel) -> Step
             if "more than 1 value per channel" not in str(error):
                 raise
             if batch == 1 and (config.batch_size == "auto" or config.batch > 1):
-                continue  # it pools to one pixel, of which a batch of one has no variance
+                continue  # the network pools to one pixel, and one value has no variance
             raise UserError(
                 "batch_size: this network normalises over a single pixel, which needs batches of 2 or more"
             ) from None
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise UserError(f"segmentation_config.loss: the first step's loss is {value}, no finite number")
+            raise UserError(f"segmentation_config.loss: the loss of the first step is {value}, not a finite number")
         torch.optim.AdamW([p for p in model.parameters() if p.grad is not None], lr=1e-6).step()
-        return Step(value, time.monotonic() - began, size, batch, sum(kept.storages.values()) // batch)
+        return ProbeStep(value, time.monotonic() - started, size, batch, sum(saved.storages.values()) // batch)
     raise AssertionError("unreachable")
 
 
-def parameters(model: torch.nn.Module) -> tuple[int, int]:
-    """How many numbers a model consists of, and how many of them are trained."""
+def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
+    """Return the number of parameters, and how many of them are trained."""
     sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     return sum(n for n, _ in sizes), sum(n for n, trained in sizes if trained)
 
 
-def memory(config: Config, model: torch.nn.Module, step: Step, batch: int) -> float:
-    """Bytes that training takes on a device with a batch, estimated: activations grow with the number of pixels."""
-    total, trained = parameters(model)
+def estimate_memory(config: Config, model: torch.nn.Module, step: ProbeStep, batch: int) -> float:
+    """Estimate the memory of training on a device, in bytes.
+
+    Args:
+        config: Resolved config.
+        model: Model.
+        step: Measurements of a small step; activations are scaled to the tile size by the number of pixels.
+        batch: Batch size.
+    """
+    total, trained = count_parameters(model)
     buffers = sum(b.numel() * b.element_size() for b in model.buffers())
     # Weights; for those that are trained also a gradient and AdamW's two moments: all float32.
     fixed = 4 * total + 12 * trained + buffers

@@ -1,42 +1,39 @@
-"""What a run came to: the best checkpoint judged, drawn, and written down for people and programs."""
+"""Results of a run: scores of the best checkpoint, model card, summary, figures, and the report for the user."""
 
 import math
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
-import torch
 
-from inference.common.errors import UserError
 from train.configs.config import Config
 from train.datamodule import DataModule
 from train.model import SegmentationModel
-from train.run import figures
-from train.run.callbacks import MetricsTable
 from train.run.card import model_card
 from train.run.checkpoints import Checkpoints, read_checkpoint
-from train.run.folder import RunFolder, git_revision, now, versions
-
-PREVIEWS = 6
-_PREVIEW_CANDIDATES = 200
-_WINDOWS = 12
+from train.run.errors import translate_errors
+from train.run.figures import learning_curves
+from train.run.folder import RunFolder
+from train.run.metrics_table import MetricsTable
+from train.run.previews import draw_previews
+from train.run.provenance import git_revision, now, versions
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to.
+    """Result of a run.
 
     Attributes:
-        folder: Where everything lies.
+        folder: Run folder.
         best: `{score, monitor, epoch, step, checkpoint}` of the best checkpoint.
         val: Scores of the best checkpoint on the val split, by name.
         test: Its scores on the test split; empty without one.
-        seconds: Time of this call.
-        images_per_second: Training windows a second, validation not counted.
+        seconds: Duration of this call.
+        images_per_second: Training windows per second, without the time of validation.
     """
 
     folder: RunFolder
@@ -47,40 +44,7 @@ class RunResult:
     images_per_second: float
 
 
-class explained:
-    """Turns what hardware and workers raise into words for the user."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, torch.OutOfMemoryError):
-            size, batch = self.config.tile_size, self.config.batch
-            raise UserError(
-                f"out of memory on the device with batch_size {batch} at tile_size {size}: try batch_size="
-                f"{max(1, batch // 2)} trainer.accumulate_grad_batches="
-                f"{self.config.trainer.accumulate_grad_batches * 2}, or a smaller tile_size"
-            ) from None
-        if isinstance(error, UserError) and "DataLoader worker" in str(error):
-            raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
-        if isinstance(error, RuntimeError) and "DataLoader worker" in str(error) and "killed" in str(error):
-            raise UserError(
-                "a worker that reads data was killed, most likely for want of memory (try data_module.num_workers=1)"
-            ) from None
-        if isinstance(error, ValueError) and "Expected more than 1 value per channel" in str(error):
-            raise UserError(
-                f"batch_size: {self.config.batch} leaves a batch of one window, with which the batch norm "
-                f"of {self.config.segmentation_config.architecture} can't work (choose 3 or more, or an even "
-                "data_module.samples_per_epoch)"
-            ) from None
-        if isinstance(error, OSError) and error.errno == 28:
-            raise UserError(f"the disk is full: {error.filename or self.config.logging.save_dir}") from None
-
-
-def finish(
+def write_results(
     config: Config,
     folder: RunFolder,
     trainer: L.Trainer,
@@ -88,23 +52,37 @@ def finish(
     data: DataModule,
     checkpoints: Checkpoints,
     table: MetricsTable,
-    began: float,
+    started: float,
 ) -> RunResult:
-    """Tests the best checkpoint, draws, and writes down what the run came to."""
+    """Test the best checkpoint; write `card.json`, `summary.json`, `curves.png` and `previews/`.
+
+    Args:
+        config: Resolved config.
+        folder: Run folder.
+        trainer: Trainer, after `fit`.
+        model: Model; the weights of the best checkpoint are loaded into it.
+        data: Data module.
+        checkpoints: Callback that has the best checkpoint.
+        table: Scores of all epochs.
+        started: Start of the run, by `time.monotonic()`.
+
+    Returns:
+        The result. All ranks must call this; rank 0 writes the files.
+    """
     best_path = checkpoints.best_path
     if best_path is not None:
         state = read_checkpoint(best_path)["state_dict"]
         model.load_state_dict(state)
     test: dict[str, float] = {}
     if "test" in data.scenes and config.trainer.limit_test_batches != 0:
-        with explained(config):
+        with translate_errors(config):
             trainer.test(model, datamodule=data, verbose=False)
         test = _phase(trainer.callback_metrics, "test/")
-    table.take_up(trainer.global_step)  # nothing was left to train, so nothing has asked for it
+    table.load_rows(trainer.global_step)  # a resumed run that was complete has not loaded them yet
     best = _best(config, checkpoints, best_path)
     row: dict[str, float] = next((r for r in table.rows if r["step"] == best.get("step")), {})
     val = _phase(row, "val/")
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started
     speed = table.windows / table.train_seconds if table.train_seconds else 0.0
     result = RunResult(folder, best, val, test, seconds, speed)
     if not trainer.is_global_zero:
@@ -126,21 +104,22 @@ def finish(
     folder.write_json(folder.summary, summary)
     pictures = []
     if table.rows:
-        figures.curves(table.rows, config.checkpoint.monitor, best.get("step"), folder.curves)
+        learning_curves(table.rows, config.checkpoint.monitor, best.get("step"), folder.curves)
         pictures.append(folder.curves)
-    panels = _panels(config, model, data)
-    pictures += figures.previews(panels, *_legend(config), folder.previews)
-    if table.tracker is not None:
-        table.tracker.log({f"test/{k}": v for k, v in test.items()}, trainer.global_step)
-        table.tracker.finish(best_path, val.get("dice"), pictures, config.logging.log_model)
+    pictures += draw_previews(model, data, folder)
+    if table.wandb is not None:
+        table.wandb.log({f"test/{k}": v for k, v in test.items()}, trainer.global_step)
+        table.wandb.finish(best_path, val.get("dice"), pictures, config.logging.log_model)
     return result
 
 
-def _phase(metrics: Any, prefix: str) -> dict[str, float]:
+def _phase(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """Return the scores of one phase, by their names without the prefix."""
     return {k.removeprefix(prefix): float(v) for k, v in metrics.items() if k.startswith(prefix)}
 
 
 def _best(config: Config, checkpoints: Checkpoints, path: Path | None) -> dict[str, Any]:
+    """Return what is reported of the best checkpoint; see `RunResult.best`."""
     best: dict[str, Any] = {"monitor": config.checkpoint.monitor}
     if path is not None:
         best["checkpoint"] = f"checkpoints/{path.name}"
@@ -150,56 +129,14 @@ def _best(config: Config, checkpoints: Checkpoints, path: Path | None) -> dict[s
     return best
 
 
-def draw_windows(data: DataModule, folder: RunFolder) -> Path:
-    """Draws the first training windows of a run as the network sees them, and says where.
-
-    Their places and changes are those of the first epoch: what is drawn is what is trained on.
-    """
-    dataset = data.train_dataset()
-    samples = [dataset[(0, index)] for index in range(min(_WINDOWS, len(dataset.windows)))]
-    dataset.reader.close()
-    path = folder.previews / "augmentations.png"
-    folder.previews.mkdir(exist_ok=True)
-    figures.windows([s[0] for s in samples], [s[1] for s in samples], *_legend(data.config), path)
-    return path
-
-
-def _legend(config: Config) -> tuple[list[str], int | None, int]:
-    return config.class_names, config.background_index, config.ignore_index
-
-
-@torch.inference_mode()
-def _panels(config: Config, model: SegmentationModel, data: DataModule) -> list[figures.Panel]:
-    """Windows of the val split with their predictions: from those with most foreground to those with none."""
-    dataset = data.grid_dataset("val")
-    every = max(1, math.ceil(len(dataset) / _PREVIEW_CANDIDATES))
-    background = config.background_index
-    found = []
-    for index in range(0, len(dataset), every):
-        label = dataset[index][1]
-        labelled = label[label != config.ignore_index]
-        if labelled.size:
-            found.append((labelled.size / label.size, float((labelled != background).mean()), index))
-    # A window that is mostly beyond the edge shows little, but may be all there is.
-    enough = next((s for s in (0.8, 0.3, 0.0) if sum(f[0] > s for f in found) >= PREVIEWS), 0.0)
-    shares = sorted(((foreground, index) for size, foreground, index in found if size > enough), reverse=True)
-    if not shares:
-        return []
-    wanted = np.unique(np.linspace(0, len(shares) - 1, min(PREVIEWS, len(shares))).round().astype(int))
-    device = next(model.parameters()).device
-    model.eval()
-    panels = []
-    for index in (shares[i][1] for i in wanted):
-        image, label, (scene, row, col) = dataset[index]
-        batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2).to(device)
-        prediction = model.predict_classes(batch)[0].cpu().numpy().astype(np.uint8)
-        title = f"{dataset.scenes[scene].pair.name} r{row} c{col}"
-        panels.append(figures.Panel(title, image, label, prediction))
-    return panels
-
-
 def report(config: Config, config_path: str, result: RunResult) -> str:
-    """What a run came to, as a table for a person, and what to do next."""
+    """Return the report of a run: table of scores, paths, and the command that converts the checkpoint.
+
+    Args:
+        config: Resolved config.
+        config_path: Path of the config as the user gave it.
+        result: Result of the run.
+    """
     names = ["dice", "iou", "precision", "recall", "accuracy", "loss"]
     lines = [""]
     if "score" in result.best:

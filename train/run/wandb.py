@@ -1,4 +1,4 @@
-"""Weights & Biases: online where there is a key and a network, offline otherwise, and never in the way of training."""
+"""Logging to Weights & Biases: online with an API key and a network, offline otherwise; it never stops training."""
 
 import json
 import logging
@@ -16,29 +16,33 @@ from urllib.parse import urlparse
 from train.configs.config import Config
 from train.run.folder import RunFolder
 
-# Together with the second that a local start takes, under the 15 s that training may wait for W&B.
+# Their sum stays below the 15 s that training may wait for W&B, with a second for a local start.
 REACH_SECONDS = 4.0
 INIT_SECONDS = 8.0
-GONE_SECONDS = 10.0
+LOST_SECONDS = 10.0
 
 
-class Tracker:
-    """A W&B run.
+class WandbRun:
+    """W&B run of a training run.
 
     Args:
-        config: A resolved config with `enable_logging`.
-        folder: The run's folder; W&B's own files go to `wandb/` in it.
-        say: Takes lines for the user.
+        config: Resolved config with `enable_logging`.
+        folder: Run folder; W&B writes its own files to `wandb/` in it.
+        notify: Called with each line for the user.
+
+    Attributes:
+        run: The `wandb.Run`.
+        mode: online, offline or disabled.
     """
 
-    def __init__(self, config: Config, folder: RunFolder, say: Callable[[str], None]) -> None:
-        # Staged artifacts belong to the run as well; by default they would stay in the user's cache.
+    def __init__(self, config: Config, folder: RunFolder, notify: Callable[[str], None]) -> None:
+        # Staged artifacts stay in the run folder; by default they would fill the user's cache.
         os.environ.setdefault("WANDB_DATA_DIR", str(folder.path.resolve()))
         import wandb
 
         logging.getLogger("wandb").setLevel(logging.ERROR)
         self._wandb = wandb
-        self._say = say
+        self._notify = notify
         self._folder = folder
         settings = wandb.setup().settings
         mode = os.environ.get("WANDB_MODE") or config.logging.mode
@@ -59,7 +63,7 @@ class Tracker:
         }
         try:
             self.run = self._start(mode, options)
-        except Exception as error:  # whatever W&B stumbles over, training goes on
+        except Exception as error:  # no failure of W&B may stop training
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             mode = "offline"
             self.run = self._start(mode, options)
@@ -68,40 +72,40 @@ class Tracker:
         self.run.define_metric("trainer/global_step")
         self.run.define_metric("*", step_metric="trainer/global_step")
         if mode == "online":
-            say(f"W&B: {self.run.url}")
+            notify(f"W&B: {self.run.url}")
         elif mode == "offline":
             because = f" ({reason})" if reason else ""
-            say(f"W&B: recorded offline{because}; upload later with: wandb sync {self.sync_dir}")
+            notify(f"W&B: recorded offline{because}; upload later with: wandb sync {self.sync_dir}")
 
     def _start(self, mode: Any, options: Mapping[str, Any]) -> Any:
         quiet = self._wandb.Settings(init_timeout=INIT_SECONDS, silent=True, console="off")
         if mode != "online":
-            options = {**options, "resume": None}  # a new piece of the same run; `wandb sync` puts them together
+            options = {**options, "resume": None}  # a new part of the same run; `wandb sync` joins the parts
         return self._wandb.init(mode=mode, settings=quiet, **options)
 
     @property
     def sync_dir(self) -> Path:
-        """What `wandb sync` takes."""
+        """Folder to upload with `wandb sync`."""
         return Path(self.run.dir).parent
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Records scores at an optimiser step."""
+        """Log values at an optimiser step."""
         self.run.log({**values, "trainer/global_step": step})
 
     def finish(self, best: Path | None, score: float | None, pictures: Sequence[Path], upload: bool) -> None:
-        """Adds pictures, config and card, and the best checkpoint where it is wanted; then closes the run.
+        """Upload figures, config, model card, summary and, if wanted, the best checkpoint; then close the run.
 
         Args:
-            best: The best checkpoint.
-            score: Its val dice: what the converter names its files after.
-            pictures: PNGs to show.
-            upload: Whether the checkpoint goes up as an artifact.
+            best: Path of the best checkpoint.
+            score: Its val dice, which the converter puts into file names.
+            pictures: Paths of PNGs.
+            upload: True to upload the checkpoint as an artifact.
         """
         wandb = self._wandb
         self.run.log({p.stem: wandb.Image(str(p)) for p in pictures if p.is_file()})
         for path in (self._folder.config, self._folder.card, self._folder.summary):
             if path.is_file():
-                # A copy: W&B would leave a link, which breaks when the folder moves before it is synced.
+                # Copied, because W&B would make a link, which breaks if the folder is moved before it is synced.
                 copy = shutil.copy(path, self.run.dir)
                 self.run.save(copy, base_path=self.run.dir, policy="now")
         if best is not None and upload:
@@ -114,21 +118,25 @@ class Tracker:
         self.close(0)
 
     def close(self, exit_code: int) -> None:
-        """Ends the run; where the network has gone meanwhile, what is missing stays on disk."""
+        """Close the run; if the connection is lost, the data stay on disk to be uploaded later.
+
+        Args:
+            exit_code: Exit code to report to W&B: 0 done, 1 failed, 130 interrupted.
+        """
         closing = threading.Thread(target=self.run.finish, args=(exit_code,), daemon=True)
         closing.start()
-        gone = 0.0
-        while closing.is_alive() and gone < GONE_SECONDS:
+        lost = 0.0
+        while closing.is_alive() and lost < LOST_SECONDS:
             closing.join(REACH_SECONDS)
             if closing.is_alive():
                 reachable = self.mode == "offline" or _unreachable(self.run.settings.base_url) is None
-                gone = 0.0 if reachable else gone + REACH_SECONDS
+                lost = 0.0 if reachable else lost + REACH_SECONDS
         if closing.is_alive():
-            self._say(f"W&B: the network is gone; upload the rest later with: wandb sync {self.sync_dir}")
+            self._notify(f"W&B: the connection was lost; upload the rest later with: wandb sync {self.sync_dir}")
 
 
 def _why_offline(base_url: str, key: str | None) -> str | None:
-    """Why W&B can't be used online, in a few words; None where it can."""
+    """Return the reason why W&B can't be used online, in a few words; None where it can."""
     if not (key or os.environ.get("WANDB_API_KEY") or _key_in_netrc(base_url)):
         return "no API key: wandb login"
     return _unreachable(base_url)
@@ -142,20 +150,20 @@ def _key_in_netrc(base_url: str) -> bool:
 
 
 def _unreachable(base_url: str) -> str | None:
-    """Why the server doesn't answer; None where it does, whatever it says."""
-    outcome: list[str | None] = []
+    """Return the reason why the server can't be reached; None where it answers, with an error or without."""
+    result: list[str | None] = []
 
     def ask() -> None:
         try:
             with urllib.request.urlopen(urllib.request.Request(base_url, method="HEAD"), timeout=REACH_SECONDS - 1):
-                outcome.append(None)
+                result.append(None)
         except urllib.error.HTTPError:
-            outcome.append(None)
+            result.append(None)
         except (OSError, ValueError) as error:
-            outcome.append(f"{urlparse(base_url).hostname} can't be reached: {getattr(error, 'reason', error)}")
+            result.append(f"{urlparse(base_url).hostname} can't be reached: {getattr(error, 'reason', error)}")
 
-    # A daemon thread: nothing else puts a limit on name resolution.
+    # A daemon thread, because name resolution has no time limit of its own.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(REACH_SECONDS)
-    return outcome[0] if outcome else f"{urlparse(base_url).hostname} doesn't answer"
+    return result[0] if result else f"{urlparse(base_url).hostname} doesn't answer"

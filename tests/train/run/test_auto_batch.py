@@ -11,12 +11,12 @@ import yaml
 from inference.common.errors import UserError
 from train.__main__ import main
 from train.configs.loader import load_config
-from train.run import auto_batch as batch_size
-from train.run.auto_batch import largest
-from train.run.bare_loop import Trial
+from train.run import auto_batch
+from train.run.auto_batch import largest_that_fits
 from train.run.checkpoints import read_checkpoint
 from train.run.fit import train
 from train.run.folder import RunFolder
+from train.run.manual_loop import ManualLoop
 
 NETWORK: dict[str, Any] = {
     "architecture": "Unet",
@@ -36,26 +36,26 @@ def run(write_config: Callable[..., Path], size: Any, **more: Any) -> RunFolder:
 
 
 @pytest.mark.parametrize(
-    ("most", "room", "wanted"),
+    ("limit", "free", "expected"),
     [(64, 64, 64), (64, 1000, 64), (64, 13, 12), (10, 100, 8), (64, 5, 4), (1, 9, 1), (64, 0, 0)],
 )
-def test_the_largest_that_fits(most: int, room: int, wanted: int) -> None:
+def test_the_largest_that_fits(limit: int, free: int, expected: int) -> None:
     tried: list[int] = []
 
     def fits(size: int) -> bool:
         tried.append(size)
-        return size <= room
+        return size <= free
 
-    assert largest(fits, most) == wanted
+    assert largest_that_fits(fits, limit) == expected
     assert tried == sorted(tried)
-    assert max(tried) <= most
+    assert max(tried) <= limit
 
 
 def test_a_run_is_the_same_as_with_the_number(
     write_config: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = run(write_config, "auto")
-    assert "batch_size auto: 4 (4 is the most that is tried here)" in capsys.readouterr().err
+    assert "batch_size auto: 4 (the largest size that is tried for this run)" in capsys.readouterr().err
     written = yaml.safe_load(found.config.read_text())
     assert written["batch_size"] == written["data_module"]["batch_size"] == 4
     given = run(write_config, 4)
@@ -71,34 +71,34 @@ def test_memory_decides_on_a_cpu(
     path = str(config_with(write_config, "auto", data_module=DATA | {"samples_per_epoch": 1000}))
     assert main([path, "--check"]) == 0
     out, err = capsys.readouterr()
-    assert "batch_size auto: 8 (8 is the most" in err
+    assert "batch_size auto: 8 (the largest size" in err
     assert "for a batch of 8" in out
-    monkeypatch.setattr(batch_size, "_free_memory", lambda: 0)
+    monkeypatch.setattr(auto_batch, "_free_memory", lambda: 0)
     assert main([path, "--check"]) == 2
     assert "not even one window of 64 px fits into memory" in capsys.readouterr().err
 
 
 class Gpu:
-    """Stands in for a GPU's memory: a batch takes so much, and at some size there is none left."""
+    """Fake GPU memory: each window takes `each` bytes, and batches from `full_at` windows on run out of memory."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, each: int, full_at: int) -> None:
         self.peak = 0
         self.each, self.full_at = each, full_at
         self.freed = 0
-        self._backward = Trial.backward
-        monkeypatch.setattr(batch_size, "device_kind", lambda _: "cuda")
+        self._backward = ManualLoop.backward
+        monkeypatch.setattr(auto_batch, "device_kind", lambda _: "cuda")
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1000, 2000))
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
         monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: setattr(self, "peak", 0))
         monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: self.peak)
-        monkeypatch.setattr(Trial, "backward", lambda trial, batch: self.backward(trial, batch))
+        monkeypatch.setattr(ManualLoop, "backward", lambda loop, batch: self.backward(loop, batch))
 
-    def backward(self, trial: Trial, batch: dict[str, torch.Tensor]) -> float:
-        """Takes its memory, then does what it stands in for."""
+    def backward(self, loop: ManualLoop, batch: dict[str, torch.Tensor]) -> float:
+        """Record the memory, then call the real method."""
         self.peak = max(self.peak, self.each * len(batch["image"]))
         if len(batch["image"]) >= self.full_at:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return self._backward(trial, batch)
+        return self._backward(loop, batch)
 
 
 @pytest.mark.parametrize(("each", "full_at", "wanted"), [(10, 7, 6), (150, 100, 6), (1, 100, 64), (900, 100, 1)])
@@ -126,18 +126,18 @@ def test_a_network_that_cannot_take_a_single_window(
         segmentation_config=network, batch_size="auto", trainer={"accelerator": "cpu"}, data_module=data
     )
     assert main([str(path), "--check"]) == 0
-    assert "batch_size auto: 3 (more doesn't fit into the GPU)" in capsys.readouterr().err
+    assert "batch_size auto: 3 (more doesn't fit into GPU memory)" in capsys.readouterr().err
 
 
 def test_a_gpu_that_is_too_small(write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     Gpu(monkeypatch, each=950, full_at=100)
-    with pytest.raises(UserError, match="not even one window of 64 px fits into the GPU"):
+    with pytest.raises(UserError, match="not even one window of 64 px fits into GPU memory"):
         run(write_config, "auto")
 
 
 @pytest.mark.parametrize("trainer", [{"devices": 2}, {"devices": [0, 1]}, {"num_nodes": 2}])
 def test_several_devices(write_config: Callable[..., Path], trainer: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="auto is found on one device"):
+    with pytest.raises(UserError, match="auto works with one device"):
         run(write_config, "auto", trainer={"accelerator": "cpu"} | trainer)
 
 

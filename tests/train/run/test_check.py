@@ -18,9 +18,9 @@ from train.__main__ import main
 from train.configs.loader import load_config
 from train.datamodule import DataModule
 from train.run import check as module
-from train.run import memory as steps
+from train.run import memory
 from train.run.fit import build_model
-from train.run.memory import memory, one_step
+from train.run.memory import estimate_memory, probe_step
 
 Write = Callable[..., Path]
 
@@ -89,7 +89,7 @@ def test_numbers_are_those_of_the_files(checked: Callable[..., Any], tmp_path: P
     assert table["CRS"] == ["EPSG:32609"] * 3
     assert table["pixel on the ground, m"] == ["0.1"] * 3
     assert "warning: train has no pixel of eel grass\n" in out
-    assert out.endswith("ready to train, if the warnings are all right with you\n")
+    assert out.endswith("ready to train (read the warnings first)\n")
     # 64 px chips have one window, 90x75 px two.
     assert section(out, "model")["an epoch"] == ["6 windows of 64 px in 3 optimiser steps"]
 
@@ -140,8 +140,8 @@ def test_parameters_are_those_of_the_network(checked: Callable[..., Any]) -> Non
 @pytest.mark.parametrize("tile", [64, 300])
 def test_one_step_is_small(checked: Callable[..., Any], tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    collate = steps.collate
-    monkeypatch.setattr(steps, "collate", lambda samples: [seen.append(len(samples)), collate(samples)][1])
+    collate = memory.collate
+    monkeypatch.setattr(memory, "collate", lambda samples: [seen.append(len(samples)), collate(samples)][1])
     code, out, _ = checked(tile_size=tile)
     assert code == 0
     assert seen == [1]
@@ -160,7 +160,7 @@ def prepared(path: Path) -> tuple[Any, DataModule, Any]:
 def test_memory_is_what_a_step_takes(write_config: Write, tile: int, batch: int) -> None:
     """The estimate of a step of one window of at most 256 px against the peak of a whole batch."""
     config, data, model = prepared(write_config(tile_size=tile, batch_size=batch))
-    estimate = memory(config, model, one_step(config, data, model), batch)
+    estimate = estimate_memory(config, model, probe_step(config, data, model), batch)
     model.zero_grad(set_to_none=True)
 
     def status(key: str) -> int:
@@ -183,12 +183,12 @@ def test_memory_is_what_a_step_takes(write_config: Write, tile: int, batch: int)
 
 def test_copies_of_weights_do_not_grow_with_the_image(write_config: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """In 16 bits a layer keeps its weights beside its activations; four times the pixels are four times the latter."""
-    monkeypatch.setattr(steps, "native_precision", lambda *_: ("bf16-mixed", None))
+    monkeypatch.setattr(memory, "native_precision", lambda *_: ("bf16-mixed", None))
     network = {"architecture": "Unet", "backbone": "resnet18", "opts": {"encoder_weights": None}}
     kept = []
     for tile in (64, 128):
         config, data, model = prepared(write_config(tile_size=tile, segmentation_config=network))
-        kept.append(one_step(config, data, model).activations)
+        kept.append(probe_step(config, data, model).activations)
     assert kept[1] / kept[0] == pytest.approx(4, rel=0.1)
 
 

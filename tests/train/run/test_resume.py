@@ -14,10 +14,10 @@ import torch
 
 from train.configs.loader import load_config
 from train.model import SegmentationModel
-from train.run.callbacks import Interrupted
 from train.run.checkpoints import read_checkpoint
 from train.run.fit import train
 from train.run.folder import RunFolder, existing_run
+from train.run.interrupt import Interrupted
 
 # Dropout makes the step's randomness count; accumulation puts optimiser steps between batches.
 SETTINGS: dict[str, Any] = {
