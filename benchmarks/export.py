@@ -1,4 +1,4 @@
-"""Which network is right in which file: the table in docs/export.md.
+"""Exported files compared with PyTorch, for every kind of network: the table in docs/export.md.
 
     uv run python -m benchmarks.export                 # all rows, about half an hour on two cores
     uv run python -m benchmarks.export unet dinov2     # rows whose name begins so, to stdout alone
@@ -148,19 +148,19 @@ def measured(model: SegmentationModel, card: ModelCard, settings: Config, chosen
             agreement(chosen.load(path, torch.device("cpu")), reference(network, image, torch.device("cpu")), card)
         )
     shown = ", ".join(f"{one.difference:.0e}" if one.error is None else "can't be run" for one in found)
-    verdict = "right" if all(one.passed for one in found) else "wrong, refused when converting"
+    verdict = "correct" if all(one.passed for one in found) else "wrong, refused when converting"
     return f"| {verdict}: {shown} | {seconds:.0f} | {path.stat().st_size / 1e6:.0f} |"
 
 
 _OTHER = "{}x{}".format(*other_size(TILE))
 HEADER = f"""\
-# Which network is right in which file
+# Networks and file formats
 
-Made by `uv run python -m benchmarks.export`; do not edit. For every network: its file at the tile size, and, with
-`--dynamic`, for any size. Numbers are the largest difference in any probability from PyTorch in float64 (batch 1) or
-float32 (batch 2), at {TILE}x{TILE} and, for any size, at {_OTHER}. *Refused* and *wrong* files are never written: the
-converter says so, and ends with 2 or 3. PSPNet and UPerNet pool into a fixed number of bins; exporters write that down
-for one size, so they get it as matrix products. Seconds are for writing alone.
+Written by `python -m benchmarks.export`; do not edit. For every network: the exported file for the tile size, and with
+`--dynamic` for any size. The numbers are the largest difference in any probability from PyTorch in float64 (batch size 1)
+or float32 (batch size 2), at {TILE}x{TILE} and, for any size, at {_OTHER}. *Refused* and *wrong* files are never written: the
+converter reports them and ends with exit code 2 or 3. PSPNet and UPerNet pool into a fixed number of bins, which exporters
+record for one size only, so the pooling is exported as matrix products. Seconds are the time for writing the file.
 
 | network | file | size | largest difference | seconds | MB |
 |---|---|---|---|---|---|
@@ -168,7 +168,7 @@ for one size, so they get it as matrix products. Seconds are for writing alone.
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Export every network, print the rows, and write the page if all were asked for."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("rows", nargs="*", help="beginnings of architectures; all where there is none")
     begins = tuple(name.lower() for name in arguments.parse_args().rows)
