@@ -157,10 +157,10 @@ HEADER = f"""\
 # Networks and file formats
 
 Written by `python -m benchmarks.export`; do not edit. For every network: the exported file for the tile size, and with
-`--dynamic` for any size. The numbers are the largest difference in any probability from PyTorch in float64 (batch size 1)
-or float32 (batch size 2), at {TILE}x{TILE} and, for any size, at {_OTHER}. *Refused* and *wrong* files are never written: the
-converter reports them and ends with exit code 2 or 3. PSPNet and UPerNet pool into a fixed number of bins, which exporters
-record for one size only, so the pooling is exported as matrix products. Seconds are the time for writing the file.
+`--dynamic` for any size. The numbers are the largest difference in any probability from PyTorch in float64 (batch 1)
+or float32 (batch 2), at {TILE}x{TILE} and, for any size, at {_OTHER}. *Refused* and *wrong* files are never written:
+the converter reports them and ends with exit code 2 or 3. PSPNet and UPerNet pool into a fixed number of bins, which
+exporters record for one size only, so the pooling is exported as matrix products. Seconds are the time for writing.
 
 | network | file | size | largest difference | seconds | MB |
 |---|---|---|---|---|---|

@@ -180,7 +180,12 @@ def test_command(
 
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.page)
 def test_python(block: Block, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "threshold=0.4)" in block.text
+    code = compile(
+        block.text.replace("threshold=0.4)", "threshold=0.4, model='MODEL.onnx', overwrite=True)"), "", "exec"
+    )
+    if block.page.startswith("docs/architecture/"):
+        return  # sketches of what is to be written
     monkeypatch.chdir(world / "inference")
-    exec(block.text.replace("threshold=0.4)", "threshold=0.4, model='MODEL.onnx', overwrite=True)"), {})
+    (world / "inference" / "kelp.tif").unlink(missing_ok=True)
+    exec(code, {})
     assert (world / "inference" / "kelp.tif").is_file()
