@@ -1,7 +1,7 @@
-"""The model card: the one thing that travels with a model, and that nobody retypes.
+"""Model card: the metadata that travels with a model.
 
-It says what to feed the model, what comes out, what it was trained on and how well it did. Training writes it, the
-exporter embeds it, inference and evaluation obey it.
+It states the input that the model expects, the meaning of its output, its training data and its scores. Training writes
+it, the exporter embeds it, and inference and evaluation follow it, so that no value has to be typed again.
 """
 
 import json
@@ -13,34 +13,34 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 VERSION: Literal[1] = 1
 METADATA_KEY = "model_card"
-"""Where an ONNX file's metadata holds the card, as JSON."""
+"""Key of the card, as JSON, in the metadata of an ONNX file."""
 EXTRA_FILE = "model_card.json"
-"""The file within a TorchScript archive that holds the card."""
+"""Name of the card's file in a TorchScript archive."""
 
 _LARGEST = {f"{sign}int{bits}": 2 ** (bits - (not sign)) - 1 for sign in ("u", "") for bits in (8, 16, 32)}
 
 
 class CardError(ValueError):
-    """A card that can't be read, or that has nothing to say on what was asked; one line a problem."""
+    """A card can't be read or lacks what is needed; the message has one line for each problem."""
 
 
 class TrainingData(BaseModel):
-    """Which data a model was trained on."""
+    """Training data of a model."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     source: str
     """Name of the data set: the last part of its folder's path."""
     fingerprint: str
-    """SHA-256 over the names, sizes and grids of all files of the train split."""
+    """SHA-256 of the names, sizes and grids of all files in the train split."""
     images: Annotated[int, Field(ge=0)]
-    """Training images."""
+    """Number of training images."""
     pixels: Annotated[int, Field(ge=0)]
-    """Pixels of all training images."""
+    """Number of pixels in all training images."""
 
 
 class ModelCard(BaseModel):
-    """What a model needs and gives."""
+    """Metadata of a model: its input, its output, its training data and its scores."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -49,55 +49,55 @@ class ModelCard(BaseModel):
     name: str
     """Name of the model."""
     task: str
-    """What it maps, such as kelp_presence_rgb."""
+    """Task of the model, such as kelp_presence_rgb."""
     revision: Annotated[str, Field(pattern=r"^\d{8}(-\S+)?$")] | None = None
-    """Which of all models of that name: YYYYMMDD or YYYYMMDD-variant; given when a model is converted."""
+    """Revision of the model, YYYYMMDD or YYYYMMDD-variant; assigned when the model is converted."""
     licence: str | None = None
-    """On what terms it may be used: an SPDX identifier such as MIT or CC-BY-4.0; null where nothing was said."""
+    """Licence of the model, an SPDX identifier such as MIT or CC-BY-4.0; null if unspecified."""
     bands: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
-    """Bands of the image, counted from 1, in the network's order."""
+    """Bands of the image that the network takes, counted from 1, in the network's order."""
     dtype: str
-    """Data type of the images it was trained on, such as uint8."""
+    """Data type of the training images, such as uint8."""
     tile_size: Annotated[int, Field(ge=1)]
-    """Side of the windows it was trained on, pixels."""
+    """Side of the training windows, pixels."""
     mean: list[float]
-    """Of each band, after division by max_pixel_value."""
+    """Mean of each band after division by max_pixel_value."""
     std: list[Annotated[float, Field(gt=0)]]
-    """Of each band, after division by max_pixel_value."""
+    """Standard deviation of each band after division by max_pixel_value."""
     max_pixel_value: Annotated[float, Field(gt=0)] | Literal["auto"]
-    """What pixels are divided by first; auto: the largest value of the image's own integer type, whatever that is."""
+    """Divisor of the pixels before normalisation; auto: the largest value of the image's integer type."""
     fill_value: float = 0.0
-    """What the network saw at invalid pixels, in units of the file."""
+    """Value of invalid pixels in the network's input, in the file's units."""
     class_names: Annotated[list[str], Field(min_length=2)]
-    """A name for each value of the map."""
+    """Class names; their order gives the values of the map, counted from 0."""
     background_index: Annotated[int, Field(ge=0)] | None = 0
-    """The class that is background; null where there is none."""
+    """Index of the background class; null if there is none."""
     activation: Literal["sigmoid", "softmax"]
-    """What turns logits into probabilities: sigmoid for one channel (background and target), softmax for several."""
+    """Function from logits to probabilities: sigmoid for one channel (background and target), softmax for several."""
     output: Literal["logits", "probabilities"] = "logits"
-    """What comes out of the model: logits, which want the activation yet, or probabilities."""
+    """Output of the model: logits, to which the activation must be applied, or probabilities."""
     any_size: bool = False
-    """Whether it takes other heights and widths than tile_size, and is right at them."""
+    """Whether the model takes, and is correct at, heights and widths other than tile_size."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """Probability above which a pixel is target (sigmoid)."""
+    """Probability above which a pixel is the target class (sigmoid only)."""
     ground_sample_distance: Annotated[float, Field(gt=0)] | None = None
-    """Side of a pixel on the ground, metres: the median of the training images; null where none is georeferenced."""
+    """Side of a pixel on the ground, metres: median of the training images; null if none is georeferenced."""
     ignore_index: int = 255
-    """Label value that counted nowhere."""
+    """Label value of ignored pixels, which counted neither in the loss nor in a metric."""
     label_map: dict[int, int] = Field(default_factory=dict)
-    """Value in a label file to class (or to ignore_index), where they differ; other values stay."""
+    """Map from values in a label file to classes (or to ignore_index); values that aren't listed stay the same."""
     label_nodata: int | Literal["none"] | None = None
-    """Value in a label file that means "no label"; none: no value does; null: the file's own nodata, unless a class."""
+    """Value of unlabelled pixels in a label file; none: no such value; null: the file's own nodata, unless a class."""
     nodata: float | None = None
-    """Value of an image's pixels that means "nothing here" where the file itself doesn't say; null where none does."""
+    """Value of invalid pixels in an image whose file declares no nodata value; null: no such value."""
     training_data: TrainingData | None = None
-    """What it was trained on."""
+    """Training data."""
     scores: dict[str, float] = Field(default_factory=dict)
-    """How well it did, by name: val/dice, test/iou and so on."""
+    """Scores by name, such as val/dice or test/iou."""
     created: str | None = None
-    """When training ended: ISO 8601, UTC."""
+    """Time at which training ended, ISO 8601, UTC."""
     software: dict[str, str] = Field(default_factory=dict)
-    """Versions of what made it."""
+    """Versions of the software that trained the model."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -108,7 +108,10 @@ class ModelCard(BaseModel):
         if self.activation == "sigmoid" and len(self.class_names) != 2:
             raise ValueError(f"a sigmoid model has two classes, found {len(self.class_names)} names")
         if self.background_index is not None and self.background_index >= len(self.class_names):
-            raise ValueError(f"background_index {self.background_index} is none of {len(self.class_names)} classes")
+            raise ValueError(
+                f"background_index is {self.background_index}, but there are {len(self.class_names)} classes (allowed: "
+                f"0 to {len(self.class_names) - 1}, or null)"
+            )
         return self
 
     @property
@@ -117,41 +120,44 @@ class ModelCard(BaseModel):
         return 1 if self.activation == "sigmoid" else len(self.class_names)
 
     def divisor(self, dtype: str) -> float:
-        """What pixels of an image of this type, such as uint16, are divided by first.
+        """Return the divisor of an image's pixels.
+
+        Args:
+            dtype: Data type of the image, such as uint16.
 
         Raises:
-            CardError: The card leaves it to the type, and the type has no largest value.
+            CardError: max_pixel_value is auto, and the type isn't an integer type of at most 32 bits.
         """
         if self.max_pixel_value != "auto":
             return self.max_pixel_value
         if dtype not in _LARGEST:
-            raise CardError(f"max_pixel_value: auto needs an integer type of at most 32 bits, the image is {dtype}")
+            raise CardError(f"max_pixel_value: auto needs an integer type of at most 32 bits, but the image is {dtype}")
         return float(_LARGEST[dtype])
 
     def dumps(self) -> str:
-        """The card as JSON text."""
+        """Return the card as JSON text."""
         return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False)
 
     @classmethod
     def loads(cls, text: str | bytes, source: str) -> "ModelCard":
-        """A card from its JSON text.
+        """Parse a card.
 
         Args:
-            text: The JSON.
-            source: Where it comes from; errors begin with it.
+            text: JSON text.
+            source: Name of the file or object that it was read from; error messages begin with it.
 
         Raises:
-            CardError: It is no JSON, no card, or one of a later version of this tool.
+            CardError: The text isn't valid JSON, isn't a valid card, or is a card of a later format version.
         """
         try:
             data = json.loads(text)
         except ValueError as error:
-            raise CardError(f"{source}: is no JSON ({error})") from None
+            raise CardError(f"{source}: isn't valid JSON ({error})") from None
         if not isinstance(data, dict):
-            raise CardError(f"{source}: is no model card: found a {type(data).__name__} where an object should be")
+            raise CardError(f"{source}: isn't a model card: found a {type(data).__name__} (allowed: a JSON object)")
         if isinstance(found := data.get("version"), int) and found > VERSION:
             raise CardError(
-                f"{source}: is a model card of version {found}, this tool knows versions up to {VERSION} (update it)"
+                f"{source}: is a model card of version {found} (allowed: up to {VERSION}; update hakai-ml-train)"
             )
         try:
             return cls.model_validate(data)
@@ -164,19 +170,19 @@ class ModelCard(BaseModel):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m inference.card FILE`: prints the card of a model."""
+    """Print the card of a model: the command `python -m inference.card FILE`."""
     import argparse
 
     arguments = argparse.ArgumentParser(
         prog="python -m inference.card",
         description="Print the model card that a file carries, as JSON.",
-        epilog="exit codes: 0 done, 2 no card there, or none that can be read",
+        epilog="exit codes: 0 done, 1 internal error, 2 no card or an invalid one",
     )
     arguments.add_argument(
         "file", metavar="FILE", help="an exported .onnx or .pt, a checkpoint .ckpt, a card .json, or a run folder"
     )
     options = arguments.parse_args(argv)
-    # Under its own name, so that the errors it raises are the ones that are caught here.
+    # Run as `__main__`, this module has a second CardError; catch the one that `card_files` raises.
     from inference import card
     from inference.model import card_files
 

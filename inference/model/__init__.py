@@ -1,1 +1,1 @@
-"""Choosing, loading and running an exported model."""
+"""Choice, loading and running of an exported model."""

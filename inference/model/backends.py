@@ -1,7 +1,7 @@
-"""The libraries that run a network: ONNX Runtime, TorchScript and OpenVINO, behind one small protocol.
+"""Back ends that run a network: ONNX Runtime, TorchScript and OpenVINO, behind one protocol.
 
-Each is imported only when it is asked for. Results are float32 and the same on all of them unless another precision is
-asked for; what a library would round off on its own (TF32 on NVIDIA's cards, bfloat16 in OpenVINO) is switched off.
+A library is imported only when it is used. Results are float32 and the same on all back ends unless another precision
+is requested; reduced precision that a library uses by default (TF32 on NVIDIA GPUs, bfloat16 in OpenVINO) is disabled.
 """
 
 import warnings
@@ -27,34 +27,37 @@ PRECISION_NAMES: tuple[str, ...] = get_args(PrecisionName)
 
 
 class Backend(Protocol):
-    """A network, ready to run."""
+    """A loaded network."""
 
     title: str
     """Library and version, device and precision, for the summary."""
 
     def __call__(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
-        """The network's first output for normalised tiles, (N, bands, tile, tile) float32, C-contiguous.
+        """Run the network and return its first output.
+
+        Args:
+            pixels: (N, bands, tile, tile) float32 normalised tiles, C-contiguous.
 
         Raises:
-            UserError: The network can't work with these tiles.
+            UserError: The network fails on these tiles.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a back end.
+    """Model file and settings for a back end.
 
     Attributes:
-        path: The model's file.
+        path: Path of the model.
         bands: Channels of the network's input.
         tile: Side of the tiles, pixels.
-        batch: Tiles at a time, at most.
-        device: Where to run.
-        precision: What to compute in.
-        threads: CPU threads.
-        any_size: Whether the model's card says that it takes tiles of any size.
-        own_tile: The side of the tiles it was trained on.
+        batch: Largest number of tiles in a batch.
+        device: Device to run on.
+        precision: Precision to compute in.
+        threads: Number of CPU threads.
+        any_size: Whether the model's card allows tiles of any size.
+        own_tile: Side of the tiles that the model was trained on, pixels.
     """
 
     path: Path
@@ -69,14 +72,14 @@ class Request:
 
 
 def choose_backend(path: Path, name: BackendName, precision: PrecisionName) -> str:
-    """The back end for a model file.
+    """Return the name of the back end for a model file.
 
     Raises:
-        UserError: The file and the back end, or the back end and the precision, don't go together.
+        UserError: The back end can't run such a file or can't compute in that precision, or its library is missing.
     """
     suffix = path.suffix.lower()
     if suffix not in {".onnx", ".pt"}:
-        raise UserError(f"{path}: is no model that can be run (allowed: .onnx, .pt)")
+        raise UserError(f"{path}: can't be run as a model (allowed: .onnx, .pt)")
     if name == "auto":
         name = "torchscript" if suffix == ".pt" else "onnxruntime" if precision == "fp32" else "openvino"
     if (name == "torchscript") != (suffix == ".pt"):
@@ -101,20 +104,20 @@ _LIBRARIES = {
 
 
 def open_backend(name: str, request: Request) -> Backend:
-    """Loads a model.
+    """Load a model.
 
     Raises:
-        UserError: It can't be read, takes other tiles, or the device or precision isn't to be had.
+        UserError: The model can't be read, takes other tiles, or the device or precision isn't available.
     """
     return _OPENERS[name](request)
 
 
 def _check_signature(signature: Signature, request: Request) -> None:
-    """Whether a network takes the tiles that it will be given."""
+    """Check that a network takes the requested tiles."""
     path = request.path
     if signature.bands is not None and signature.bands != request.bands:
         raise UserError(
-            f"{path}: takes {signature.bands} bands, its card names {request.bands} (the card is another model's)"
+            f"{path}: takes {signature.bands} bands, but its card names {request.bands} (is it another model's card?)"
         )
     if signature.tile is not None and signature.tile != request.tile:
         raise UserError(
@@ -123,12 +126,14 @@ def _check_signature(signature: Signature, request: Request) -> None:
         )
     if signature.batch is not None and signature.batch < request.batch:
         raise UserError(
-            f"--batch-size {request.batch}: {path.name} takes {signature.batch} at a time (use --batch-size "
+            f"--batch-size {request.batch}: {path.name} takes {signature.batch} tiles at a time (use --batch-size "
             f"{signature.batch})"
         )
 
 
 class _OnnxRuntime:
+    """ONNX Runtime back end."""
+
     def __init__(self, request: Request) -> None:
         import onnxruntime
 
@@ -136,9 +141,9 @@ class _OnnxRuntime:
         device, providers = self._providers(request.device, onnxruntime.get_available_providers())
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = request.threads
-        options.log_severity_level = 4  # what fails is told by us
-        # Threads that spin while they wait for each other are faster; between tiles, they would take the cores from
-        # those that read, blend and write.
+        options.log_severity_level = 4  # errors are reported by the caller
+        # Spinning threads are faster within a run; between runs they must not take the cores from the threads that
+        # read, blend and write.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = load_session(request.path, options, providers)
         if device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
@@ -159,9 +164,11 @@ class _OnnxRuntime:
     def _providers(device: DeviceName, available: list[str]) -> tuple[str, list[Any]]:
         cpu: list[Any] = ["CPUExecutionProvider"]
         if device == "cuda" and "CUDAExecutionProvider" not in available:
-            raise UserError("--device cuda: this ONNX Runtime has no CUDA (pip install onnxruntime-gpu in its place)")
+            raise UserError(
+                "--device cuda: this build of ONNX Runtime has no CUDA (pip install onnxruntime-gpu instead)"
+            )
         if device == "mps" and "CoreMLExecutionProvider" not in available:
-            raise UserError("--device mps: this ONNX Runtime has no CoreML (use --device cpu)")
+            raise UserError("--device mps: this build of ONNX Runtime has no CoreML (use --device cpu)")
         if device == "mps":
             return "mps", [
                 ("CoreMLExecutionProvider", {"ModelFormat": "MLProgram", "MLComputeUnits": "CPUAndGPU"}),
@@ -194,6 +201,8 @@ class _OnnxRuntime:
 
 
 class _TorchScript:
+    """TorchScript back end."""
+
     def __init__(self, request: Request) -> None:
         import torch
 
@@ -201,15 +210,15 @@ class _TorchScript:
         self._device = self._choose(request.device)
         self._dtype = self._precision(request.precision)
         if request.tile != request.own_tile and not request.any_size:
-            raise _fixed(request)
+            raise _wrong_tile_size(request)
         self._threads = request.threads
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)
                 module = torch.jit.load(str(request.path), map_location=self._device)  # type: ignore[no-untyped-call]
                 module = module.eval().to(memory_format=torch.channels_last)
-                # Frozen, and without its own optimiser, which compiles for seconds, TorchScript is faster, and deaf to
-                # autocast.
+                # Frozen, and without the TorchScript optimiser, which compiles for seconds, it runs faster; but a
+                # frozen module ignores autocast.
                 self._module = torch.jit.freeze(module) if self._dtype is None else module
         except (RuntimeError, OSError, ValueError) as error:
             raise UserError(f"{request.path}: can't be loaded as TorchScript ({first_line(error)})") from None
@@ -221,7 +230,7 @@ class _TorchScript:
         if device != "auto":
             if not has[device]:
                 raise UserError(
-                    f"--device {device}: not to be had here (allowed: {', '.join(n for n in has if has[n])})"
+                    f"--device {device}: not available on this machine (allowed: {', '.join(n for n in has if has[n])})"
                 )
             return device
         return "cuda" if has["cuda"] else "cpu"
@@ -232,7 +241,7 @@ class _TorchScript:
             return None
         if precision == "fp16":
             if self._device == "cpu":
-                raise UserError("--precision fp16: not on a CPU (allowed: fp32, bf16)")
+                raise UserError("--precision fp16: not available on a CPU (allowed: fp32, bf16)")
             return torch.float16
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         if self._device == "cpu" and not native:
@@ -241,12 +250,12 @@ class _TorchScript:
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
-        """PyTorch's settings are the whole process's, so they are put back: others train and test in it too."""
+        """Apply PyTorch's global settings and restore them afterwards, for training in the same process."""
         torch = self._torch
         cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
         before = torch.get_num_threads(), cudnn.allow_tf32, matmul.allow_tf32
         torch.set_num_threads(self._threads)
-        # Where a card is NVIDIA's: results in full float32, not in TF32's 19 bits.
+        # On NVIDIA GPUs: full float32 instead of the 19 bits of TF32.
         cudnn.allow_tf32 = matmul.allow_tf32 = False
         try:
             yield
@@ -276,25 +285,27 @@ class _TorchScript:
 
 
 class _OpenVino:
+    """OpenVINO back end."""
+
     def __init__(self, request: Request) -> None:
         import openvino
 
         self._path = request.path
         core = openvino.Core()
         if request.device not in {"auto", "cpu"}:
-            raise UserError(f"--device {request.device}: OpenVINO runs on the CPU here (use --device cpu)")
+            raise UserError(f"--device {request.device}: OpenVINO runs on the CPU only (use --device cpu)")
         can = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         hint = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[request.precision]
         if request.precision == "bf16" and "BF16" not in can:
             raise UserError("--precision bf16: this CPU would only emulate it, slower than fp32 (use fp32)")
         if request.precision == "fp16" and "FP16" not in can:
-            raise UserError("--precision fp16: not on this CPU (allowed: fp32, bf16 where the CPU has it)")
+            raise UserError("--precision fp16: not available on this CPU (allowed: fp32, bf16 where the CPU has it)")
         try:
             model = core.read_model(request.path)
             shape = model.inputs[0].get_partial_shape()
             sizes = [d.get_length() if d.is_static else None for d in shape]
             _check_signature(Signature(sizes[0], sizes[1], sizes[2], None), request)
-            # Sizes that are known beforehand let it choose faster ways.
+            # Static shapes let OpenVINO choose faster kernels.
             self._batch = sizes[0] or request.batch
             model.reshape({model.inputs[0]: [self._batch, request.bands, request.tile, request.tile]})
             options = {
@@ -315,7 +326,7 @@ class _OpenVino:
             result = self._compiled(pixels, share_inputs=True)[0]
         except RuntimeError as error:
             raise _failed(self._path, pixels.shape, error) from error
-        found: NDArray[Any] = result[:count]  # a copy: outputs are shared only on demand
+        found: NDArray[Any] = result[:count]  # already a copy: outputs are shared only on request
         return found
 
 
@@ -326,15 +337,17 @@ _OPENERS: dict[str, Callable[[Request], Backend]] = {
 }
 
 
-def _fixed(request: Request) -> UserError:
+def _wrong_tile_size(request: Request) -> UserError:
+    """Return the error for a model that is correct at its own tile size only."""
     return UserError(
-        f"--tile-size {request.tile}: {request.path.name} was made for {request.own_tile} pixels and doesn't say that "
-        "it is right at other sizes (leave out --tile-size)"
+        f"--tile-size {request.tile}: {request.path.name} was exported for tiles of {request.own_tile} pixels, and its "
+        "card doesn't allow other sizes (leave out --tile-size)"
     )
 
 
 def _failed(path: Path, shape: tuple[int, ...], error: Exception) -> UserError:
-    # TorchScript's errors begin with its own traceback and say what happened last.
+    """Return the error for a network that failed on a batch."""
+    # A TorchScript error begins with its own traceback; the message is the last line.
     what = str(error).strip().splitlines()[-1] if "TorchScript interpreter" in str(error) else first_line(error)
     return UserError(
         f"{path}: the model failed on tiles of shape {tuple(shape)}: {what} (it may need another --tile-size, or more "

@@ -1,7 +1,7 @@
-"""Reading habitat-mapper's model configuration (JSON) as a card.
+"""Conversion of a habitat-mapper model configuration (JSON) to a model card.
 
-It says how pixels are normalised and what the network's numbers mean; the size of tiles and the number of classes are
-the network's own. What can't be done tile by tile without seams, or isn't written in the file, is refused.
+The configuration states the normalisation and the activation; the tile size and the number of classes come from the
+network. A configuration that can't be applied tile by tile without seams, or that is incomplete, is refused.
 """
 
 from pathlib import Path
@@ -13,12 +13,12 @@ from inference.card import CardError, ModelCard
 from inference.model.signature import read_signature
 
 DEFAULT_TILE = 1024
-"""habitat-mapper's own, where a network takes any size."""
+"""Tile size that habitat-mapper uses where a network takes any size."""
 _MODEL_CLASS = "habitat_mapper.model.ONNXModel"
 
 
 class _Config(BaseModel):
-    """The keys that say what a model needs and gives, with habitat-mapper's defaults (version 0.16)."""
+    """Keys that describe a model's input and output, with the defaults of habitat-mapper 0.16."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -37,16 +37,16 @@ class _Config(BaseModel):
 
 
 def card_from_config(data: dict[str, Any], source: Path, model: Path, dtype: str) -> ModelCard:
-    """The card that a configuration stands for.
+    """Return the model card that is equivalent to a configuration.
 
     Args:
-        data: The parsed configuration.
-        source: Where it comes from; errors begin with it.
-        model: The ONNX file it is used with.
-        dtype: Type of the mosaic, which the configuration leaves open.
+        data: Parsed configuration.
+        source: Path of the configuration; error messages begin with it.
+        model: Path of the ONNX file it is used with.
+        dtype: Data type of the mosaic, which the configuration doesn't state.
 
     Raises:
-        CardError: It is none that can be read, or says what can't be obeyed.
+        CardError: The configuration is invalid or can't be applied.
         UserError: The model can't be read.
     """
     try:
@@ -55,7 +55,7 @@ def card_from_config(data: dict[str, Any], source: Path, model: Path, dtype: str
         lines = [f"{source}: {'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
         raise CardError("\n".join(lines)) from None
     if model.suffix.lower() != ".onnx":
-        raise CardError(f"{source}: is a configuration for an ONNX file, not for {model.name}")
+        raise CardError(f"{source}: is a configuration for ONNX files, not for {model.name} (allowed: .onnx)")
     signature = read_signature(model)
     bands = config.input_channels
     mean, std = ([0.0] * bands, [1.0] * bands) if config.normalization is None else (config.mean, config.std)
@@ -84,14 +84,16 @@ def card_from_config(data: dict[str, Any], source: Path, model: Path, dtype: str
 
 
 def _check(config: _Config, source: Path, model: Path, channels: int | None) -> None:
-    """Raises `CardError` where a configuration can't be obeyed, a line for each reason."""
+    """Raise `CardError`, with a line for each reason, if a configuration can't be applied."""
     problems = []
     if config.model_cls != _MODEL_CLASS:
-        problems.append(f"model_cls: {config.model_cls} works on the network's output in ways the file doesn't tell")
+        problems.append(
+            f"model_cls: {config.model_cls} may process the output in its own way (allowed: {_MODEL_CLASS})"
+        )
     if config.normalization not in {None, "standard"}:
         problems.append(
-            f"normalization: {config.normalization} depends on what else a tile shows, so neighbouring tiles differ "
-            "and their seam shows (allowed: standard, null)"
+            f"normalization: {config.normalization} depends on the other pixels of a tile, so neighbouring tiles "
+            "differ and seams appear (allowed: standard, null)"
         )
     elif config.normalization is not None:
         lengths = len(config.mean or []), len(config.std or [])
@@ -100,11 +102,9 @@ def _check(config: _Config, source: Path, model: Path, channels: int | None) -> 
                 f"mean and std: {lengths[0]} and {lengths[1]} values for {config.input_channels} input_channels"
             )
     if channels is None:
-        problems.append(f"{model.name} doesn't say how many classes it has (write a card of ours for it)")
+        problems.append(f"{model.name} doesn't state its number of classes (write a model card for it)")
     elif config.activation == "sigmoid" and channels > 1:
-        problems.append(
-            f"activation: sigmoid of {channels} channels are no classes of which one is right (allowed: softmax)"
-        )
+        problems.append(f"activation: sigmoid of {channels} channels gives classes that can overlap (allowed: softmax)")
     elif config.activation == "softmax" and channels == 1:
         problems.append("activation: softmax of one channel is always 1 (allowed: sigmoid, null)")
     if problems:

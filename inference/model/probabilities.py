@@ -1,7 +1,8 @@
-"""From what a network gives to probabilities, and from probabilities to classes.
+"""Conversion of a network's output to probabilities, and of probabilities to classes.
 
-A map of two classes needs one channel, the probability of class 1: that of class 0 is the rest. Maps of more have a
-channel for each class. So two classes cost one exponential and one blend, whether the network has one channel or two.
+For two classes one channel is kept, the probability of class 1; that of class 0 is its complement. Two classes thus
+cost one exponential and one blend, whether the network has one channel or two. For more classes there is a channel for
+each class.
 """
 
 from typing import Any
@@ -14,32 +15,32 @@ from inference.common.errors import UserError
 
 
 def probability_channels(card: ModelCard) -> int:
-    """Channels of the probabilities of a card's model: 1 for two classes, else one for each."""
+    """Return the number of channels of a model's probabilities: 1 for two classes, otherwise one for each class."""
     return 1 if len(card.class_names) == 2 else len(card.class_names)
 
 
 def probabilities(output: NDArray[Any], card: ModelCard, tile: int) -> NDArray[np.float32]:
-    """Probabilities from a network's output.
+    """Convert a network's output to probabilities.
 
     Args:
-        output: (N, C, tile, tile) logits or probabilities as the card says; or class numbers, integers of shape
-            (N, tile, tile) or (N, 1, tile, tile), each of which counts as a probability of one. It may be overwritten.
-        card: The model's card.
+        output: (N, C, tile, tile) logits or probabilities, depending on the card; or integer class indices of shape
+            (N, tile, tile) or (N, 1, tile, tile), which get probability one. May be modified in place; do not reuse.
+        card: Card of the model.
         tile: Side of a tile, pixels.
 
     Returns:
         (N, probability_channels(card), tile, tile) float32.
 
     Raises:
-        UserError: The output isn't what the card says, or isn't a number somewhere.
+        UserError: The output doesn't match the card, or isn't finite.
     """
     found = _probabilities(output, card, tile)
-    # A NaN goes through any sum; probabilities are too small to overflow one.
+    # A NaN or an infinity propagates through the sum, and probabilities can't overflow it.
     if not np.isfinite(found.sum()):
         raise UserError(
             f"the model's output is NaN or infinite at {np.count_nonzero(~np.isfinite(found)):,} of {found.size:,} "
-            "pixels of a batch, so it can't be mapped (in fp16 a number may overflow: use fp32; else the weights are "
-            "broken)"
+            "values of a batch, so there is no map (fp16 may overflow: use --precision fp32; otherwise the weights are "
+            "damaged)"
         )
     return found
 
@@ -51,7 +52,7 @@ def _probabilities(output: NDArray[Any], card: ModelCard, tile: int) -> NDArray[
     expected = (len(output), card.channels, tile, tile)
     if output.shape != expected:
         raise UserError(
-            f"the model gives an output of shape {output.shape}, its card promises {expected} ({card.channels} "
+            f"the model's output has shape {output.shape}, but its card promises {expected} ({card.channels} "
             f"channels with {card.activation}, {classes} classes; tiles of {tile} pixels)"
         )
     values: NDArray[np.float32] = output.astype(np.float32, copy=not output.flags.writeable)
@@ -67,9 +68,9 @@ def _probabilities(output: NDArray[Any], card: ModelCard, tile: int) -> NDArray[
 
 
 def _sigmoid(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 / (1 + exp(-x)), in place."""
+    """Compute 1 / (1 + exp(-x)) in place."""
     np.negative(x, out=x)
-    with np.errstate(over="ignore"):  # exp(89) is infinite in float32, and its reciprocal zero, as it should be
+    with np.errstate(over="ignore"):  # exp(89) is infinite in float32; its reciprocal is the correct result, zero
         np.exp(x, out=x)
     x += 1
     np.reciprocal(x, out=x)
@@ -77,7 +78,7 @@ def _sigmoid(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _softmax(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax over the channels, in place."""
+    """Compute the softmax over the channels in place."""
     x -= x.max(axis=1, keepdims=True)
     np.exp(x, out=x)
     x /= x.sum(axis=1, keepdims=True)
@@ -85,22 +86,25 @@ def _softmax(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _one_hot(numbers: NDArray[Any], classes: int) -> NDArray[np.float32]:
+    """Return probabilities of zero and one from class indices, (N, tile, tile)."""
     if numbers.size and (numbers.min() < 0 or numbers.max() >= classes):
-        raise UserError(f"the model gives class {numbers.max()}, its card names {classes} classes (0 to {classes - 1})")
+        raise UserError(
+            f"the model's output has class {numbers.max()}, but its card names {classes} classes (0 to {classes - 1})"
+        )
     if classes == 2:
         return numbers[:, None].astype(np.float32)
-    shares: NDArray[np.float32] = (numbers[:, None] == np.arange(classes)[None, :, None, None]).astype(np.float32)
-    return shares
+    one_hot: NDArray[np.float32] = (numbers[:, None] == np.arange(classes)[None, :, None, None]).astype(np.float32)
+    return one_hot
 
 
 def classify(probability: NDArray[np.float32], threshold: float, out: NDArray[np.uint8]) -> None:
-    """The class at each pixel.
+    """Write the class of each pixel.
 
     Args:
-        probability: (C, H, W) as `probabilities` gives them.
-        threshold: For two classes: class 1 is where its probability is above this. For more it isn't used; the most
-            probable class wins, of equals the first.
-        out: (H, W) uint8, written to.
+        probability: (C, H, W) float32 as `probabilities` returns them.
+        threshold: For two classes, a pixel is of class 1 if its probability is above this. Not used for more classes:
+            there the class of the highest probability is chosen, the first one of equals.
+        out: (H, W) uint8, overwritten.
     """
     if len(probability) == 1:
         np.greater(probability[0], np.float32(threshold), out=out.view(np.bool_))
@@ -114,5 +118,5 @@ def classify(probability: NDArray[np.float32], threshold: float, out: NDArray[np
 
 
 def class_probabilities(probability: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A band for each class, (classes, H, W), from (C, H, W) as `probabilities` gives them."""
+    """Return a band for each class, (classes, H, W), from (C, H, W) as `probabilities` returns them."""
     return np.concatenate([1 - probability, probability]) if len(probability) == 1 else probability

@@ -1,4 +1,4 @@
-"""What an ONNX file says of its input and output."""
+"""Shapes and types of an ONNX model's input and output."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +9,14 @@ from inference.common.errors import UserError, first_line
 
 @dataclass(frozen=True)
 class Signature:
-    """What an ONNX file says of its input and output; None where it leaves a size open.
+    """Sizes of an ONNX model's input and output; None where the model leaves a size open.
 
     Attributes:
-        batch: Tiles at a time.
+        batch: Number of tiles in a batch.
         bands: Channels of the input.
         tile: Side of a tile, pixels.
-        channels: Channels of the output; None too where it has none.
-        class_indices: Whether the output is whole numbers: classes, not how probable they are.
+        channels: Channels of the output; None also where the output has no channels.
+        class_indices: Whether the output holds integers, which are class indices and not probabilities.
     """
 
     batch: int | None
@@ -27,10 +27,10 @@ class Signature:
 
 
 def read_signature(path: Path) -> Signature:
-    """What an ONNX file says of its input and output, without preparing it to run.
+    """Read the signature of an ONNX file, without optimising the model for running.
 
     Raises:
-        UserError: It can't be read.
+        UserError: The file can't be read, or its input isn't a batch of square images.
     """
     import onnxruntime
 
@@ -41,7 +41,15 @@ def read_signature(path: Path) -> Signature:
 
 
 def load_session(path: Path, options: Any, providers: list[Any]) -> Any:
-    """An ONNX Runtime session.
+    """Load an ONNX file.
+
+    Args:
+        path: Path of the model.
+        options: `onnxruntime.SessionOptions`.
+        providers: Execution providers, in order of preference.
+
+    Returns:
+        An `onnxruntime.InferenceSession`.
 
     Raises:
         UserError: The file can't be loaded.
@@ -55,19 +63,21 @@ def load_session(path: Path, options: Any, providers: list[Any]) -> Any:
 
 
 def session_signature(path: Path, session: Any) -> Signature:
-    """What a session's model says of its input and output.
+    """Return the signature of a loaded model.
+
+    Args:
+        path: Path of the model, for error messages.
+        session: An `onnxruntime.InferenceSession`.
 
     Raises:
-        UserError: It takes something else than square images.
+        UserError: The input isn't a batch of square images.
     """
     shape, out = session.get_inputs()[0].shape, session.get_outputs()[0].shape
     if len(shape) != 4:
-        raise UserError(
-            f"{path}: takes an input of shape {shape} (a segmentation model takes batch, bands, rows, columns)"
-        )
+        raise UserError(f"{path}: takes an input of shape {shape} (allowed: batch, bands, rows, columns)")
     batch, bands, rows, cols = (size if isinstance(size, int) and size > 0 else None for size in shape)
     if rows is not None and cols is not None and rows != cols:
-        raise UserError(f"{path}: takes tiles of {rows}x{cols} pixels (tiles must be square)")
+        raise UserError(f"{path}: takes tiles of {rows}x{cols} pixels (allowed: square tiles)")
     channels = out[1] if len(out) == 4 and isinstance(out[1], int) and out[1] > 0 else None
     class_indices = "int" in session.get_outputs()[0].type
     return Signature(batch, bands, rows if rows is not None else cols, channels, class_indices)

@@ -75,11 +75,11 @@ def test_damaged_files_are_one_line(name: str, content: bytes, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"version": 2}, "is a model card of version 2, this tool knows versions up to 1"),
+        ({"version": 2}, "is a model card of version 2 (allowed: up to 1; update hakai-ml-train)"),
         ({"mean": [0.1]}, "bands, mean and std must be equally long: 2, 1, 2"),
         ({"std": [0.0, 1.0]}, "std.0: "),
         ({"class_names": ["a", "b", "c"]}, "a sigmoid model has two classes, found 3 names"),
-        ({"background_index": 2}, "background_index 2 is none of 2 classes"),
+        ({"background_index": 2}, "background_index is 2, but there are 2 classes"),
         ({"max_pixel_value": 0}, "max_pixel_value"),
         ({"revision": "v1"}, "revision: "),
         ({"surprise": 1}, "surprise: "),

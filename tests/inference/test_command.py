@@ -166,7 +166,9 @@ def test_folders_and_files_that_are_not_there(
     assert "can't be read as an image" in refused(capsys, tmp_path / "text.tif", tmp_path / "o.tif", "--model", model)
     assert "allowed: .onnx, .pt" in refused(capsys, mosaic, tmp_path / "o.tif", "--model", tmp_path / "m.pth")
     (tmp_path / "text.onnx").write_text("no model")
-    assert "is no ONNX model" in refused(capsys, mosaic, tmp_path / "o.tif", "--model", tmp_path / "text.onnx")
+    assert "can't be read as an ONNX model" in refused(
+        capsys, mosaic, tmp_path / "o.tif", "--model", tmp_path / "text.onnx"
+    )
     err = refused(capsys, mosaic, tmp_path / "o.tif", "--model", model, "--probabilities", tmp_path / "o.tif")
     assert "is the map itself" in err
 
@@ -224,7 +226,7 @@ def test_a_model_that_is_not_what_its_card_says(
     assert "its card promises" in err
     (tmp_path / "c.json").write_text(card(bands=2).dumps())
     err = refused(capsys, mosaic, tmp_path / "o.tif", "--model", model, "--card", tmp_path / "c.json")
-    assert "takes 3 bands, its card names 2" in err
+    assert "takes 3 bands, but its card names 2" in err
     assert leftovers(tmp_path) == []
 
 

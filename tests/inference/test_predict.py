@@ -259,7 +259,7 @@ def test_a_network_that_gives_no_numbers_makes_no_map(folder: Path) -> None:
             tensor.CopyFrom(numpy_helper.from_array(np.array([np.nan], np.float32), "b"))
     onnx.save(graph, model)
     source = write_raster(folder / "n.tif", np.full((3, 20, 20), 9, np.uint8))
-    with pytest.raises(UserError, match="NaN or infinite at 256 of 256 pixels"):
+    with pytest.raises(UserError, match="NaN or infinite at 256 of 256 values"):
         predict(source, folder / "broken.tif", model=model)
     assert not (folder / "broken.tif").exists()
 

@@ -129,5 +129,5 @@ def test_a_card_beside_a_model_beats_its_own(tmp_path: Path) -> None:
     assert card_for(model, None, "uint8").threshold == 0.5
     assert card_for(model, tmp_path / "c.json", "uint8").threshold == 0.3
     (tmp_path / "c.json").write_text("[1]")
-    with pytest.raises(UserError, match="no model card"):
+    with pytest.raises(UserError, match="isn't a model card"):
         card_for(model, tmp_path / "c.json", "uint8")
