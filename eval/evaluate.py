@@ -16,7 +16,7 @@ from eval.scoring.counting import judge
 from eval.scoring.groups import group_images, unplaced
 from eval.scoring.scores import Classes, Distance
 from inference.common.errors import UserError
-from inference.common.files import clear_temporaries, write_text
+from inference.common.files import make_folder, write_text
 from train.data.pairs import data_dir
 
 _FILES = ("report.html", "scores.json", "per_image.csv")
@@ -153,17 +153,12 @@ def _comparable(model: Model, baseline: Model) -> None:
 def _folder(session: Session, model: Model) -> Path:
     stem = re.sub(r"[^\w.=-]+", "-", Path(model.name).name if "/" in model.name else model.name)
     out = session.out or Path("runs/judged") / f"{stem}-{session.split}"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        clear_temporaries(out)
-        write_text(out / _FILES[0], "")
-        for name in _FILES:  # an old report must not pass for this one's, nor the maps of other images
-            (out / name).unlink(missing_ok=True)
-        for name in ("masks", "baseline-masks"):
-            for path in (out / name).glob("*.tif"):
-                path.unlink()
-    except OSError as error:
-        raise UserError(f"{out}: can't be written to: {error.strerror or error} (choose another --out)") from None
+    make_folder(out, "--out")
+    for name in _FILES:  # an old report must not pass for this one's, nor the maps of other images
+        (out / name).unlink(missing_ok=True)
+    for name in ("masks", "baseline-masks"):
+        for path in (out / name).glob("*.tif"):
+            path.unlink()
     return out
 
 

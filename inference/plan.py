@@ -12,6 +12,7 @@ from inference.card import CardError, ModelCard
 from inference.common.areas import ground_sample_distance
 from inference.common.cpu import cores, has_tile_units
 from inference.common.errors import UserError
+from inference.common.files import check_space, check_target
 from inference.common.raster import Header, read_header
 from inference.kernels import WINDOW_NAMES, WindowName
 from inference.model.backends import (
@@ -25,7 +26,6 @@ from inference.model.backends import (
     choose_backend,
 )
 from inference.model.choose import card_for, choose_model
-from inference.output.geotiff import check_space, check_target
 from inference.tiles.strips import Source
 from inference.tiles.tiling import Axis, tile_axis
 
@@ -183,7 +183,9 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
         notices.append(f"{path}: has no coordinate reference system, so the map has none, and areas aren't known")
     for file in (target, probabilities):
         if file is not None:
-            check_space(file.parent, _room(header, card, file is probabilities, options.cog))
+            check_space(
+                file.parent, _room(header, card, file is probabilities, options.cog), "--no-cog halves the need"
+            )
     return Plan(
         options=options,
         source=Source(header, bands, card.fill_value, nodata, threads),

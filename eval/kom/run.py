@@ -14,6 +14,7 @@ from eval.kom.programs import OURS, THEIRS, Entrant, target_of
 from eval.models import Model, misnamed
 from inference.card import CardError, ModelCard
 from inference.common.errors import UserError
+from inference.common.files import make_folder
 from inference.common.progress import progress
 from inference.common.raster import WINDOW_CACHE, environment
 from inference.model.card_files import embedded_card
@@ -81,7 +82,7 @@ def compare_maps(session: Session) -> int:
             out = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="compared-")))
         else:
             out = session.out
-            _make(out)
+            make_folder(out, "--out")
         mapper = stack.enter_context(registered(environment, session.model, card))
         version = installed_version(environment)
         if version != VERSION:
@@ -158,13 +159,6 @@ def _one(
     if reader is not None:
         reader.close()
     return difference
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: can't be written to: {error.strerror or error} (choose another --out)") from None
 
 
 def _print(difference: Difference, entrant: Entrant, others: Sequence[Entrant], session: Session) -> None:

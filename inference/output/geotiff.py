@@ -4,11 +4,8 @@ It is written beside the target under a temporary name, then, unless that isn't 
 cloud-optimised GeoTIFF (COG) with overviews, and renamed. Whatever happens, the target is the old file or the new one.
 """
 
-import os
-import platform
 import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,12 +18,11 @@ from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from inference.common.errors import UserError, first_line
+from inference.common.files import TEMPORARY, replace, temporary_path
 from inference.common.raster import GDAL_ERRORS, Header, open_raster
 
 BLOCK = 512
 """Side of the blocks of what is written, pixels."""
-_TEMPORARY = ".writing"
-_FORGOTTEN = 24 * 3600.0  # seconds
 _SIDECARS = (".ovr", ".msk", ".aux.xml")
 
 
@@ -64,7 +60,7 @@ class Output:
     ) -> None:
         self.path = path
         self.masked, self._cog, self._threads = masked, cog, threads
-        self._temporary = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}{_TEMPORARY}")
+        self._temporary = temporary_path(path)
         self._width = header.width
         profile: dict[str, Any] = {
             "driver": "GTiff",
@@ -122,7 +118,7 @@ class Output:
             whole = self._temporary
             _check_whole(whole)
             if self._cog:
-                whole = self._temporary.with_name(self._temporary.name.removesuffix(_TEMPORARY) + f".cog{_TEMPORARY}")
+                whole = self._temporary.with_name(self._temporary.name.removesuffix(TEMPORARY) + f".cog{TEMPORARY}")
                 rasterio.shutil.copy(
                     self._temporary,
                     whole,
@@ -135,19 +131,16 @@ class Output:
                     num_threads=str(self._threads),
                 )
                 _check_whole(whole)
-            with whole.open("rb") as file:
-                os.fsync(file.fileno())
             for ending in _SIDECARS:  # of the file that is replaced: they would be taken for this one's
                 self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
-            whole.replace(self.path)
+            replace(whole, self.path)
             self._temporary.unlink(missing_ok=True)
-        _sync_folder(self.path.parent)
 
     def discard(self) -> None:
         """Takes away what has been written, if the file hasn't got its name."""
         with suppress(*GDAL_ERRORS):
             self._file.close()
-        for path in self.path.parent.glob(_escaped(self._temporary.name.removesuffix(_TEMPORARY)) + ".*"):
+        for path in self.path.parent.glob(_escaped(self._temporary.name.removesuffix(TEMPORARY)) + ".*"):
             path.unlink(missing_ok=True)
 
     @contextmanager
@@ -182,85 +175,5 @@ def _check_whole(path: Path) -> None:
                         raise OSError(f"a block is missing, row {row}, column {col} of blocks (is the disk full?)")
 
 
-def check_target(path: Path, source: str, option: str, overwrite: bool) -> None:
-    """What can be known of an output before anything is computed; clears what killed runs left beside it.
-
-    Raises:
-        UserError: It is the input, exists already, or its folder can't be written to.
-    """
-    local = Path(source)
-    if path.exists() and local.exists() and path.samefile(local):
-        raise UserError(f"{path}: is the input itself (choose another {option})")
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder ({option} is a file, such as {path / 'map.tif'})")
-    if not path.parent.is_dir():
-        raise UserError(f"{path.parent}: no such folder (make it first, or choose another {option})")
-    if path.exists() and not overwrite:
-        raise UserError(f"{path}: exists already (replace it with --overwrite, or choose another {option})")
-    _clear_temporaries(path)
-    probe = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}{_TEMPORARY}")
-    try:
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"{path}: can't be written: {error.strerror} (choose another {option})") from None
-
-
-def check_space(folder: Path, needed: float) -> None:
-    """Whether a disk has room for this many bytes.
-
-    Raises:
-        UserError: It hasn't.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(
-            f"{folder}: {free / 2**20:.0f} MiB are free, up to {needed / 2**20:.0f} MiB may be needed (make room, or "
-            "write elsewhere; --no-cog halves the need)"
-        )
-
-
 def _escaped(name: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", name)
-
-
-def _clear_temporaries(path: Path) -> None:
-    """Removes what interrupted writes of this target left: of dead processes, and of other machines after a day."""
-    pattern = re.compile(r"\.(?P<node>.*)-(?P<process>\d+)(\.cog)?" + re.escape(_TEMPORARY))
-    for found in path.parent.glob(f"{_escaped(path.name)}.*{_TEMPORARY}*"):
-        match = pattern.match(found.name.removeprefix(path.name))
-        if match is None:
-            continue
-        ours = match["node"] == platform.node()
-        try:
-            if (ours and not _alive(int(match["process"]))) or time.time() - found.stat().st_mtime > _FORGOTTEN:
-                found.unlink()
-        except OSError:  # somebody else's, or gone already
-            continue
-
-
-def _alive(process: int) -> bool:
-    if process == os.getpid() or os.name == "nt":
-        # Our own number on a file that we have yet to make is a dead process's; Windows keeps open files from removal.
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename last through a power cut, where the system lets a folder be synced."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        return
-    finally:
-        os.close(handle)

@@ -1,6 +1,5 @@
 """From a checkpoint to exported files: one straight list of steps."""
 
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ import torch
 
 from inference.card import ModelCard
 from inference.common.errors import CheckFailed, UserError
-from inference.common.files import TEMPORARY, clear_temporaries, write_text
+from inference.common.files import make_folder, replace, temporary_path, write_text
 from train.configs.config import Config
 from train.configs.loader import load_config
 from train.configs.training import is_file_name
@@ -87,7 +86,7 @@ def convert(request: Request) -> list[Path]:
     score = _score(request, source, card)
     if request.dynamic and (reason := fixed_size_reason(rebuilt.model)):
         raise UserError(f"--dynamic: {reason} (leave --dynamic out: the files then take {_square(card.tile_size)})")
-    _prepare(request.folder)
+    make_folder(request.folder, "--output_dir")
 
     network = ExportedNetwork(rebuilt.model, request.output).eval()
     configs = [rebuilt.config] if given is None else [given.loaded.config, rebuilt.config]
@@ -97,12 +96,11 @@ def convert(request: Request) -> list[Path]:
     try:
         for key in request.formats:
             target = request.folder / (FORMATS[key].stem.format(**names) + FORMATS[key].suffix)
-            temporary = target.with_name(f"{target.name}.{os.getpid()}{TEMPORARY}")
+            temporary = temporary_path(target)
             temporaries[target] = temporary
             _write(key, network, card, references, target, temporary, device)
         for target, temporary in temporaries.items():
-            _sync(temporary)
-            temporary.replace(target)
+            replace(temporary, target)
     finally:
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)
@@ -207,23 +205,6 @@ def _device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UserError(f"--device: {name} can't be used here: {reason} (allowed: auto, cpu, cuda, mps)") from None
     return device
-
-
-def _prepare(folder: Path) -> None:
-    """Makes the folder, and clears what an interrupted conversion left in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        clear_temporaries(folder)
-        probe = folder / f".probe.{os.getpid()}{TEMPORARY}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"{folder}: can't be written to: {error.strerror or error} (--output_dir)") from None
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _square(side: int) -> str:

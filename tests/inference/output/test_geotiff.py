@@ -1,58 +1,14 @@
 """Writing: whole or not at all, and what killed runs left is cleared."""
 
-import os
-import platform
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 import rasterio
 from rasterio.control import GroundControlPoint
 
-from inference.common.errors import UserError
 from inference.common.raster import environment, read_header
-from inference.output.geotiff import Output, check_target
+from inference.output.geotiff import Output
 from tests.conftest import write_raster
-
-
-def stale(path: Path, node: str, process: int, end: str = "") -> Path:
-    left = path.with_name(f"{path.name}.{node}-{process}.writing{end}")
-    left.write_bytes(b"half")
-    return left
-
-
-def test_what_dead_processes_left_is_cleared_and_nothing_else(tmp_path: Path) -> None:
-    target = tmp_path / "a[1].tif"
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    alive = os.getppid()
-    gone = [
-        stale(target, platform.node(), dead.pid),
-        stale(target, platform.node(), dead.pid, ".msk.ovr.tmp"),
-        stale(target, platform.node(), os.getpid()),
-    ]
-    old = stale(target, "other-machine", 1)
-    os.utime(old, (time.time() - 1e6,) * 2)
-    kept = [
-        stale(target, platform.node(), alive),
-        stale(target, "other-machine", dead.pid),
-        stale(tmp_path / "b.tif", platform.node(), dead.pid),
-    ]
-    check_target(target, "in.tif", "OUT.tif", overwrite=False)
-    assert [path.exists() for path in [*gone, old]] == [False] * 4
-    assert all(path.exists() for path in kept)
-
-
-def test_links_to_the_input_are_the_input(tmp_path: Path) -> None:
-    source = write_raster(tmp_path / "in.tif", np.ones((1, 4, 4), np.uint8))
-    (tmp_path / "link.tif").symlink_to(source)
-    (tmp_path / "hard.tif").hardlink_to(source)
-    for name in ("link.tif", "hard.tif"):
-        with pytest.raises(UserError, match="is the input itself"):
-            check_target(tmp_path / name, str(source), "OUT.tif", overwrite=True)
 
 
 def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
