@@ -14,6 +14,9 @@ from tests.docs.pages import PAGES, ROOT, Block, blocks, prose
 from train.configs.loader import load_config
 
 README_LINES = 200
+PACKAGES = ("train", "inference", "eval")
+VALUES = r"\b(?:maps kelp|the test split|demo|differ near|Unet on|num_bands)\b"
+"""What outputs on the pages have in the places of values."""
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 # In `code`: what begins like a path of this repository. Not the names of scores, nor the folders of a data set.
 _PATH = re.compile(
@@ -80,6 +83,19 @@ def test_configs_are_valid(block: Block, tmp_path: Path) -> None:
     (tmp_path / "c.yml").write_text(block.text)
     classes = ["num_classes=2"] if "CELoss" in block.text else []
     load_config(tmp_path / "c.yml", ["data_module.data_dir=d", *classes])
+
+
+def test_shown_output_is_in_the_code() -> None:
+    """Outputs on the pages are copies of real ones: their phrases must still be in some message of the code."""
+    code = "".join(path.read_text("utf-8") for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py")))
+    code = re.sub(r'"\s*\n\s*f?"', "", code)  # a message in several literals
+    missing = []
+    for block in blocks("text"):
+        if block.page.startswith(("docs/tutorials/", "docs/how-to/", "docs/explanation/")):
+            for phrase in re.findall(r"[a-z][a-z'-]*(?: [a-z][a-z'-]*)+", re.sub(VALUES, "|", block.text)):
+                if phrase.count(" ") > 1 and phrase not in code:
+                    missing.append(f"{block.page}: {phrase}")
+    assert missing == []
 
 
 def test_every_marker_is_known_and_used() -> None:
