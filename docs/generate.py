@@ -127,7 +127,9 @@ def _card() -> str:
         lines = [f"### {title}", ""] if title else []
         lines += ["| field | default | type | meaning |", "|---|---|---|---|"]
         for name, field in model.model_json_schema()["properties"].items():
-            default = f"`{_json(field['default'])}`" if "default" in field else ""
+            own = model.model_fields[name]
+            made = None if own.is_required() else own.get_default(call_default_factory=True, validated_data={})
+            default = "" if own.is_required() else f"`{_json(made)}`"
             meaning = " ".join(field.get("description", "").split()).replace("|", "\\|")
             lines.append(f"| `{name}` | {default} | {_kind(field)} | {meaning} |")
         parts.append("\n".join(lines))

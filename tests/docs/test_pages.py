@@ -110,7 +110,7 @@ def test_every_marker_is_known_and_used() -> None:
     [
         ("config", ["### `segmentation_config.loss.opts`", "`data_dir`", "**required**"]),
         ("commands", ["usage: python -m train ", "--probabilities OUT2.tif", "--baseline MODEL2", "--production-card"]),
-        ("card", ["| `max_pixel_value` |  | number or `auto` |", "### `training_data`", "`fingerprint`"]),
+        ("card", ["| `max_pixel_value` |  | number or `auto` |", "| `label_map` | `{}` |", "### `training_data`"]),
         ("losses", ["FocalTversky", "`label_smoothing`", "BCE"]),
         ("networks", ["## Families", "`DINOv2Segmentation`", "DeepLabV3Plus"]),
         ("formats", ["onnx", "torchscript", "openvino"]),
