@@ -1,1 +1,1 @@
-"""Optimisation: parameter groups, schedules, unfreezing, averaging, precision."""
+"""Optimisation: parameter groups, learning rate schedules, unfreezing, weight averaging, memory and speed."""

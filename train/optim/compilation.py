@@ -1,4 +1,4 @@
-"""Compiling a network where that is possible, and going on without where it isn't."""
+"""Compilation of a network by `torch.compile`, with a fallback where it fails."""
 
 import warnings
 from collections.abc import Callable
@@ -7,18 +7,19 @@ import torch
 from torch import nn
 
 
-def compile_network(network: nn.Module, example: torch.Tensor, tell: Callable[[str], None]) -> bool:
-    """Compiles a network in place, and tries it out forwards and backwards.
+def compile_network(network: nn.Module, example: torch.Tensor, notify: Callable[[str], None]) -> bool:
+    """Compile a network in place, and test it with a forward and a backward pass.
 
-    Its parameters keep their names. Nothing else changes: running statistics and random numbers are as before.
+    Names of parameters, running statistics and the state of random number generators stay as they were. Where the
+    compilation fails, the network is left uncompiled and the user is notified.
 
     Args:
-        network: On the device that it will be trained on.
-        example: A batch as training has it, (N, bands, H, W).
-        tell: Takes a line for the user.
+        network: Network on the device that it will be trained on.
+        example: Batch with the shape of training batches, (N, bands, H, W).
+        notify: Called with a line for the user.
 
     Returns:
-        Whether it is compiled now.
+        True if the network is compiled.
     """
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
@@ -28,15 +29,15 @@ def compile_network(network: nn.Module, example: torch.Tensor, tell: Callable[[s
             warnings.simplefilter("ignore")
             network.compile()
             network(example).float().mean().backward()
-        done = True
-    except Exception as error:  # of the compiler, of the C++ compiler that it calls, of the network's own code
+        compiled = True
+    except Exception as error:  # from torch.compile, the C++ compiler that it calls, or the network's own code
         network._compiled_call_impl = None
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        tell(f"note: trainer.compile: goes on without, the network can't be compiled here: {reason.strip()}")
-        done = False
+        notify(f"note: trainer.compile: training without compilation, which failed on this machine: {reason.strip()}")
+        compiled = False
     with torch.no_grad():
         for name, buffer in network.named_buffers():
             buffer.copy_(buffers[name])
     for name, parameter in network.named_parameters():
         parameter.grad = gradients[name]
-    return done
+    return compiled

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: an encoder's blocks forget their activations and compute them again when they are needed."""
+"""Gradient checkpointing: activations of the encoder's blocks are recomputed in the backward pass instead of stored."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,16 +12,19 @@ from train.optim.layers import encoder_blocks
 
 
 def checkpoint_blocks(encoder: nn.Module) -> Callable[[], None]:
-    """Makes the blocks of an encoder forget their activations (Chen et al. 2016, arXiv:1604.06174).
+    """Apply gradient checkpointing to the blocks of an encoder, in place (Chen et al. 2016, arXiv:1604.06174).
 
-    What is computed stays the same, running statistics of norm layers included: they count each batch once.
+    Outputs, gradients and running statistics of batch normalisation stay the same; statistics count each batch once.
+
+    Args:
+        encoder: Encoder; blocks are checkpointed in training mode only.
 
     Returns:
-        Undoes it.
+        Function that restores the encoder.
     """
     wrapped = [block for _, block in encoder_blocks(encoder)]
     for block in wrapped:
-        block.forward = _forgetful(block)
+        block.forward = _checkpointed_forward(block)
 
     def undo() -> None:
         for block in wrapped:
@@ -30,12 +33,12 @@ def checkpoint_blocks(encoder: nn.Module) -> Callable[[], None]:
     return undo
 
 
-def _forgetful(block: nn.Module) -> Callable[..., Any]:
+def _checkpointed_forward(block: nn.Module) -> Callable[..., Any]:
     forward = block.forward
     norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _counted(norms)
+        return nullcontext(), _frozen_statistics(norms)
 
     def run(*args: Any, **kwargs: Any) -> Any:
         if not block.training:
@@ -46,8 +49,8 @@ def _forgetful(block: nn.Module) -> Callable[..., Any]:
 
 
 @contextmanager
-def _counted(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Norms that normalise by the batch, as before, and leave their running statistics alone."""
+def _frozen_statistics(norms: list[_BatchNorm]) -> Iterator[None]:
+    """Let norm layers normalise by the batch, but not update their running statistics."""
     before = [(norm.running_mean, norm.running_var, norm.num_batches_tracked) for norm in norms]
     for norm, (mean, variance, count) in zip(norms, before, strict=True):
         if mean is not None and variance is not None and count is not None:

@@ -1,4 +1,4 @@
-"""An encoder as a sequence of layers, whatever its architecture."""
+"""Division of any encoder into a sequence of layers, for layer-wise learning rates and unfreezing."""
 
 import re
 from collections.abc import Iterator
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from torch import nn
 
-MOST_LAYERS = 12
-"""An encoder has at most as many layers, as a ViT-Base does; deeper ones have several blocks in each."""
+MAX_LAYERS = 12
+"""Largest number of layers, as in a ViT-Base; in deeper encoders a layer has several blocks."""
 
 
 @dataclass(frozen=True)
-class Layers:
-    """The layers of an encoder, from its input to its output.
+class EncoderLayers:
+    """Layers of an encoder, from its input to its output.
 
     Attributes:
-        names: Of each layer, the names of its parameters within the encoder; the first holds the stem as well.
+        names: Names of the parameters of each layer, within the encoder; the first layer includes the stem.
     """
 
     names: tuple[tuple[str, ...], ...]
@@ -23,21 +23,24 @@ class Layers:
     def __len__(self) -> int:
         return len(self.names)
 
-    def of(self, name: str) -> int:
-        """The layer, from 0, that a parameter belongs to."""
+    def index(self, name: str) -> int:
+        """Return the index of the layer that a parameter belongs to."""
         return next(index for index, names in enumerate(self.names) if name in names)
 
 
-def encoder_layers(encoder: nn.Module) -> Layers:
-    """Cuts an encoder into layers, as fine-tuning knows them (Clark et al. 2020, arXiv:2003.10555, for transformers).
+def encoder_layers(encoder: nn.Module) -> EncoderLayers:
+    """Divide an encoder into layers for fine-tuning (Clark et al. 2020, arXiv:2003.10555, for transformers).
 
-    A layer is a run of consecutive blocks: with more than `MOST_LAYERS` of them, they are put together evenly, as the
-    authors of ConvNeXt do. What comes before the first block (stem, positions) is in the first layer; what stands
-    between blocks (such as a change of resolution) or behind them is with the block before.
+    A layer is one block or, where there are more than `MAX_LAYERS` blocks, several consecutive ones, shared out evenly
+    as in ConvNeXt (Liu et al. 2022, arXiv:2201.03545). Parameters before the first block (stem, position embeddings)
+    belong to the first layer; those between blocks (such as downsampling) or after them belong to the block before.
+
+    Args:
+        encoder: Encoder of any family.
     """
     blocks = [name for name, _ in encoder_blocks(encoder)]
     parameters = [name for name, _ in encoder.named_parameters()]
-    count = min(MOST_LAYERS, max(1, len(blocks)))
+    count = min(MAX_LAYERS, max(1, len(blocks)))
     names: list[list[str]] = [[] for _ in range(count)]
     current = 0
     # MiT lists the patch embeddings of all stages before all blocks: patch_embed3 belongs before block3.
@@ -47,7 +50,7 @@ def encoder_layers(encoder: nn.Module) -> Layers:
         if inside:
             current = inside[0] * count // len(blocks)
         names[current].append(name)
-    return Layers(tuple(tuple(layer) for layer in names))
+    return EncoderLayers(tuple(tuple(layer) for layer in names))
 
 
 def _stage(name: str) -> tuple[int, int]:
@@ -56,10 +59,11 @@ def _stage(name: str) -> tuple[int, int]:
 
 
 def encoder_blocks(encoder: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The repeated blocks of an encoder in the order of its data flow: the innermost members of its sequences.
+    """Yield the names and modules of an encoder's repeated blocks, in the order of the data flow.
 
-    A block has at least two layers with a matrix of weights: a convolution with its norm is none, nor is a shortcut.
-    Where there is no block, as in VGG, its single convolutions are meant.
+    Blocks are the innermost members of `nn.Sequential` and `nn.ModuleList` with at least two weight matrices or
+    kernels; a convolution with its norm is no block, nor is a shortcut. An encoder without blocks, such as VGG, yields
+    its single convolutions.
     """
     yield from list(_blocks(encoder, "", 2)) or list(_blocks(encoder, "", 1))
 

@@ -1,10 +1,10 @@
-"""Which arithmetic a machine has natively."""
+"""Numerical precision of training: what the device computes natively."""
 
 import torch
 
 
 def device_kind(accelerator: str) -> str:
-    """The device that an accelerator setting leads to: cpu, cuda or mps."""
+    """Return the type of device that an accelerator setting selects: cpu, cuda or mps."""
     if accelerator in {"cpu", "mps"}:
         return accelerator
     if torch.cuda.is_available():
@@ -12,15 +12,19 @@ def device_kind(accelerator: str) -> str:
     return "mps" if accelerator == "auto" and torch.backends.mps.is_available() else "cpu"
 
 
-def native_precision(wanted: str, accelerator: str) -> tuple[str, str | None]:
-    """The precision to train with: what is wanted, where the machine computes with it natively.
+def native_precision(requested: str, accelerator: str) -> tuple[str, str | None]:
+    """Choose the precision to train with: the requested one where the device computes it natively, else 32 bits.
 
-    Emulated 16-bit arithmetic is slower than 32 bits and no more exact.
+    Emulated 16-bit arithmetic is slower than 32 bits and no more accurate.
+
+    Args:
+        requested: `trainer.precision` of the config.
+        accelerator: `trainer.accelerator` of the config.
 
     Returns:
-        Lightning's name of the precision, and a notice where it isn't the one that was asked for.
+        Lightning's name of the precision, and a notice for the user where it isn't the requested one.
     """
-    if wanted not in {"16-mixed", "bf16-mixed"}:
+    if requested not in {"16-mixed", "bf16-mixed"}:
         return "32-true", None
     device = device_kind(accelerator)
     if device == "cpu":
@@ -28,11 +32,11 @@ def native_precision(wanted: str, accelerator: str) -> tuple[str, str | None]:
         if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
             return (
                 "bf16-mixed",
-                None if wanted == "bf16-mixed" else "precision: this CPU has no float16; bf16-mixed is used",
+                None if requested == "bf16-mixed" else "precision: this CPU can't compute in float16; using bf16-mixed",
             )
-        return "32-true", f"precision: {wanted} is not native on this CPU; 32 bits are used"
-    if device == "cuda" and wanted == "bf16-mixed" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return "32-true", "precision: bf16-mixed is not native on this GPU; 32 bits are used (16-mixed would be native)"
-    if device == "mps" and wanted == "bf16-mixed":
-        return "32-true", "precision: bf16-mixed is not native on this device; 32 bits are used"
-    return wanted, None
+        return "32-true", f"precision: {requested} is not native on this CPU; using 32 bits"
+    if device == "cuda" and requested == "bf16-mixed" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return "32-true", "precision: bf16-mixed is not native on this GPU; using 32 bits (16-mixed would be native)"
+    if device == "mps" and requested == "bf16-mixed":
+        return "32-true", "precision: bf16-mixed is not native on this device; using 32 bits"
+    return requested, None

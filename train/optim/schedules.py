@@ -30,7 +30,7 @@ def parameter_groups(
     layers = encoder_layers(encoder) if layer_decay is not None else None  # type: ignore[arg-type]
     rates = {}
     for name, parameter in encoder.named_parameters():  # type: ignore[union-attr]
-        depth = 0 if layers is None else len(layers) - layers.of(name)
+        depth = 0 if layers is None else len(layers) - layers.index(name)
         rates[id(parameter)] = lr * (layer_decay or 1.0) ** depth
     groups: dict[tuple[float, float], list[nn.Parameter]] = {(lr, weight_decay): [], (lr, 0.0): []}
     for name, parameter in network.named_parameters():

@@ -1,4 +1,4 @@
-"""Staged unfreezing: which part of the encoder is trained from which epoch on."""
+"""Staged unfreezing: the trained part of the encoder changes from stage to stage of training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,36 +8,40 @@ from torch import nn
 
 from train.optim.layers import encoder_layers
 
-Unfrozen = Literal["decoder", "all"] | int
+Unfreeze = Literal["decoder", "all"] | int
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of training.
+    """Stage of fine-tuning.
 
     Attributes:
-        epoch: The first epoch of it, from 0.
-        unfreeze: `decoder`: the encoder is frozen; n: but for its last n layers; `all`: nothing is.
+        epoch: First epoch of the stage, from 0.
+        unfreeze: `decoder` trains the decoder only, n also the last n layers of the encoder, `all` the whole network.
         lr: Highest learning rate of the stage.
     """
 
     epoch: int
-    unfreeze: Unfrozen
+    unfreeze: Unfreeze
     lr: float
 
 
 def stage_at(stages: Sequence[Stage], epoch: float) -> int:
-    """Which stage an epoch belongs to; `epoch` may lie within one."""
-    # Steps are whole and epochs are shares of them: a rounding must not put an epoch's first step into the one before.
+    """Return the index of the stage that an epoch, whole or fractional, belongs to."""
+    # Fractional epochs are computed from steps; rounding must not put the first step of an epoch into the one before.
     return max(i for i, stage in enumerate(stages) if stage.epoch <= epoch + 1e-9)
 
 
-def set_trainable(encoder: nn.Module, unfreeze: Unfrozen) -> list[nn.Module]:
-    """Freezes an encoder but for what a stage trains.
+def set_trainable(encoder: nn.Module, unfreeze: Unfreeze) -> list[nn.Module]:
+    """Freeze the parameters of an encoder, except those that a stage trains.
+
+    Args:
+        encoder: Encoder, modified in place.
+        unfreeze: See `Stage`.
 
     Returns:
-        Modules that are frozen as a whole: they belong in evaluation mode, so that norms keep their statistics and
-        nothing is dropped.
+        Modules all of whose parameters are frozen. Put them into evaluation mode, so that norm layers keep their
+        statistics and dropout is off.
     """
     names = dict(encoder.named_parameters())
     if unfreeze == "all":

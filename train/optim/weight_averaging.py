@@ -1,4 +1,4 @@
-"""An average of the weights over training, which is what is validated, kept and exported."""
+"""Averages of the weights over training (EMA, SWA), which are validated, saved and exported."""
 
 from typing import Any
 
@@ -7,16 +7,22 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Averages a network's weights: exponentially, or each as much as any other.
+    """Exponential or equal average of a network's weights.
 
-    Exponentially (EMA; Polyak and Juditsky 1992; Tarvainen and Valpola 2017, arXiv:1703.01780), after update n the
-    average is d a + (1 - d) w with d = min(decay, (1 + n) / (10 + n)), so that it doesn't cling to the first weights.
-    The plain mean (SWA; Izmailov et al. 2018, arXiv:1803.05407) has d = n / (n + 1). Running statistics of norm layers
-    are averaged like weights (PyTorch's `AveragedModel(use_buffers=True)`), which needs no second pass over the data;
-    counters are copied. There is no average before the first update: until then the weights themselves count.
+    Update n replaces the average a by d a + (1 - d) w. The exponential average (EMA; Polyak and Juditsky 1992,
+    doi:10.1137/0330046; Tarvainen and Valpola 2017, arXiv:1703.01780) has d = min(decay, (1 + n) / (10 + n)), which
+    reduces the influence of the first weights. The equal average (SWA; Izmailov et al. 2018, arXiv:1803.05407) has
+    d = n / (n + 1). Running statistics of norm layers are averaged like weights, as in PyTorch's
+    `AveragedModel(use_buffers=True)`, so that no second pass over the data is needed; counters are copied. Before the
+    first update there is no average, and the weights themselves are used.
 
     Args:
-        decay: Share of the exponential average that stays with each update, below 1; None: the plain mean.
+        decay: Largest d of the exponential average, below 1; None: equal average.
+
+    Attributes:
+        updates: Number of updates.
+        average: The average, by the names of the network's state dict.
+        in_place: True while the network holds the average and `average` the weights of training.
     """
 
     def __init__(self, decay: float | None) -> None:
@@ -27,7 +33,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Takes the weights as they are now in."""
+        """Update the average with the current weights."""
         state = network.state_dict()
         if self.updates == 0:
             self.average = {name: tensor.detach().clone() for name, tensor in state.items()}
@@ -44,7 +50,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def swap(self, network: nn.Module) -> None:
-        """Exchanges the network's weights and the average; does nothing before the first update."""
+        """Exchange the network's weights and the average; do nothing before the first update."""
         if self.updates == 0:
             return
         for name, tensor in network.state_dict().items():
@@ -54,12 +60,12 @@ class WeightAverage:
         self.in_place = not self.in_place
 
     def save(self, checkpoint: dict[str, Any], network: nn.Module, prefix: str) -> None:
-        """Puts the average where others look for weights, and the weights themselves where a resumed run does.
+        """Save the average as `state_dict` of a checkpoint, and the weights of training as `raw_weights`.
 
         Args:
-            checkpoint: Lightning's, with a `state_dict`.
+            checkpoint: Lightning checkpoint with a `state_dict`; modified in place.
             network: The network.
-            prefix: Of its names in the state dict.
+            prefix: Prefix of the network's names in the state dict.
         """
         checkpoint["ema"] = {"updates": self.updates}
         if self.updates == 0:
@@ -72,7 +78,13 @@ class WeightAverage:
         checkpoint["state_dict"] |= {f"{prefix}{name}": tensor for name, tensor in average.items()}
 
     def load(self, checkpoint: dict[str, Any], prefix: str, device: torch.device) -> None:
-        """Takes up what `save` put down, so that a resumed run goes on from the weights themselves."""
+        """Load what `save` saved, so that a resumed run continues from the weights of training.
+
+        Args:
+            checkpoint: Lightning checkpoint; its `state_dict` gets the weights of training.
+            prefix: Prefix of the network's names in the state dict.
+            device: Device of the average.
+        """
         self.updates = int(checkpoint.get("ema", {}).get("updates", 0))
         raw = checkpoint.get("raw_weights")
         if self.updates == 0 or raw is None:

@@ -3,7 +3,7 @@
 import pytest
 import segmentation_models_pytorch as smp
 
-from train.optim.layers import MOST_LAYERS, encoder_blocks, encoder_layers
+from train.optim.layers import MAX_LAYERS, encoder_blocks, encoder_layers
 
 
 @pytest.mark.parametrize(
@@ -21,19 +21,19 @@ from train.optim.layers import MOST_LAYERS, encoder_blocks, encoder_layers
 def test_an_encoder_falls_into_layers(encoder: str, layers: int, blocks: int) -> None:
     network = smp.encoders.get_encoder(encoder, weights=None)
     found = encoder_layers(network)
-    assert len(found) == layers <= MOST_LAYERS
+    assert len(found) == layers <= MAX_LAYERS
     assert len(list(encoder_blocks(network))) == blocks
     names = [name for layer in found.names for name in layer]
     assert sorted(names) == sorted(name for name, _ in network.named_parameters())
     assert all(found.names)
     first = next(iter(dict(network.named_parameters())))
-    assert found.of(first) == 0
+    assert found.index(first) == 0
 
 
 def test_layers_follow_the_data_not_the_order_of_names() -> None:
     """MiT lists the patch embeddings of all stages first."""
     network = smp.encoders.get_encoder("mit_b0", weights=None)
     found = encoder_layers(network)
-    assert found.of("patch_embed1.proj.weight") == 0
-    assert found.of("patch_embed4.proj.weight") >= found.of("block3.1.attn.q.weight")
-    assert found.of("norm4.weight") == len(found) - 1
+    assert found.index("patch_embed1.proj.weight") == 0
+    assert found.index("patch_embed4.proj.weight") >= found.index("block3.1.attn.q.weight")
+    assert found.index("norm4.weight") == len(found) - 1
