@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.common.progress import Progress
 from inference.common.raster import environment
 from inference.model.backends import Backend, open_backend
 from inference.model.probabilities import probabilities, probability_channels
@@ -29,7 +30,6 @@ from inference.tiles.symmetries import SYMMETRIES, Symmetry, mean_prediction
 from inference.tiles.tile_reader import TileReader
 
 _PREFETCH_BYTES = 16 * 2**20  # upper bound on the tiles that wait for the network
-_QUIET_SECONDS, _LINE_SECONDS = 2.0, 10.0
 
 
 def predict(source: str | Path, target: str | Path, progress: bool = False, **options: Any) -> Summary:
@@ -152,7 +152,7 @@ def _run_pipeline(
         strips = pipeline.prefetch(_read_strips(plan), 1)
         batches = pipeline.prefetch(_read_tiles(plan, grid, strips, size), depth)
         feed = pipeline.sink(consume, depth)
-        with _Progress(len(plan.rows) * len(plan.cols), progress) as bar:
+        with Progress(len(plan.rows) * len(plan.cols), "mapping", "tiles", progress) as bar:
             done = 0
             for batch in batches:
                 outputs = []
@@ -221,32 +221,3 @@ def _blend_and_write(plan: Plan, grid: ResampledGrid | None, writer: MapWriter, 
 def _mean_probabilities(plan: Plan, outputs: list[tuple[Symmetry, NDArray[Any]]]) -> NDArray[np.float32]:
     """Return the mean probability over the symmetries, (N, channels, tile, tile) float32."""
     return mean_prediction([(each, probabilities(output, plan.card, plan.rows.tile)) for each, output in outputs])
-
-
-class _Progress:
-    """Progress on stderr: a bar on a terminal, otherwise a line every ten seconds; nothing in the first two seconds."""
-
-    def __init__(self, total: int, shown: bool) -> None:
-        self._total, self._shown = total, shown
-        self._bar: Any = None
-        self._due = time.monotonic() + _QUIET_SECONDS
-
-    def __enter__(self) -> "_Progress":
-        if self._shown and sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=self._total, desc="mapping", unit="tile", delay=_QUIET_SECONDS, leave=False)
-        return self
-
-    def show(self, done: int) -> None:
-        """Show the number of finished tiles."""
-        if self._bar is not None:
-            self._bar.update(done - self._bar.n)
-        elif self._shown and time.monotonic() > self._due:
-            sys.stderr.write(f"mapping: {done} of {self._total} tiles\n")
-            sys.stderr.flush()
-            self._due = time.monotonic() + _LINE_SECONDS
-
-    def __exit__(self, *_: Any) -> None:
-        if self._bar is not None:
-            self._bar.close()

@@ -14,10 +14,10 @@ from rasterio.windows import Window
 from eval.report.results import Outcome
 from eval.scoring import calibration
 from eval.scoring.counting import Judged
+from inference.common.palette import OVERLAY_COLOURS
 from inference.common.raster import open_raster
 from train.data.pairs import Scene
 from train.data.reader import Reader
-from train.run.figures import CLASS_COLOURS
 from train.run.panels import Panel, draw_panels
 
 _SIDE = 768
@@ -72,7 +72,7 @@ def _precision_recall(axis: Any, found: Outcome, who: str, line: str) -> None:
     for place, index in enumerate(found.classes.outlined):
         _, precision, recall = calibration.precision_recall(found.counts["probability"][place])
         single = found.classes.target is not None
-        colour = (_OURS if line == "-" else _OTHERS) if single else CLASS_COLOURS[index % len(CLASS_COLOURS)]
+        colour = (_OURS if line == "-" else _OTHERS) if single else OVERLAY_COLOURS[index % len(OVERLAY_COLOURS)]
         label = who if single else f"{found.classes.names[index]} ({who})"
         axis.plot(recall, precision, line, color=colour, linewidth=1.6, label=label)
         if single:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.common.palette import MAP_COLOURS, class_colours, red_green_blue
 from inference.model.probabilities import class_probabilities, classify, probability_channels
 from inference.output.geotiff import BLOCK, Output
 from inference.output.summary import ClassCounter, ClassTotal
@@ -15,9 +16,6 @@ from inference.plan import Plan
 
 NODATA = 255
 """Value of invalid pixels in the map of a model without a background class."""
-
-# Palette for colour-blind readers (Okabe and Ito, Color Universal Design, 2008); background is black.
-_COLOURS = ((0, 158, 115), (230, 159, 0), (86, 180, 233), (213, 94, 0), (240, 228, 66), (0, 114, 178), (204, 121, 167))
 
 
 class MapWriter:
@@ -151,10 +149,7 @@ class MapWriter:
 
 
 def _colours(classes: int, background: int | None) -> dict[int, tuple[int, int, int]]:
-    colours = {}
-    targets = [value for value in range(classes) if value != background]
-    for number, value in enumerate(targets):
-        colours[value] = _COLOURS[number % len(_COLOURS)]
+    colours = {value: red_green_blue(each) for value, each in class_colours(classes, background, MAP_COLOURS).items()}
     colours[NODATA if background is None else background] = (0, 0, 0)
     return colours
 

@@ -5,13 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-from pyproj import Geod
-
 from inference.card import ModelCard, TrainingData
-from inference.common.raster import Header
+from inference.common.areas import ground_sample_distance as pixel_side
 from train.configs.config import Config
-from train.data.overlap import transformer
 from train.data.pairs import Scene
 from train.datamodule import DataModule
 from train.run.provenance import versions
@@ -92,26 +88,7 @@ def fingerprint(scenes: Sequence[Scene]) -> str:
 def ground_sample_distance(scenes: Sequence[Scene]) -> float | None:
     """Return the median side of a pixel on the ground in metres; None where no scene is georeferenced."""
     chosen = scenes[:: max(1, len(scenes) // _GSD_SCENES)]
-    sides = [side for scene in chosen if (side := _pixel_side(scene.image)) is not None]
+    images = [scene.image for scene in chosen]
+    found = [pixel_side(each.crs, each.transform, each.height, each.width) for each in images]
+    sides = [side for side in found if side is not None]
     return round(median(sides), 6) or None if sides else None
-
-
-def _pixel_side(header: Header) -> float | None:
-    """Return the side of a square with the ground area of a pixel in the middle of an image, in metres.
-
-    The area is computed on the ellipsoid, because a projection's metres aren't metres on the ground: EPSG:3857
-    overstates lengths 1.6 times at 52 degrees north.
-    """
-    if header.crs is None or header.transform.is_identity:
-        return None
-    # 100 by 100 pixels: the area of one pixel of a centimetre would be lost in rounding.
-    row, col, side = header.height / 2, header.width / 2, 100
-    square = [(col, row), (col + side, row), (col + side, row + side), (col, row + side)]
-    try:
-        corners = transformer(header.crs, None).transform(*zip(*(header.transform @ c for c in square), strict=True))
-    except Exception:  # a CRS that PROJ can't relate to the Earth, such as an engineering one
-        return None
-    if not np.isfinite(corners).all():
-        return None
-    area, _ = Geod(ellps="WGS84").polygon_area_perimeter(*corners)
-    return float(np.sqrt(abs(area))) / side

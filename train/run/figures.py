@@ -12,12 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from inference.common.files import write_atomically
+from inference.common.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 
-# Okabe and Ito (2008): distinguishable with every kind of colour vision.
-BLUE, ORANGE, GREEN, VERMILION, SKY, YELLOW, PURPLE = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#F0E442", "#CC79A7",
-)  # fmt: skip
-CLASS_COLOURS = (YELLOW, SKY, VERMILION, GREEN, PURPLE, ORANGE, BLUE)
 STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titleweight": "bold"}
 
 

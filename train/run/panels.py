@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from train.run.figures import BLUE, CLASS_COLOURS, STYLE, VERMILION, save_figure
+from inference.common.palette import BLUE, OVERLAY_COLOURS, VERMILION, class_colours
+from train.run.figures import STYLE, save_figure
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def draw_panels(
         Paths of the PNGs, `overview.png` first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    colours = _colours(class_names, background)
+    colours = class_colours(len(class_names), background, OVERLAY_COLOURS)
     files = []
     for number, panel in enumerate(panels):
         path = folder / f"{number:02d}-{panel.title.replace(' ', '-')}.png"
@@ -89,11 +90,6 @@ def draw_panels(
         _sheet(panels, class_names, colours, ignore_index, folder / "overview.png")
         files.insert(0, folder / "overview.png")
     return files
-
-
-def _colours(class_names: Sequence[str], background: int | None) -> dict[int, str]:
-    shown = [i for i in range(len(class_names)) if i != background]
-    return {i: CLASS_COLOURS[n % len(CLASS_COLOURS)] for n, i in enumerate(shown)}
 
 
 def draw_labels(
@@ -114,7 +110,7 @@ def draw_labels(
         ignore_index: Label value of ignored pixels; drawn black.
         path: Path of the PNG.
     """
-    colours = _colours(class_names, background)
+    colours = class_colours(len(class_names), background, OVERLAY_COLOURS)
     columns = 3
     rows = -(-len(images) // columns)
     with mpl.rc_context(STYLE):

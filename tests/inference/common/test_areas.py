@@ -94,6 +94,21 @@ def test_the_ground_sample_distance_is_that_of_the_middle(epsg: int, origin: tup
     assert ground_sample_distance(crs, transform, 500, 400) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("epsg", [32609, 32608, 3857, 4326, 3005, 3979, 2193])
+@pytest.mark.parametrize("side", [0.01, 0.1, 2.0, 10.0])
+@pytest.mark.parametrize("rotation", [0, 30])
+def test_the_ground_sample_distance_is_geodesic(epsg: int, side: float, rotation: float) -> None:
+    lon, lat = (172.0, -41.0) if epsg == 2193 else (-128.9, 52.0)
+    x, y = Transformer.from_crs(4326, epsg, always_xy=True).transform(lon, lat)
+    unit = side / 111_000 if epsg == 4326 else side
+    crs, transform = CRS.from_epsg(epsg), from_origin(x, y, unit, unit) @ Affine.rotation(rotation)
+    # Geod's own rounding shows in the area of a square metre, so the square that it measures is never that small.
+    square = 100 if side > 0.01 else 10_000
+    first_row, first_col = 550 - square / 2, 350 - square / 2
+    expected = np.sqrt(geodesic(crs, transform, first_row, first_col, square)) / square
+    assert ground_sample_distance(crs, transform, 1000, 600) == pytest.approx(expected, rel=1e-6)
+
+
 def test_the_same_ground_has_the_same_area_in_any_crs(tmp_path: Path) -> None:
     """A disc of 150 m at 52 degrees north, drawn into mosaics in UTM, web Mercator and degrees."""
     model = write_onnx(tmp_path / "m.onnx", card(bands=1, mean=[0.5], std=[0.1]), seed=1)
