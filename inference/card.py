@@ -77,7 +77,7 @@ class ModelCard(BaseModel):
     output: Literal["logits", "probabilities"] = "logits"
     """Output of the model: logits, to which the activation must be applied, or probabilities."""
     any_size: bool = False
-    """Whether the model takes, and is correct at, heights and widths other than tile_size."""
+    """Support for heights and widths other than tile_size."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Probability above which a pixel is the target class (sigmoid only)."""
     ground_sample_distance: Annotated[float, Field(gt=0)] | None = None

@@ -1,1 +1,1 @@
-"""Choice, loading and running of an exported model."""
+"""Exported models: choice, model cards, back ends, and conversion of their output to probabilities."""

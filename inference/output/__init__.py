@@ -1,1 +1,1 @@
-"""Writing the map, its metadata and its summary."""
+"""Output: GeoTIFF files, the map with its metadata, and the summary."""

@@ -1,1 +1,1 @@
-"""Where tiles lie, how they are cut, and how their predictions are blended."""
+"""Tiles of an image: strips, positions, reading, blending, symmetries and resampling."""

@@ -1,4 +1,4 @@
-"""Tiny networks with cards, as ONNX and TorchScript, whose answers NumPy can give as well."""
+"""Tiny networks with cards, as ONNX and TorchScript, and their outputs computed by NumPy."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from inference.card import METADATA_KEY, ModelCard
 
 
 def card(bands: int = 3, classes: int = 2, **changes: Any) -> ModelCard:
-    """A card for networks of these bands and classes; two classes have one channel unless `activation` says softmax."""
+    """Return a card; with two classes the model has one channel unless `activation` is softmax."""
     values: dict[str, Any] = {
         "name": "tiny",
         "task": "kelp",
@@ -31,7 +31,7 @@ def card(bands: int = 3, classes: int = 2, **changes: Any) -> ModelCard:
 
 
 def weights(bands: int, channels: int, kernel: int = 1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """(channels, bands, kernel, kernel) and (channels,) float32."""
+    """Return random weights, (channels, bands, kernel, kernel), and biases, (channels,), float32."""
     rng = np.random.default_rng(seed)
     w = rng.normal(0, 1.5 / kernel, (channels, bands, kernel, kernel)).astype(np.float32)
     return w, rng.normal(0, 0.3, channels).astype(np.float32)
@@ -49,7 +49,7 @@ def write_onnx(
     bands: int = 3,
     channels: int = 1,
 ) -> Path:
-    """One convolution; `end` is logits, probabilities (for sigmoid) or argmax."""
+    """Write one convolution as ONNX; `end` is logits, probabilities (for sigmoid) or argmax."""
     if model_card is not None:
         bands, channels = len(model_card.bands), model_card.channels
     w, b = weights(bands, channels, kernel, seed)
@@ -81,7 +81,7 @@ def write_onnx(
 
 
 def write_torchscript(path: Path, model_card: ModelCard | None, *, kernel: int = 1, seed: int = 0) -> Path:
-    """The same convolution, as TorchScript."""
+    """Write the convolution of `write_onnx` as TorchScript."""
     import torch
 
     from inference.card import EXTRA_FILE
@@ -101,7 +101,7 @@ def write_torchscript(path: Path, model_card: ModelCard | None, *, kernel: int =
 
 
 def untiled(pixels: np.ndarray, model_card: ModelCard, *, divisor: float | None = None, seed: int = 0) -> np.ndarray:
-    """Probabilities of each class, (classes, H, W) float64, of the pointwise network on a whole (bands, H, W) image."""
+    """Compute the pointwise network on a whole image, (bands, H, W); return (classes, H, W) float64 probabilities."""
     w, b = weights(len(model_card.bands), model_card.channels, 1, seed)
     scale = divisor if divisor is not None else float(model_card.max_pixel_value)
     mean, std = (np.array(v)[:, None, None] for v in (model_card.mean, model_card.std))

@@ -1,4 +1,4 @@
-"""The card: what it accepts, and every kind of file that it is read from."""
+"""Model cards: validation, and reading from every kind of file."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def torchscript_file(path: Path, extra: dict[str, str]) -> Path:
     return path
 
 
-def test_a_card_is_read_from_whatever_carries_it(tmp_path: Path) -> None:
+def test_a_card_is_read_from_every_kind_of_file(tmp_path: Path) -> None:
     card = ModelCard.model_validate(CARD)
     text = card.dumps()
     (tmp_path / "card.json").write_text(text)
@@ -86,13 +86,13 @@ def test_damaged_files_are_one_line(name: str, content: bytes, tmp_path: Path) -
         ({"threshold": 1.0}, "threshold: "),
     ],
 )
-def test_cards_that_make_no_sense(change: dict[str, object], said: str) -> None:
+def test_invalid_cards_are_refused(change: dict[str, object], said: str) -> None:
     with pytest.raises(CardError, match=r"^c\.json: ") as error:
         ModelCard.loads(json.dumps(CARD | change), "c.json")
     assert said in str(error.value)
 
 
-def test_what_pixels_are_divided_by() -> None:
+def test_divisor_of_pixels() -> None:
     card = ModelCard.model_validate(CARD)
     assert [card.divisor(t) for t in ("uint8", "int16", "uint16", "int32")] == [255, 32767, 65535, 2**31 - 1]
     with pytest.raises(CardError, match="needs an integer type"):

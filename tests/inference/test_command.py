@@ -1,4 +1,4 @@
-"""The command line: what it accepts, refuses and leaves behind."""
+"""The command `inference.py`: options, errors, and files left after a failure."""
 
 import json
 import os
@@ -18,9 +18,7 @@ from tests.inference.networks import card, write_onnx
 from .commands import COMMAND, ROOT, leftovers, refused, run, texture
 
 
-def test_it_maps_and_says_what_it_shows(
-    mosaic: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_map_and_its_summary(mosaic: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target, floats = tmp_path / "out.tif", tmp_path / "p.tif"
     assert run(mosaic, target, "--model", model, "--probabilities", floats) == 0
     out = capsys.readouterr().out
@@ -91,8 +89,8 @@ def test_help_is_quick() -> None:
     assert "--tile-size" in done.stdout
 
 
-def test_it_needs_neither_torch_nor_anything_of_ours(mosaic: Path, model: Path, tmp_path: Path) -> None:
-    """Beside numpy, rasterio, pydantic, tqdm and onnxruntime, and what they need, nothing is imported."""
+def test_neither_torch_nor_train_nor_eval_is_imported(mosaic: Path, model: Path, tmp_path: Path) -> None:
+    """Only numpy, rasterio, pydantic, tqdm and onnxruntime, and their dependencies, are imported."""
     code = (
         "import sys; from inference.inference import main; "
         f"code = main([{str(mosaic)!r}, {str(tmp_path / 'o.tif')!r}, '--model', {str(model)!r}]); "
@@ -139,7 +137,7 @@ def test_existing_output(mosaic: Path, model: Path, tmp_path: Path, capsys: pyte
         (["--frobnicate"], "--frobnicate"),
     ],
 )
-def test_options_that_cannot_be_obeyed(
+def test_invalid_options_are_refused(
     options: list[str], says: str, mosaic: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     err = refused(capsys, mosaic, tmp_path / "out.tif", "--model", model, *options)
@@ -148,14 +146,14 @@ def test_options_that_cannot_be_obeyed(
     assert not (tmp_path / "out.tif").exists()
 
 
-def test_several_problems_are_told_at_once(
+def test_several_problems_are_reported_at_once(
     mosaic: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     err = refused(capsys, mosaic, tmp_path / "o.tif", "--model", model, "--overlap", "2", "--threads", "0")
     assert len(err.splitlines()) == 2
 
 
-def test_folders_and_files_that_are_not_there(
+def test_missing_and_unreadable_files_are_refused(
     mosaic: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "no such folder" in refused(capsys, mosaic, tmp_path / "no" / "o.tif", "--model", model)
@@ -173,7 +171,7 @@ def test_folders_and_files_that_are_not_there(
     assert "is the map itself" in err
 
 
-def test_mosaics_that_do_not_fit_the_model(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mosaics_that_do_not_match_the_model(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "o.tif"
     few = write_raster(tmp_path / "few.tif", texture(20, 20, 2))
     assert "has 2 bands, the model needs band 3" in refused(capsys, few, target, "--model", model)
@@ -185,7 +183,7 @@ def test_mosaics_that_do_not_fit_the_model(model: Path, tmp_path: Path, capsys: 
     assert "complex64" in refused(capsys, imaginary, target, "--model", model, "--overwrite")
 
 
-def test_a_mosaic_without_a_place_on_the_earth(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mosaic_without_georeferencing(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_raster(tmp_path / "in.tif", texture(40, 40), crs=None, transform=rasterio.Affine.identity())
     assert run(source, tmp_path / "o.tif", "--model", model) == 0
     out, err = capsys.readouterr()
@@ -194,7 +192,7 @@ def test_a_mosaic_without_a_place_on_the_earth(model: Path, tmp_path: Path, caps
     assert "no areas" in out
 
 
-def test_a_mosaic_of_another_ground_sample_distance_is_told(
+def test_another_ground_sample_distance_is_reported(
     mosaic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for distance, told in ((0.1, False), (0.12, False), (0.14, True), (0.05, True)):
@@ -204,7 +202,7 @@ def test_a_mosaic_of_another_ground_sample_distance_is_told(
         assert (f"{distance:g} m" in err and "0.1 m on the ground" in err) == told, err
 
 
-def test_tile_sizes_of_models_that_take_one(mosaic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_of_a_fixed_tile_size(mosaic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fixed = write_onnx(tmp_path / "fixed.onnx", card(any_size=False), size=32, batch=2)
     assert run(mosaic, tmp_path / "o.tif", "--model", fixed) == 0
     assert run(mosaic, tmp_path / "o.tif", "--model", fixed, "--batch-size", "2", "--overwrite") == 0
@@ -216,9 +214,7 @@ def test_tile_sizes_of_models_that_take_one(mosaic: Path, tmp_path: Path, capsys
     assert run(mosaic, tmp_path / "o2.tif", "--model", open_, "--tile-size", "48") == 0
 
 
-def test_a_model_that_is_not_what_its_card_says(
-    mosaic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_model_that_does_not_match_its_card(mosaic: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_onnx(tmp_path / "m.onnx", None, channels=3)
     assert "carries no model card" in refused(capsys, mosaic, tmp_path / "o.tif", "--model", model)
     (tmp_path / "c.json").write_text(card().dumps())

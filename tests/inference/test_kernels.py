@@ -8,7 +8,7 @@ from inference.kernels import MIN_WEIGHT, WINDOW_NAMES, border_window, window
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 16, 17, 256, 513])
-def test_windows_are_scipys_in_their_periodic_form(size: int) -> None:
+def test_windows_are_the_periodic_ones_of_scipy(size: int) -> None:
     np.testing.assert_allclose(window("bartlett-hann", size), windows.barthann(size + 1)[:-1], atol=1e-15)
     np.testing.assert_allclose(window("hann", size), windows.hann(size + 1)[:-1], atol=1e-15)
     np.testing.assert_array_equal(window("none", size), 1)
@@ -23,7 +23,7 @@ def test_half_overlapping_windows_sum_to_one(name: str, size: int) -> None:
 
 @pytest.mark.parametrize("name", WINDOW_NAMES)
 @pytest.mark.parametrize("size", [1, 2, 7, 8])
-def test_weights_are_held_at_one_from_the_centre_to_the_border(name: str, size: int) -> None:
+def test_weights_are_one_from_the_centre_to_the_border(name: str, size: int) -> None:
     for first in (False, True):
         for last in (False, True):
             w = border_window(name, size, first, last)

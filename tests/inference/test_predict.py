@@ -1,4 +1,4 @@
-"""The whole way, from a mosaic to a map, against the network applied to the mosaic at once."""
+"""Maps of mosaics, compared with the network applied to the whole mosaic at once."""
 
 import itertools
 from pathlib import Path
@@ -26,14 +26,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def network(folder: Path, **changes: Any) -> tuple[Path, Any]:
-    """A pointwise network, written once for each card."""
+    """Write a pointwise network, once for each card."""
     made = card(tile_size=TILE, **changes)
     path = folder / f"{abs(hash(made.dumps()))}.onnx"
     return (path if path.is_file() else write_onnx(path, made)), made
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(bands, H, W) values, and (H, W) bool where valid by mask or nodata."""
+    """Read the values, (bands, H, W), and the validity by mask or nodata, (H, W) bool."""
     with rasterio.open(path) as file:
         return file.read(), file.dataset_mask() > 0
 
@@ -41,7 +41,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def check(
     folder: Path, source: Path, pixels: np.ndarray, invalid: np.ndarray, model: Path, made: Any, **options: Any
 ) -> None:
-    """Maps and compares with the untiled answer; `pixels` are what the file holds."""
+    """Map a mosaic with the given pixels and compare the map with the untiled prediction."""
     target, floats = folder / "map.tif", folder / "p.tif"
     summary = predict(source, target, model=model, probabilities=floats, overwrite=True, **options)
     expected = untiled(pixels, made, divisor=options.get("max_pixel_value"))
@@ -58,7 +58,7 @@ def check(
         ordered = np.sort(expected, axis=0)
         classes, close = expected.argmax(axis=0).astype(np.uint8), ordered[-1] - ordered[-2] < 1e-6
     classes[invalid] = 0
-    # Where float64 itself leaves a doubt in float32, either class is right.
+    # Where float64 and float32 may round to different sides of the threshold, either class is right.
     wrong = (found[0] != classes) & ~(close & ~invalid)
     assert wrong.sum() == 0
     assert summary.invalid == invalid.sum()
@@ -83,7 +83,7 @@ def check(
     cog=st.booleans(),
     seed=st.integers(0, 9),
 )
-def test_a_pointwise_network_gives_the_map_it_gives_without_tiles(
+def test_the_map_of_a_pointwise_network_is_the_untiled_one(
     folder: Path,
     height: int,
     width: int,
@@ -116,7 +116,7 @@ def hole(kind: str, height: int, width: int, rng: np.random.Generator) -> np.nda
     invalid = np.zeros((height, width), bool)
     if kind == "pixels":
         invalid = rng.random((height, width)) < 0.1
-    elif kind == "outline":  # what is left is a disc
+    elif kind == "outline":  # a valid disc remains
         rows, cols = np.mgrid[:height, :width]
         invalid = ((rows - height / 2) / height) ** 2 + ((cols - width / 2) / width) ** 2 > 0.2
     elif kind == "stripe":
@@ -171,7 +171,7 @@ def test_masks_and_alpha_are_honoured_per_pixel(folder: Path, kind: str) -> None
     check(folder, path, pixels, invalid, model, made)
 
 
-def test_what_is_not_finite_is_invalid_and_reaches_nobody(folder: Path) -> None:
+def test_pixels_that_are_not_finite_are_invalid(folder: Path) -> None:
     rng = np.random.default_rng(1)
     pixels = rng.random((3, 40, 37)).astype(np.float32)
     pixels[0, 5, 6], pixels[2, 20:, 3] = np.nan, np.inf
@@ -194,7 +194,7 @@ def test_a_valid_tile_of_one_colour_is_predicted(folder: Path) -> None:
 
 
 def test_the_network_sees_what_it_saw_in_training(folder: Path) -> None:
-    """At invalid pixels the card's fill value, whatever lies there; beyond the edge a reflection."""
+    """Invalid pixels have the card's fill value; beyond the border the image is reflected."""
     rng = np.random.default_rng(5)
     made = card(tile_size=TILE, fill_value=100.0)
     model = write_onnx(folder / "conv.onnx", made, kernel=3)
@@ -247,7 +247,7 @@ def test_models_that_end_in_probabilities_or_classes(folder: Path, end: str, out
     np.testing.assert_array_equal(read(folder / "o.tif")[0][0], expected[1] > 0.5)
 
 
-def test_a_network_that_gives_no_numbers_makes_no_map(folder: Path) -> None:
+def test_output_that_is_not_finite_is_an_error(folder: Path) -> None:
     import onnx
     from onnx import numpy_helper
 
@@ -264,7 +264,7 @@ def test_a_network_that_gives_no_numbers_makes_no_map(folder: Path) -> None:
     assert not (folder / "broken.tif").exists()
 
 
-def test_a_model_replaced_in_its_place_is_loaded_anew(folder: Path) -> None:
+def test_a_replaced_model_file_is_loaded_again(folder: Path) -> None:
     made = card(tile_size=TILE)
     source = write_raster(folder / "r.tif", np.random.default_rng(8).integers(0, 256, (3, 30, 30)).astype(np.uint8))
     mapper, model = Mapper(), folder / "replaced.onnx"
@@ -286,7 +286,7 @@ def test_flips_and_turns_change_nothing_for_a_pointwise_network(folder: Path) ->
 
 
 def test_flips_and_turns_are_averaged(folder: Path) -> None:
-    """Of a square image in one tile, the map of the turned image is the turned map."""
+    """For a square image in one tile, the map of the turned image is the turned map."""
     made = card(tile_size=TILE)
     model = write_onnx(folder / "k3.onnx", made, kernel=3)
     pixels = np.random.default_rng(2).integers(0, 256, (3, TILE, TILE)).astype(np.uint8)
@@ -313,7 +313,7 @@ def test_a_model_without_background_marks_invalid_pixels_by_nodata(folder: Path)
 
 
 def test_the_threshold_is_strict(folder: Path) -> None:
-    """A probability of exactly one half isn't above it, in however many tiles."""
+    """A probability of exactly one half isn't above the threshold, for any number of overlapping tiles."""
     made = card(bands=1, tile_size=TILE, mean=[0.0], std=[1.0], max_pixel_value=1.0)
     model = write_onnx(folder / "half.onnx", made)
     import onnx

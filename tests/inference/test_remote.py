@@ -1,4 +1,4 @@
-"""Mosaics that lie elsewhere: a loopback server that answers range requests, over HTTP and as S3 would."""
+"""Remote mosaics, read by range requests from a loopback server over HTTP and as S3."""
 
 import subprocess
 import sys
@@ -12,8 +12,8 @@ from inference.predict import predict
 from tests.conftest import write_raster
 from tests.inference.networks import card, write_onnx
 
-# Serves files with range requests, as GDAL's /vsicurl/ asks for them. In a process of its own: GDAL is opened under
-# Python's lock, and no thread of ours would get to answer.
+# Serves files with range requests, as GDAL's /vsicurl/ asks for them. In its own process: GDAL is opened
+# under Python's lock, so that a thread of this process couldn't answer.
 _SERVER = """
 import sys
 from functools import partial

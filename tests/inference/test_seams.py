@@ -1,4 +1,4 @@
-"""What must not be seen: where one tile ends and the next begins."""
+"""No seams between tiles."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ TILE = 64
 
 
 def border_shy(path: Path, made: ModelCard) -> Path:
-    """A network as they are: wide views, zeros beyond its tile's edge; so it answers differently near the edge."""
+    """Write a network with a wide receptive field and zero padding, whose output differs near the edge of a tile."""
     rng = np.random.default_rng(0)
     nodes, weights, last = [], [], "input"
     for layer, (inputs, outputs) in enumerate([(3, 8), (8, 8), (8, 8), (8, 1)]):
@@ -43,7 +43,10 @@ def border_shy(path: Path, made: ModelCard) -> Path:
 
 
 def gradient_ratio(probability: np.ndarray, lines: dict[int, list[int]]) -> float:
-    """Mean step of the probability across the lines (row or column numbers by axis) over that everywhere else."""
+    """Return the mean step of the probability across the lines, divided by that everywhere else.
+
+    `lines` holds row or column numbers by axis.
+    """
     across, elsewhere = [], []
     for axis, places in lines.items():
         steps = np.abs(np.diff(probability, axis=axis)).mean(axis=1 - axis)
@@ -55,7 +58,7 @@ def gradient_ratio(probability: np.ndarray, lines: dict[int, list[int]]) -> floa
 
 
 def borders(height: int, width: int, tile: int, overlap: float) -> dict[int, list[int]]:
-    """Rows and columns inside the image at which a tile begins or ends."""
+    """Return the rows and columns inside the image at which a tile begins or ends."""
     lines = {}
     for axis, length in enumerate((height, width)):
         grid = tile_axis(length, tile, overlap)
@@ -83,8 +86,8 @@ def test_no_seam_at_the_borders_of_tiles(tmp_path: Path, window: str) -> None:
     assert blended < 1.25
 
 
-def test_a_hole_disturbs_nothing_but_itself(tmp_path: Path) -> None:
-    """Skipped tiles: at valid pixels the map is the one in which they are predicted as well."""
+def test_skipped_tiles_change_no_valid_pixel(tmp_path: Path) -> None:
+    """At valid pixels the map is the same as with all tiles predicted."""
     rng = np.random.default_rng(1)
     pixels = rng.integers(100, 255, (3, 300, 340)).astype(np.uint8)
     pixels[:, 60:240, 90:250] = 0

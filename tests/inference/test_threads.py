@@ -1,4 +1,4 @@
-"""Threads that hand work to each other."""
+"""The pipeline of threads, and interruptions of it."""
 
 import signal
 import threading
@@ -29,7 +29,7 @@ def test_items_arrive_in_order() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_nobody_runs_further_ahead_than_allowed(depth: int) -> None:
+def test_no_stage_runs_further_ahead_than_its_depth(depth: int) -> None:
     made: list[int] = []
     with Pipeline() as pipeline:
         items = pipeline.prefetch(counting(made), depth)
@@ -87,7 +87,7 @@ def test_an_interruption_stops_all() -> None:
 
 
 def pipeline_interrupted_by(press: Callable[[], None]) -> list[int]:
-    """What arrived at the end of a pipeline in whose midst Ctrl-C is pressed."""
+    """Return the items that reached the end of a pipeline during which `press` is called."""
     found: list[int] = []
     with DeferredInterrupt() as interrupt, Pipeline(interrupt) as pipeline:
         items = pipeline.prefetch(counting([]), 1)
@@ -109,7 +109,7 @@ def test_ctrl_c_is_raised_when_all_have_stopped() -> None:
 
 
 def test_ctrl_c_while_a_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python would raise it there, and a thread that hasn't started can't be waited for."""
+    """Python would raise the interruption there, and a thread that hasn't started can't be joined."""
     start = threading.Thread.start
 
     def pressed(self: threading.Thread) -> None:
@@ -134,10 +134,10 @@ def test_ctrl_c_in_the_last_step_is_not_lost() -> None:
     finished: list[bool] = []
     with pytest.raises(KeyboardInterrupt), DeferredInterrupt() as interrupt:
         work(interrupt)
-    assert finished == []  # what is half done must be taken away
+    assert finished == []  # so that unfinished files are removed
 
 
-def test_a_failure_while_stopping_is_told_of() -> None:
+def test_a_failure_while_stopping_is_raised() -> None:
     def fail() -> None:
         signal.raise_signal(signal.SIGINT)
         raise ValueError("disk full")

@@ -1,4 +1,4 @@
-"""Mosaics that are described by a VRT: made of other files, with more to say than a GeoTIFF can."""
+"""Mosaics in VRT format: several source files, and metadata that a GeoTIFF can't hold."""
 
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def write_vrt(path: Path, source: Path, nodata: tuple[int | None, ...] = (None,)
     return path
 
 
-def test_the_files_that_it_is_made_of_are_not_replaced(pixels: Any, model: Path, tmp_path: Path) -> None:
+def test_source_files_are_not_replaced(pixels: Any, model: Path, tmp_path: Path) -> None:
     part = write_raster(tmp_path / "part.tif", pixels)
     mosaic = write_vrt(tmp_path / "mosaic.vrt", part)
     before = part.read_bytes()
@@ -63,8 +63,8 @@ def test_one_file_under_two_names_is_one_file(pixels: Any, model: Path, tmp_path
     assert not (tmp_path / "o.tif").exists()
 
 
-def test_a_transform_counts_more_than_control_points(pixels: Any, model: Path, tmp_path: Path) -> None:
-    """A GeoTIFF holds one of them, and QGIS goes by the transform."""
+def test_a_transform_takes_precedence_over_control_points(pixels: Any, model: Path, tmp_path: Path) -> None:
+    """A GeoTIFF can hold only one of them, and QGIS uses the transform."""
     source = write_raster(tmp_path / "part.tif", pixels)
     points = f'<GCPList Projection="EPSG:32610">{POINTS}</GCPList>'
     mosaic = write_vrt(tmp_path / "mosaic.vrt", source, points=points)
@@ -75,7 +75,7 @@ def test_a_transform_counts_more_than_control_points(pixels: Any, model: Path, t
         assert made.gcps[0] == []
 
 
-def test_nodata_values_that_differ_are_told_of(pixels: Any, model: Path, tmp_path: Path) -> None:
+def test_different_nodata_values_are_reported(pixels: Any, model: Path, tmp_path: Path) -> None:
     source = write_raster(tmp_path / "part.tif", pixels)
     mosaic = write_vrt(tmp_path / "mosaic.vrt", source, (0, 255, None))
     (notice,) = predict(mosaic, tmp_path / "o.tif", model=model).notices

@@ -1,4 +1,4 @@
-"""ONNX Runtime, TorchScript and OpenVINO: the same numbers from each."""
+"""Back ends: ONNX Runtime, TorchScript and OpenVINO return the same values."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,7 +42,7 @@ def opened(folder: Path, name: str, *, size: int | None = None, batch: int | Non
 
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("count", [1, 3, 4])
-def test_all_give_the_same(tmp_path: Path, name: str, count: int) -> None:
+def test_all_back_ends_agree(tmp_path: Path, name: str, count: int) -> None:
     x = np.random.default_rng(0).normal(size=(count, 3, 32, 32)).astype(np.float32)
     w, b = weights(3, 1, 3)
     expected = torch.nn.functional.conv2d(torch.from_numpy(x), torch.from_numpy(w), torch.from_numpy(b), padding=1)
@@ -67,7 +67,7 @@ def test_a_batch_of_fixed_size_is_filled_up(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="this CPU has no bfloat16")
 @pytest.mark.parametrize("name", [b for b in BACKENDS if b != "onnxruntime"])
-def test_bf16_is_what_is_asked_for(tmp_path: Path, name: str) -> None:
+def test_bf16_is_used_on_request(tmp_path: Path, name: str) -> None:
     x = np.random.default_rng(0).normal(size=(2, 3, 64, 64)).astype(np.float32)
     full = opened(tmp_path, name, tile=64, batch=2)(x)
     half = opened(tmp_path, name, tile=64, batch=2, precision="bf16")
@@ -99,7 +99,7 @@ def test_outputs_in_containers(tmp_path: Path) -> None:
     np.testing.assert_array_equal(backend(np.ones((2, 3, 8, 8), np.float32)), 2)
 
 
-def test_torchscript_takes_other_sizes_only_where_its_card_says_so(tmp_path: Path) -> None:
+def test_torchscript_takes_other_sizes_only_if_its_card_allows(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--tile-size 48"):
         opened(tmp_path, "torchscript", tile=48, any_size=False)
     opened(tmp_path, "torchscript", tile=48)
@@ -107,7 +107,7 @@ def test_torchscript_takes_other_sizes_only_where_its_card_says_so(tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_files_that_are_no_models(tmp_path: Path, name: str) -> None:
+def test_files_that_are_not_models(tmp_path: Path, name: str) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(b"nothing")
     with pytest.raises(UserError, match="can't be loaded"):
@@ -125,7 +125,7 @@ def test_a_model_that_fails_on_tiles(tmp_path: Path) -> None:
         backend(np.zeros((1, 1, 9, 9), np.float32))
 
 
-def test_which_back_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choice_of_the_back_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_backend(Path("m.onnx"), "auto", "fp32") == "onnxruntime"
     assert choose_backend(Path("m.pt"), "auto", "bf16") == "torchscript"
     with pytest.raises(UserError, match="can't be run as a model"):
@@ -137,7 +137,7 @@ def test_which_back_end(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_backend(Path("m.onnx"), "auto", "bf16")
 
 
-def test_devices_that_are_not_here(tmp_path: Path) -> None:
+def test_missing_devices_are_refused(tmp_path: Path) -> None:
     for name in ("onnxruntime", "torchscript"):
         for device in ("cuda", "mps"):
             if device == "cuda" and torch.cuda.is_available():
@@ -148,7 +148,7 @@ def test_devices_that_are_not_here(tmp_path: Path) -> None:
         opened(tmp_path, "torchscript", device="cpu", precision="fp16")
 
 
-def test_what_a_graph_says(tmp_path: Path) -> None:
+def test_signature_of_a_model(tmp_path: Path) -> None:
     fixed = read_signature(write_onnx(tmp_path / "a.onnx", card(classes=3), size=32, batch=2))
     assert (fixed.batch, fixed.bands, fixed.tile, fixed.channels) == (2, 3, 32, 3)
     free = read_signature(write_onnx(tmp_path / "b.onnx", card()))
@@ -174,14 +174,14 @@ def test_of_equals_the_first_class_wins() -> None:
     assert out.tolist() == [[0, 1, 2]]
 
 
-def test_extreme_logits_are_quiet() -> None:
+def test_extreme_logits_raise_no_warning() -> None:
     logits = np.array([-1e4, -90, 0, 90, 1e4], np.float32).reshape(1, 1, 1, 5).repeat(5, axis=2)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         found = probabilities(logits, card(), 5)
     np.testing.assert_allclose(found[0, 0, 0], [0, 0, 0.5, 1, 1], atol=1e-6)
 
 
-def test_class_numbers_are_votes_of_one() -> None:
+def test_class_indices_become_one_hot() -> None:
     numbers = np.array([[[0, 2], [1, 1]]])
     found = probabilities(numbers, card(classes=3), 2)
     np.testing.assert_array_equal(found[0].argmax(axis=0), numbers[0])
@@ -191,7 +191,7 @@ def test_class_numbers_are_votes_of_one() -> None:
 
 
 def test_torchscript_leaves_the_settings_of_the_process_alone(tmp_path: Path) -> None:
-    """Training in the same process would otherwise add up in another order."""
+    """Otherwise training in the same process would sum in another order."""
     import torch
 
     before = torch.get_num_threads(), torch.backends.cudnn.allow_tf32

@@ -1,4 +1,4 @@
-"""Finding the model, and its card or habitat-mapper's configuration."""
+"""Choice of the model, and of its card or habitat-mapper configuration."""
 
 import json
 from pathlib import Path
@@ -76,7 +76,7 @@ def habitat(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def test_habitat_mappers_configuration_is_obeyed(tmp_path: Path) -> None:
+def test_a_habitat_mapper_configuration_is_applied(tmp_path: Path) -> None:
     model = write_onnx(tmp_path / "m.onnx", None, size=48)
     found = card_for(model, habitat(tmp_path), "uint8")
     assert (found.tile_size, found.any_size, found.channels, found.revision) == (48, False, 1, "20250101")
@@ -123,7 +123,7 @@ def test_habitat_mapper_configurations_that_are_refused(
         card_for(model, habitat(tmp_path, **changes), "uint8")
 
 
-def test_a_card_beside_a_model_beats_its_own(tmp_path: Path) -> None:
+def test_a_given_card_replaces_the_embedded_one(tmp_path: Path) -> None:
     model = write_onnx(tmp_path / "m.onnx", card())
     (tmp_path / "c.json").write_text(card(threshold=0.3).dumps())
     assert card_for(model, None, "uint8").threshold == 0.5

@@ -28,7 +28,7 @@ def test_running_weights_are_normalised(length: int, tile: int, overlap: float, 
 
 
 def weighted_mean(tiles: dict[tuple[int, int], np.ndarray], rows: Axis, cols: Axis, name: str) -> np.ndarray:
-    """The plain way: sums of weighted predictions over sums of weights, in float64."""
+    """Compute the mean directly, as a quotient of sums in float64."""
     total = np.zeros((2, rows.length, cols.length))
     weight = np.zeros((rows.length, cols.length))
     for (i, j), tile in tiles.items():
@@ -70,7 +70,7 @@ def test_blending_is_the_weighted_mean(
         parts.append(blend.finish(i).copy())
     found = np.concatenate(parts, axis=1)
     assert found.shape == (2, height, width)
-    # What a tile covers that was left out is invalid, and means nothing.
+    # Pixels under a skipped tile are invalid, and their values are arbitrary.
     valid = np.ones((height, width), bool)
     for i in range(len(rows)):
         for j in range(len(cols)):

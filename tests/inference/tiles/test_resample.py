@@ -16,7 +16,7 @@ from tests.inference.networks import card, untiled, write_onnx
 
 
 @pytest.mark.parametrize(("old", "new"), [(1, 1), (1, 5), (5, 1), (40, 40), (40, 17), (40, 97), (41, 20), (20, 21)])
-def test_taps_are_pillows(old: int, new: int) -> None:
+def test_filter_weights_are_those_of_pillow(old: int, new: int) -> None:
     row = np.random.default_rng(0).random((1, old)).astype(np.float32)
     expected = np.array(Image.fromarray(row).resize((new, 1), Image.Resampling.BILINEAR))
     np.testing.assert_allclose(FilterWeights(old, new).columns(row), expected, atol=1e-5)
@@ -24,7 +24,7 @@ def test_taps_are_pillows(old: int, new: int) -> None:
 
 @pytest.mark.parametrize(("old", "new"), [(40, 40), (40, 17), (40, 97), (3, 50), (50, 3)])
 @pytest.mark.parametrize("step", [1, 2, 7, 100])
-def test_rows_come_as_they_would_at_once(old: int, new: int, step: int) -> None:
+def test_rows_in_pieces_are_the_rows_of_the_whole(old: int, new: int, step: int) -> None:
     image = np.random.default_rng(0).random((2, old, 5)).astype(np.float32)
     rows = RowResampler(FilterWeights(old, new))
     found = np.concatenate([rows.push(image[:, i : i + step]) for i in range(0, old, step)], axis=1)
@@ -46,7 +46,7 @@ def test_invalid_pixels_have_no_weight(factor: float) -> None:
     nothing = pixels[0] == -1
     assert nothing.any()
     np.testing.assert_allclose(pixels[0, ~nothing], 7, rtol=1e-5)
-    # Where a valid pixel asks on the way back, there is something.
+    # On the way back, no valid pixel depends on an empty one.
     marked = np.where(nothing, 1.0, 0.0).astype(np.float32)[None]
     back = grid.to_mosaic(marked)
     assert back.shape == (1, 60, 50)
@@ -55,7 +55,7 @@ def test_invalid_pixels_have_no_weight(factor: float) -> None:
 
 @pytest.mark.parametrize("distance", [0.04, 0.1, 0.23])
 def test_a_map_of_a_resampled_mosaic_is_on_the_mosaics_grid(tmp_path: Path, distance: float) -> None:
-    """Of large even areas, the map is the same at any ground sample distance."""
+    """In large uniform areas the map is the same at any ground sample distance."""
     rng = np.random.default_rng(4)
     pixels = np.kron(rng.integers(1, 256, (3, 4, 5)), np.ones((1, 30, 30))).astype(np.uint8)
     pixels[:, :20, :70] = 0

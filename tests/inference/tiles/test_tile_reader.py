@@ -1,4 +1,4 @@
-"""Cutting tiles out of strips of any height."""
+"""Reading of tiles from strips of any height."""
 
 import numpy as np
 from hypothesis import given, settings

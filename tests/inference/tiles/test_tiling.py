@@ -23,7 +23,7 @@ def test_tiles_cover_an_axis_with_at_least_the_overlap(length: int, tile: int, o
 
 
 @given(st.integers(1, 500), st.integers(1, 60), OVERLAPS)
-def test_one_tile_less_would_not_do(length: int, tile: int, overlap: float) -> None:
+def test_the_number_of_tiles_is_the_smallest(length: int, tile: int, overlap: float) -> None:
     count = len(tile_axis(length, tile, overlap))
     stride = max(1, int(np.floor(tile * (1 - overlap))))
     assert count == 1 or (count - 2) * stride + tile < length
@@ -35,6 +35,6 @@ def test_at_half_overlap_a_pixel_is_predicted_four_times_at_most() -> None:
 
 
 @given(st.integers(1, 30), st.integers(1, 90))
-def test_reflection_is_numpys(length: int, size: int) -> None:
+def test_reflection_is_that_of_numpy(length: int, size: int) -> None:
     padded = np.pad(np.arange(length), (0, max(0, size - length)), mode="reflect")[:size]
     np.testing.assert_array_equal(reflected(size, length), padded)
