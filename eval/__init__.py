@@ -1,1 +1,1 @@
-"""Judging a model: how good its maps are, how surely, and where they fail."""
+"""Evaluation of models on labelled images: scores, confidence intervals, reports, comparison with Kelp-O-Matic."""

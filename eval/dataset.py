@@ -1,4 +1,4 @@
-"""The images and labels that a model is judged on, checked before anything is computed."""
+"""Images and labels for an evaluation, checked before any image is mapped."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ _ROWS = 1024
 
 @dataclass(frozen=True)
 class Split:
-    """Pairs of images and labels.
+    """Split of a data set.
 
     Attributes:
-        data: The folder, or demo://kelp, as the user gave it.
-        name: train, val or test.
-        scenes: The pairs.
-        rule: What values of the label files mean.
+        data: Folder of the data set, or demo://kelp, as the user gave it.
+        name: `train`, `val` or `test`.
+        scenes: Pairs of image and label.
+        rule: Meaning of the values in the label files.
         bands: Bands to read, counted from 1, in the network's order.
     """
 
@@ -39,10 +39,10 @@ class Split:
 
 
 def choose_data(model: Model, given: str | None) -> tuple[str, str | None]:
-    """Where the data set lies: where the user says, else what the model was trained on, else the demo.
+    """Return the data set the user gave, else the one the model was trained on, else the demo.
 
     Returns:
-        The data set, and what to tell the user of the choice.
+        Folder or demo://kelp, and a notice about the choice or None.
     """
     if given is not None:
         return given, None
@@ -50,19 +50,23 @@ def choose_data(model: Model, given: str | None) -> tuple[str, str | None]:
         return model.config.data_module.data_dir, None
     trained = model.card.training_data
     if trained is not None and trained.source != DEMO.rpartition("://")[2]:
-        return DEMO, f"no --data given: judged on the demo data set, but the model was trained on {trained.source}"
-    return DEMO, "no --data given: judged on the demo data set"
+        return DEMO, f"no --data given: using the demo data set, but the model was trained on {trained.source}"
+    return DEMO, "no --data given: using the demo data set"
 
 
-def choose_rule(model: Model, ignore_index: int | None) -> LabelRule:
-    """What values of label files mean to this model.
+def choose_label_rule(model: Model, ignore_index: int | None) -> LabelRule:
+    """Return the meaning of label values for a model, from its config, else from its card.
+
+    Args:
+        model: The model.
+        ignore_index: Label value to ignore, in place of that of config or card.
 
     Raises:
-        UserError: The config has other classes than the model, or ignore_index is one.
+        UserError: The config and the model have different numbers of classes, or `ignore_index` is a class.
     """
     classes = len(model.card.class_names)
     if model.config is not None and model.config.labels != classes:
-        raise UserError(f"the config has {model.config.labels} classes, {model.name} has {classes} (give its own YAML)")
+        raise UserError(f"the config has {model.config.labels} classes, {model.name} has {classes} (give its YAML)")
     if ignore_index is not None and not classes <= ignore_index <= 255:
         raise UserError(f"--ignore-index: {ignore_index} (allowed: {classes} to 255; 0 to {classes - 1} are classes)")
     card = model.card
@@ -75,11 +79,18 @@ def choose_rule(model: Model, ignore_index: int | None) -> LabelRule:
 
 
 def open_split(data: str, name: str, rule: LabelRule, model: Model, bands: Sequence[int] | None) -> Split:
-    """Finds a split, and checks that it can be judged on.
+    """Find a split and check that a model can be evaluated on it.
+
+    Args:
+        data: Folder of the data set, or demo://kelp.
+        name: `train`, `val` or `test`.
+        rule: Meaning of the values in the label files.
+        model: The model.
+        bands: Bands to read, counted from 1; None: those of the model's card.
 
     Raises:
-        UserError: It is missing, empty or unlabelled, its images have other bands than the model takes, or a label
-            holds a value that is no class; one line a problem.
+        UserError: The split is missing, empty or unlabelled, the bands of its images don't match the model, or a label
+            has a value that is not a class; one line per problem.
     """
     try:
         folder = data_dir(data)
@@ -104,19 +115,19 @@ def _band_problems(scene: Scene, model: Model, bands: Sequence[int] | None) -> l
         return [f"--bands: names {len(wanted)} bands, {model.name} takes {len(model.card.bands)}"]
     if max(wanted) > count:
         return [f"{path}: has {count} bands, {model.name} reads band {max(wanted)} (choose others with --bands)"]
-    others = count - len(set(scene.image.alpha) - set(wanted))
-    plain = wanted == list(range(1, len(wanted) + 1))
+    available = count - len(set(scene.image.alpha) - set(wanted))
+    first = wanted == list(range(1, len(wanted) + 1))
     configured = model.config is not None and model.config.data_module.bands is not None
-    if bands is None and plain and not configured and others != len(wanted):
+    if bands is None and first and not configured and available != len(wanted):
         return [
-            f"{path}: has {others} bands, {model.name} takes {len(wanted)} (if they are among them, name them: --bands "
+            f"{path}: has {available} bands, {model.name} takes {len(wanted)} (choose bands, for example --bands "
             f"{','.join(map(str, wanted))})"
         ]
     return []
 
 
 def _check_labels(split: Split) -> None:
-    """Reads all labels once: far quicker than finding out after the images have been mapped."""
+    """Read all labels once, so that errors in them are reported before the images are mapped, which is much slower."""
     reader = Reader(split.rule, threads=cores())
     problems: list[str] = []
     labelled = 0

@@ -1,4 +1,4 @@
-"""From models and data to a report: one straight list of steps."""
+"""Evaluation of a model on a split: from the user's options to the files of the report."""
 
 import re
 import sys
@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.dataset import Split, choose_data, choose_rule, open_split
-from eval.models import Model, misnamed, open_model
-from eval.report.html import report
-from eval.report.results import Outcome, as_csv, as_json, outcome, verdict
+from eval.dataset import Split, choose_data, choose_label_rule, open_split
+from eval.models import Model, class_name_notice, open_model
+from eval.predictions import predict_split
+from eval.report.html import html_report
+from eval.report.json_csv import per_image_csv, scores_json
+from eval.report.results import Evaluation, score_predictions
+from eval.report.verdict import verdict
 from eval.scoring.bootstrap import Counts
-from eval.scoring.counting import judge
-from eval.scoring.groups import group_images, unplaced
-from eval.scoring.scores import Classes, Distance
+from eval.scoring.counts import Distance, ScoreSettings
+from eval.scoring.groups import count_ungeoreferenced, group_images
 from inference.common.errors import UserError
 from inference.common.files import make_folder, write_text
 from train.data.pairs import data_dir
@@ -23,27 +25,27 @@ _FILES = ("report.html", "scores.json", "per_image.csv")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Session:
-    """What to judge, and how.
+class EvaluationOptions:
+    """Options of an evaluation, as on the command line.
 
     Attributes:
-        model: As the user gave it; None: the one in inference/weights.
-        config: Its YAML.
-        overrides: KEY=VALUE for the YAML.
-        data: The data set; None: what the model was trained on, else the demo.
-        split: Of it.
-        baseline: A second model.
-        group: Regular expression for groups of images.
-        out: Where the report goes.
-        card: JSON in place of the model's card.
-        baseline_card: JSON in place of the baseline's card.
-        bands: To read, counted from 1.
-        ignore_index: Label value that counts nowhere.
-        boundary_pixels: How far off outlines may be.
-        boundary_metres: The same on the ground.
-        threshold: Whether to look for the best threshold on the validation split.
-        device: Where to run.
-        wandb: Whether to log to W&B.
+        model: W&B artifact, checkpoint, run folder or exported file; None: the model in inference/weights.
+        config: YAML that the model was trained with.
+        overrides: KEY=VALUE overrides of the YAML.
+        data: Folder of the data set or demo://kelp; None: the data the model was trained on, else the demo.
+        split: `train`, `val` or `test`.
+        baseline: Second model to compare with.
+        group: Regular expression that assigns images to groups by their names; None: by footprint.
+        out: Folder for the report; None: runs/judged/MODEL-SPLIT.
+        card: JSON file used in place of the model's card.
+        baseline_card: JSON file used in place of the baseline's card.
+        bands: Bands to read, counted from 1; None: those of the card.
+        ignore_index: Label value to ignore; None: that of config or card.
+        boundary_pixels: Distance of the boundary scores, pixels.
+        boundary_metres: Distance of the boundary scores on the ground, metres.
+        threshold: Search for the best threshold on the validation split.
+        device: Device to run the models on.
+        wandb: Log the results to Weights & Biases.
     """
 
     model: str | None = None
@@ -65,96 +67,108 @@ class Session:
     wandb: bool = False
 
 
-def evaluate(session: Session) -> tuple[list[Path], str]:
-    """Judges a model.
+def evaluate(options: EvaluationOptions) -> tuple[list[Path], str]:
+    """Evaluate a model and write the report.
 
     Returns:
-        What was written, and the verdict.
+        Paths of the files and folders written, and the verdict.
 
     Raises:
-        UserError: Something to mend; no report is written then.
-        CheckFailed: A checkpoint's trace doesn't give its answers.
+        UserError: Invalid input; no report is written.
+        CheckFailed: The trace of a checkpoint differs from the checkpoint.
     """
-    if session.baseline is None and session.baseline_card is not None:
+    if options.baseline is None and options.baseline_card is not None:
         raise UserError("--baseline-card: there is no --baseline")
-    with tempfile.TemporaryDirectory(prefix="judge-") as name:
+    with tempfile.TemporaryDirectory(prefix="evaluation-") as name:
         temporary = Path(name)
-        model = open_model(session.model, session.config, session.overrides, session.card, temporary)
+        model = open_model(options.model, options.config, options.overrides, options.card, temporary)
         baseline = None
-        if session.baseline is not None:
-            baseline = open_model(session.baseline, None, (), session.baseline_card, temporary)
-            _comparable(model, baseline)
+        if options.baseline is not None:
+            baseline = open_model(options.baseline, None, (), options.baseline_card, temporary)
+            _check_classes(model, baseline)
         for notice in (*model.notices, *(baseline.notices if baseline else ())):
-            _tell(f"notice: {notice}")
-        data, notice = choose_data(model, session.data)
-        _tell(f"judging {model.name} on the {session.split} split of {data}")
+            _print_line(f"notice: {notice}")
+        data, notice = choose_data(model, options.data)
+        _print_line(f"evaluating {model.name} on the {options.split} split of {data}")
         if notice is not None:
-            _tell(f"notice: {notice}")
-        rule = choose_rule(model, session.ignore_index)
-        split = open_split(data, session.split, rule, model, session.bands)
+            _print_line(f"notice: {notice}")
+        rule = choose_label_rule(model, options.ignore_index)
+        split = open_split(data, options.split, rule, model, options.bands)
         if baseline is not None:
-            open_split(data, session.split, rule, baseline, session.bands)
-        groups = group_images(split.scenes, session.group)
-        out = _folder(session, model)
-        found = _judge(session, model, baseline, split, groups, out, temporary)
-    return _write(found, out, session), verdict(found)
+            open_split(data, options.split, rule, baseline, options.bands)
+        groups = group_images(split.scenes, options.group)
+        out = _output_folder(options, model)
+        evaluation = _evaluate(options, model, baseline, split, groups, out, temporary)
+    return _write(evaluation, out, options), verdict(evaluation)
 
 
-def _judge(
-    session: Session,
+def _evaluate(
+    options: EvaluationOptions,
     model: Model,
     baseline: Model | None,
     split: Split,
     groups: Sequence[str],
     out: Path,
     temporary: Path,
-) -> Outcome:
-    distances = (Distance(session.boundary_pixels, "px"), Distance(session.boundary_metres, "m"))
-    placed = all(scene.image.georeferenced for scene in split.scenes)
-    classes = Classes.of_card(model.card, distances if placed else distances[:1])
-    other = None
+) -> Evaluation:
+    """Map the split with both models, then score the maps."""
+    distances = (Distance(options.boundary_pixels, "px"), Distance(options.boundary_metres, "m"))
+    georeferenced = all(scene.image.georeferenced for scene in split.scenes)
+    settings = ScoreSettings.from_card(model.card, distances if georeferenced else distances[:1])
+    reference = None
     if baseline is not None:
-        _tell(f"the baseline, {baseline.name}")
-        theirs = Split(split.data, split.name, split.scenes, split.rule, tuple(session.bands or baseline.card.bands))
-        folder = _made(out / "baseline-masks")
-        other = outcome(judge(baseline, theirs, classes, folder, temporary, session.device), classes, groups)
-    judged = judge(model, split, classes, _made(out / "masks"), temporary, session.device)
-    validation = _validation(session, model, split, classes, temporary)
-    alone = unplaced(split.scenes) if session.group is None else 0
-    return outcome(judged, classes, groups, validation, other, alone)
+        _print_line(f"evaluating the baseline, {baseline.name}")
+        bands = tuple(options.bands or baseline.card.bands)
+        baseline_split = Split(split.data, split.name, split.scenes, split.rule, bands)
+        masks = _create(out / "baseline-masks")
+        predictions = predict_split(baseline, baseline_split, settings, masks, temporary, options.device)
+        reference = score_predictions(predictions, settings, groups)
+    predictions = predict_split(model, split, settings, _create(out / "masks"), temporary, options.device)
+    validation = _count_validation(options, model, split, settings, temporary)
+    ungeoreferenced = count_ungeoreferenced(split.scenes) if options.group is None else 0
+    return score_predictions(predictions, settings, groups, validation, reference, ungeoreferenced)
 
 
-def _validation(session: Session, model: Model, split: Split, classes: Classes, temporary: Path) -> tuple[Counts, ...]:
-    """Counts on the validation split, to find a threshold with; empty where there is none to be found."""
-    if not session.threshold or classes.target != 1 or not (data_dir(split.data) / "val").is_dir():
+def _count_validation(
+    options: EvaluationOptions, model: Model, split: Split, settings: ScoreSettings, temporary: Path
+) -> tuple[Counts, ...]:
+    """Return pixel counts of the validation split for the threshold search; empty if no search is possible."""
+    if not options.threshold or settings.target != 1 or not (data_dir(split.data) / "val").is_dir():
         return ()
     try:
-        validation = open_split(split.data, "val", split.rule, model, session.bands)
+        validation = open_split(split.data, "val", split.rule, model, options.bands)
     except UserError as error:
-        _tell(f"notice: no threshold is offered: {str(error).splitlines()[0]}")
+        _print_line(f"notice: no threshold is suggested: {str(error).splitlines()[0]}")
         return ()
-    masks = _made(temporary / "val")
-    return judge(model, validation, Classes(classes.names, classes.target, ()), masks, temporary, session.device).counts
+    masks = _create(temporary / "val")
+    without_boundary = ScoreSettings(settings.class_names, settings.target, ())
+    return predict_split(model, validation, without_boundary, masks, temporary, options.device).counts
 
 
-def _comparable(model: Model, baseline: Model) -> None:
-    ours, theirs = model.card.class_names, baseline.card.class_names
-    if len(ours) != len(theirs):
+def _check_classes(model: Model, baseline: Model) -> None:
+    """Check that two models have comparable classes."""
+    first, second = model.card.class_names, baseline.card.class_names
+    if len(first) != len(second):
         raise UserError(
-            f"--baseline: {baseline.name} has {len(theirs)} classes ({', '.join(theirs)}), {model.name} has "
-            f"{len(ours)} ({', '.join(ours)}): they can't be compared"
+            f"--baseline: {baseline.name} has {len(second)} classes ({', '.join(second)}), {model.name} has "
+            f"{len(first)} ({', '.join(first)}): they can't be compared"
         )
     if model.card.background_index != baseline.card.background_index:
-        raise UserError(f"--baseline: {baseline.name} has its background elsewhere: they can't be compared")
-    if notice := misnamed(ours, theirs, baseline.name):
-        _tell(f"notice: --baseline: {notice}")
+        raise UserError(
+            f"--baseline: {baseline.name} has background index {baseline.card.background_index}, {model.name} has "
+            f"{model.card.background_index}: they can't be compared"
+        )
+    if notice := class_name_notice(first, second, baseline.name):
+        _print_line(f"notice: --baseline: {notice}")
 
 
-def _folder(session: Session, model: Model) -> Path:
+def _output_folder(options: EvaluationOptions, model: Model) -> Path:
+    """Create the output folder, or remove the results of an earlier evaluation from it."""
     stem = re.sub(r"[^\w.=-]+", "-", Path(model.name).name if "/" in model.name else model.name)
-    out = session.out or Path("runs/judged") / f"{stem}-{session.split}"
+    out = options.out or Path("runs/judged") / f"{stem}-{options.split}"
     make_folder(out, "--out")
-    for name in _FILES:  # an old report must not pass for this one's, nor the maps of other images
+    # If this evaluation fails, results of an earlier one must not be mistaken for its own.
+    for name in _FILES:
         (out / name).unlink(missing_ok=True)
     for name in ("masks", "baseline-masks"):
         for path in (out / name).glob("*.tif"):
@@ -162,23 +176,25 @@ def _folder(session: Session, model: Model) -> Path:
     return out
 
 
-def _made(folder: Path) -> Path:
+def _create(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     return folder
 
 
-def _write(found: Outcome, out: Path, session: Session) -> list[Path]:
-    text = report(found, out / "panels")
+def _write(evaluation: Evaluation, out: Path, options: EvaluationOptions) -> list[Path]:
+    """Write all files of the report; return what was written."""
+    text = html_report(evaluation, out / "panels")
     written = [out / name for name in _FILES]
-    for path, content in zip(written, (text, as_json(found), as_csv(found)), strict=True):
+    contents = (text, scores_json(evaluation), per_image_csv(evaluation))
+    for path, content in zip(written, contents, strict=True):
         write_text(path, content)
-    if session.wandb:
+    if options.wandb:
         from eval.report.wandb import log
 
-        _tell(log(found, written[0], out))
+        _print_line(log(evaluation, written[0], out))
     return [*written, out / "masks"]
 
 
-def _tell(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()

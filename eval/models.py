@@ -1,7 +1,7 @@
-"""What is judged: an exported file as it is, or a checkpoint as the code that maps mosaics would run it.
+"""Models to evaluate: exported files, or checkpoints converted to TorchScript.
 
-A checkpoint is traced to TorchScript into a temporary file, with its card, and then judged like any exported file. So
-what is judged is what runs. The trace is held against the network itself before it is used.
+A checkpoint is traced to TorchScript in a temporary file with its card, and then evaluated like an exported file, so
+that every model is evaluated with the code that maps mosaics. The trace is first compared with the network.
 """
 
 from dataclasses import dataclass, field
@@ -14,21 +14,21 @@ from train.configs.config import Config
 from train.configs.loader import load_config
 
 _TOLERANCE = 1e-5
-"""Of a probability: how far a trace may be off its network."""
+"""Largest allowed difference in probability between a trace and its network."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model that can map.
+    """Model that inference can run.
 
     Attributes:
-        name: As the user knows it.
-        path: The .onnx or .pt file.
-        card: What it needs and gives.
-        card_file: JSON in place of the card that the file carries.
-        config: What it was trained with, where that is known.
-        run: Its run folder, where it came from one.
-        notices: What the user may not expect, a line each.
+        name: Name to show to the user.
+        path: Path of the .onnx or .pt file.
+        card: Model card.
+        card_file: JSON file used in place of the embedded card.
+        config: Training config, if known.
+        run: Run folder of the model, if it was given as one.
+        notices: Notices for the user, one line each.
     """
 
     name: str
@@ -43,18 +43,18 @@ class Model:
 def open_model(
     text: str | None, config: str | None, overrides: tuple[str, ...], card_file: Path | None, folder: Path
 ) -> Model:
-    """Finds a model.
+    """Open a model.
 
     Args:
-        text: A W&B artifact, a .ckpt, a run folder, an .onnx or a .pt; None: the model in inference/weights.
-        config: The YAML it was trained with; where to find data and how to read labels.
-        overrides: KEY=VALUE for the YAML.
-        card_file: JSON in place of the card that an exported file carries.
-        folder: Where a checkpoint's trace goes.
+        text: W&B artifact, .ckpt, run folder, .onnx or .pt; None: the model in inference/weights.
+        config: YAML that the model was trained with; it tells where the data are and how to read labels.
+        overrides: KEY=VALUE overrides of the YAML.
+        card_file: JSON file to use in place of the card embedded in an exported file.
+        folder: Folder for the trace of a checkpoint.
 
     Raises:
-        UserError: There is no such model, or it can't be read.
-        CheckFailed: A checkpoint's trace doesn't give its answers.
+        UserError: The model does not exist or can't be read.
+        CheckFailed: The trace of a checkpoint differs from the checkpoint.
     """
     given = None if config is None else load_config(config, overrides)
     path = choose_model() if text is None else Path(text).expanduser()
@@ -63,7 +63,7 @@ def open_model(
         name = path.name if text is not None else str(path)
         return Model(name, path, card, card_file, None if given is None else given.config)
     if card_file is not None:
-        raise UserError(f"--card: is for .onnx and .pt files, {text} has its own (leave it out)")
+        raise UserError(f"--card: only for .onnx and .pt files; {text} has its own card (omit --card)")
     assert text is not None
     from train.models.import_timm import import_timm
 
@@ -79,24 +79,32 @@ def open_model(
     return Model(source.name, traced, card, None, used, run, list(rebuilt.notices))
 
 
-def misnamed(ours: list[str], theirs: list[str], name: str) -> str:
-    """What to say of the classes of a second model; empty where they are called the same.
+def class_name_notice(first: list[str], second: list[str], name: str) -> str:
+    """Compare the class names of two models that are to be compared.
+
+    Args:
+        first: Class names of the first model.
+        second: Class names of the second model.
+        name: Name of the second model.
+
+    Returns:
+        Notice for the user if the names differ; empty if they are equal.
 
     Raises:
-        UserError: They are the same in another order: the same number means two things.
+        UserError: The names are the same in another order, so that the same index means different classes.
     """
-    if ours == theirs:
+    if first == second:
         return ""
-    if sorted(ours) == sorted(theirs):
+    if sorted(first) == sorted(second):
         raise UserError(
-            f"{name} has the classes {', '.join(theirs)}, the other model has them in the order {', '.join(ours)}: "
+            f"{name} has the classes {', '.join(second)}, the other model has them in the order {', '.join(first)}: "
             "they can't be compared"
         )
-    return f"the classes of {name} are called {', '.join(theirs)}; they are taken for {', '.join(ours)}"
+    return f"the classes of {name} are called {', '.join(second)}; they are taken for {', '.join(first)}"
 
 
 def _trace(model: object, card: ModelCard, folder: Path) -> tuple[Path, ModelCard]:
-    """Writes a checkpoint's network as TorchScript; returns the file and the card that it carries."""
+    """Write the network of a checkpoint as TorchScript; return the file and its card."""
     import torch
 
     from train.export.formats import FORMATS
@@ -112,9 +120,10 @@ def _trace(model: object, card: ModelCard, folder: Path) -> tuple[Path, ModelCar
     chosen = FORMATS["torchscript"]
     chosen.write(network, card, example, path)
     with torch.inference_mode():
-        off = float((chosen.load(path, torch.device("cpu"))(example) - network(example)).abs().max())
-    if not off <= _TOLERANCE:
+        difference = float((chosen.load(path, torch.device("cpu"))(example) - network(example)).abs().max())
+    if not difference <= _TOLERANCE:
         raise CheckFailed(
-            f"the checkpoint's trace differs from it by {off:.2g} of a probability, so it can't be judged"
+            f"the TorchScript trace differs from the checkpoint by {difference:.2g} in probability (allowed: "
+            f"{_TOLERANCE:g}), so the checkpoint can't be evaluated"
         )
     return path, card

@@ -1,4 +1,4 @@
-"""`python eval/test_kom.py [MODEL.onnx] [IMAGE.tif ..]`: does Kelp-O-Matic (habitat-mapper) give the same map?"""
+"""Command `python eval/test_kom.py [MODEL.onnx] [IMAGE.tif ..]`: compare our maps with those of Kelp-O-Matic."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__" and not __package__:
-    # Run as a file: its own folder comes first on the path, and there `eval` is not to be found.
+    # Run as a file, Python puts the file's own folder first on sys.path; the package `eval` is in its parent.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 EPILOG = """\
@@ -17,52 +17,64 @@ examples:
   python eval/test_kom.py kelp.onnx mosaic.tif --blur 5 --out compared
   python eval/test_kom.py new.onnx --data /data/kelp --production in_use.onnx --production-card in_use.json
 
-Without MODEL: the one in inference/weights. Without images: the test split of --data, by default of the demo.
-habitat-mapper is installed with uv into an environment of its own, once.
+Without MODEL, the model in inference/weights is used. Without images, the test split of --data is mapped, by default
+that of the demo data set. On first use, uv installs habitat-mapper into a separate environment.
 
-exit codes: 0 the maps agree but for what is known of habitat-mapper, 1 our fault, 2 something to mend in your input,
-3 they differ for another reason, or habitat-mapper fails, 130 interrupted
+exit codes: 0 the maps agree, apart from known differences of habitat-mapper, 1 internal error, 2 invalid input, 3 a
+check failed (the maps differ for an unknown reason, or habitat-mapper fails), 130 interrupted
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments."""
+    """Build the argument parser."""
     from inference.common.cli import Parser
 
     arguments = Parser(
         prog="python eval/test_kom.py",
-        description="Compare habitat-mapper's map of a model with ours, pixel by pixel.",
+        description="Map images with Kelp-O-Matic (habitat-mapper) and with inference.py, and compare the maps.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = arguments.add_argument
-    add("files", nargs="*", type=Path, metavar="FILE", help="MODEL.onnx, and images without labels")
+    add("files", nargs="*", type=Path, metavar="FILE", help="MODEL.onnx and images without labels")
     add("--data", metavar="DIR", help="folder with SPLIT/x and SPLIT/y (default: demo://kelp)")
     add("--split", choices=("train", "val", "test"), default="test", help="default: test")
-    add("--blur", type=int, default=5, metavar="N", help="median filter of the map with post-processing (default: 5)")
-    add("--morph", type=int, default=0, metavar="N", help="opening and closing of that map (default: 0)")
+    add(
+        "--blur",
+        type=int,
+        default=5,
+        metavar="N",
+        help="side of habitat-mapper's median filter for the post-processed map, pixels (default: 5)",
+    )
+    add(
+        "--morph",
+        type=int,
+        default=0,
+        metavar="N",
+        help="side of its morphological opening and closing, pixels (default: 0)",
+    )
     add(
         "--production",
         action="append",
         type=Path,
         default=[],
         metavar="MODEL2",
-        help="a model in use, .onnx or .pt, scored on the same labels; may be given several times",
+        help="model in use, .onnx or .pt, to score on the same labels; repeatable",
     )
     add(
         "--production-card",
         type=Path,
         metavar="FILE.json",
-        help="its card, ours or habitat-mapper's (default: its own, or MODEL2 with .json)",
+        help="its card, ours or habitat-mapper's (default: embedded, or MODEL2 with the suffix .json)",
     )
-    add("--environment", type=Path, metavar="DIR", help="a Python environment that has habitat-mapper")
-    add("--ignore-index", type=int, metavar="N", help="label value that counts nowhere (default: the card's)")
-    add("--out", type=Path, metavar="DIR", help="keep the maps here, and where and why they differ")
+    add("--environment", type=Path, metavar="DIR", help="Python environment that contains habitat-mapper")
+    add("--ignore-index", type=int, metavar="N", help="label value to ignore (default: that of the card)")
+    add("--out", type=Path, metavar="DIR", help="folder for the maps, and for rasters of the reason of each difference")
     return arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
+    """Run the command and return its exit code."""
     from inference.common.cli import exit_code
 
     options = parser().parse_args(argv)
@@ -82,17 +94,17 @@ def _run(options: argparse.Namespace) -> int:
         raise UserError(f"{wrong[0]}: habitat-mapper runs .onnx files only (train/convert_checkpoint.py makes them)")
     stems = [path.stem for path in images]
     if twice := [path for path in images if stems.count(path.stem) > 1]:
-        raise UserError(f"{twice[0]} and {twice[1]}: their maps would have the same name (give one at a time)")
+        raise UserError(f"{twice[0]} and {twice[1]}: their maps would have the same name (compare one at a time)")
     if len(models) > 1:
-        raise UserError(f"{models[1]}: one MODEL is enough, {models[0]} is one already")
+        raise UserError(f"{models[1]}: only one MODEL is allowed, {models[0]} is already given")
     if images and options.data is not None:
-        raise UserError(f"{images[0]}: images and --data don't go together (give one of them)")
+        raise UserError(f"{images[0]}: images and --data exclude each other (give one of them)")
     if missing := [path for path in images if not path.is_file()]:
         raise UserError("\n".join(f"{path}: no such file" for path in missing))
     if options.production_card is not None and len(options.production) != 1:
         raise UserError(
-            f"--production-card: is for one --production, there are {len(options.production)} (put a JSON of its name "
-            "beside each)"
+            f"--production-card: needs exactly one --production, found {len(options.production)} (for several, put a "
+            "JSON file of the same name beside each model)"
         )
     for option in ("blur", "morph"):
         value = getattr(options, option)
@@ -102,9 +114,9 @@ def _run(options: argparse.Namespace) -> int:
     if model.suffix.lower() != ".onnx":
         raise UserError(f"{model}: habitat-mapper runs .onnx files only")
 
-    from eval.kom.run import Session, compare_maps
+    from eval.kom.run import ComparisonOptions, compare_maps
 
-    session = Session(
+    comparison = ComparisonOptions(
         model=model,
         images=images,
         data=options.data,
@@ -117,7 +129,7 @@ def _run(options: argparse.Namespace) -> int:
         ignore_index=options.ignore_index,
         out=options.out,
     )
-    return compare_maps(session)
+    return compare_maps(comparison)
 
 
 if __name__ == "__main__":

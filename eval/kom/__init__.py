@@ -1,1 +1,1 @@
-"""Running a model in Kelp-O-Matic (habitat-mapper) and comparing the maps."""
+"""Comparison of our maps with those of Kelp-O-Matic (habitat-mapper)."""

@@ -1,7 +1,7 @@
-"""Kelp-O-Matic's successor, habitat-mapper: installed in an environment of its own, run through its own command line.
+"""habitat-mapper, the successor of Kelp-O-Matic: installation in a separate environment, and use by its command line.
 
-It asks for onnxruntime-gpu, which is hundreds of megabytes and needs NVIDIA's libraries; onnxruntime gives it the same
-modules and the same answers, so that takes its place.
+Its requirement onnxruntime-gpu is replaced with onnxruntime, which has the same modules and gives the same results on a
+CPU, without hundreds of megabytes of files and NVIDIA's libraries.
 """
 
 import json
@@ -25,35 +25,37 @@ from inference.model.signature import read_signature
 from train.export.consumers import habitat_mapper as configuration
 
 VERSION = "0.16.2"
-"""Of habitat-mapper: what is known of its ways is known of this one."""
-# A requirement that no Python meets takes a package out of the resolution (uv: "dependency overrides").
+"""Version of habitat-mapper whose differences from inference.py are known."""
+# A marker that no Python meets removes a package from the resolution (uv: "dependency overrides").
 _OVERRIDE = "onnxruntime-gpu; python_version < '3'\n"
 
 
 def default_environment() -> Path:
-    """Where the environment is kept from one time to the next: in `HAKAI_CACHE_DIR`, else the user's cache folder."""
+    """Return the folder of the environment: in `HAKAI_CACHE_DIR`, else in the user's cache folder."""
     chosen = os.environ.get("HAKAI_CACHE_DIR")
     base = Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("hakai-ml-train", appauthor=False))
     return base / f"habitat-mapper-{VERSION}"
 
 
 def executable(environment: Path) -> Path:
-    """The command `hab` of an environment."""
+    """Return the path of the command `hab` of an environment."""
     return environment / ("Scripts/hab.exe" if os.name == "nt" else "bin/hab")
 
 
 def install(environment: Path) -> None:
-    """Makes an environment with habitat-mapper, unless it is there already.
+    """Create an environment with habitat-mapper, unless it exists.
 
     Raises:
-        UserError: uv isn't there, or can't install it.
+        UserError: uv is missing, or the installation fails.
     """
     if executable(environment).is_file():
         return
     uv = shutil.which("uv")
     if uv is None:
-        raise UserError("uv: not found (it installs habitat-mapper; or give an environment that has it: --environment)")
-    _tell(f"installing habitat-mapper {VERSION} into {environment} (once)")
+        raise UserError(
+            "uv: not found (install uv, or give an environment that contains habitat-mapper: --environment DIR)"
+        )
+    _print_line(f"installing habitat-mapper {VERSION} into {environment} (once)")
     try:
         environment.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=environment.parent, prefix=f".{environment.name}.") as folder:
@@ -66,13 +68,15 @@ def install(environment: Path) -> None:
             options = ["--quiet", "--python", str(python), "--override", str(override)]
             _uv([uv, "pip", "install", *options, *wanted])
     except OSError as error:
-        raise UserError(f"{environment}: can't be written to: {error.strerror or error} (--environment)") from None
+        raise UserError(
+            f"{environment}: can't be written to: {error.strerror or error} (choose another with --environment)"
+        ) from None
     if not executable(environment).is_file():
-        raise UserError(f"{environment}: has no command hab (remove the folder and try again)")
+        raise UserError(f"{environment}: no command hab after the installation (remove the folder and try again)")
 
 
 def installed_version(environment: Path) -> str:
-    """The version of habitat-mapper in an environment, as its metadata say."""
+    """Return the version of habitat-mapper in an environment, from its package metadata."""
     found = sorted(environment.glob("[Ll]ib/**/habitat_mapper-*.dist-info"))
     return (
         found[0].name.removeprefix("habitat_mapper-").removesuffix(".dist-info") if found else "of an unknown version"
@@ -80,23 +84,25 @@ def installed_version(environment: Path) -> str:
 
 
 def _uv(command: Sequence[str]) -> None:
-    # A project's own settings, such as a date that nothing may be newer than, are not this environment's.
+    # Run outside the project, whose uv settings (such as `exclude-newer`) must not apply to this environment.
     done = subprocess.run(command, capture_output=True, text=True, cwd=tempfile.gettempdir())
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         reason = lines[-1] if lines else f"exit code {done.returncode}"
-        raise UserError(f"uv can't install habitat-mapper: {reason} (needed once; is there a network?)")
+        raise UserError(
+            f"uv can't install habitat-mapper: {reason} (the installation needs a network connection, once)"
+        )
 
 
 @dataclass(frozen=True)
 class HabitatMapper:
-    """An installed habitat-mapper that knows a model.
+    """Installed habitat-mapper with a registered model.
 
     Attributes:
-        environment: Where it is installed.
-        model: The ONNX file.
-        card: Its card.
-        name: Under which it knows the model.
+        environment: Folder of the environment.
+        model: ONNX file.
+        card: Card of the model.
+        name: Name under which the model is registered.
     """
 
     environment: Path
@@ -105,22 +111,22 @@ class HabitatMapper:
     name: str
 
     def map(self, image: Path, target: Path, blur: int = 0, morph: int = 0) -> None:
-        """Maps an image.
+        """Map an image.
 
         Args:
-            image: A GeoTIFF.
-            target: Its map.
-            blur: Side of the median filter that it puts over the map; 0: none.
-            morph: Side of its morphological opening and closing; 0: none.
+            image: GeoTIFF.
+            target: Path for the map.
+            blur: Side of the median filter applied to the map, pixels; 0: none.
+            morph: Side of the morphological opening and closing, pixels; 0: none.
 
         Raises:
-            CheckFailed: It fails.
+            CheckFailed: habitat-mapper fails or writes no map.
         """
-        target.unlink(missing_ok=True)  # it may end with 0 and write nothing: an old map must not pass for a new one
+        target.unlink(missing_ok=True)  # habitat-mapper may exit with 0 and write nothing: remove an old map first
         command = [str(executable(self.environment)), "segment", "--model", self.name, "--quiet"]
         command += ["--input", str(image.resolve()), "--output", str(target.resolve())]
         command += ["--blur", str(blur), "--morph", str(morph), "--crop-size", str(self.card.tile_size)]
-        # It exits with 0 on an internal error unless DEBUG is set, and finds a model's files from where it runs.
+        # It exits with 0 on an internal error unless DEBUG is set, and looks for model files in its working directory.
         done = subprocess.run(
             command,
             cwd=self.model.resolve().parent,
@@ -130,18 +136,20 @@ class HabitatMapper:
         )
         if done.returncode or not target.is_file():
             lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip(" │╭╮╰╯─\n")]
-            raise CheckFailed(f"habitat-mapper can't map {image}: {lines[-1] if lines else 'it says nothing'}")
+            raise CheckFailed(
+                f"habitat-mapper can't map {image}: {lines[-1] if lines else 'it wrote no map and no message'}"
+            )
 
 
-def refused(model: Path, card: ModelCard) -> str:
-    """Why habitat-mapper can't run a model; empty where it can."""
+def refusal(model: Path, card: ModelCard) -> str:
+    """Return the reason why habitat-mapper can't run a model; empty if it can."""
     if model.suffix.lower() != ".onnx":
         return "it runs .onnx files only"
     if card.bands != list(range(1, len(card.bands) + 1)):
-        return f"the model takes bands {card.bands}, it feeds the first ones"
-    graph = read_signature(model)
-    if graph.channels is None and card.channels > 1 and graph.class_indices:
-        return "the model gives class numbers, it blends channels"
+        return f"the model reads bands {card.bands}, habitat-mapper the first {len(card.bands)}"
+    signature = read_signature(model)
+    if signature.channels is None and card.channels > 1 and signature.class_indices:
+        return "the model returns class indices, habitat-mapper needs one channel per class"
     return ""
 
 
@@ -149,24 +157,27 @@ def refused(model: Path, card: ModelCard) -> str:
 def registered(
     environment: Path, model: Path, card: ModelCard, card_file: Path | None = None
 ) -> Iterator[HabitatMapper]:
-    """Makes a model known to habitat-mapper, which reads configurations from its own package folder only.
+    """Register a model with habitat-mapper for the duration of a `with` block.
+
+    habitat-mapper reads model configurations only from its own package folder, so a file is added there and removed
+    afterwards.
 
     Args:
-        environment: Where habitat-mapper is installed.
-        model: The ONNX file.
-        card: Its card.
-        card_file: JSON in place of the card that the file carries; habitat-mapper's own configuration is used as it is.
+        environment: Folder of the environment.
+        model: ONNX file.
+        card: Card of the model.
+        card_file: JSON file used in place of the embedded card; a habitat-mapper configuration is used unchanged.
 
     Raises:
-        UserError: The environment has no habitat-mapper.
+        UserError: The environment does not contain habitat-mapper.
     """
     found = sorted(environment.glob("[Ll]ib/**/habitat_mapper/configs"))
     if not found or not executable(environment).is_file():
-        raise UserError(f"{environment}: has no habitat-mapper (leave --environment out to have it installed)")
-    # A name of its own: another run may be comparing another file of the same model at the same time.
-    name = f"judged-{uuid.uuid4().hex[:12]}"
+        raise UserError(f"{environment}: does not contain habitat-mapper (omit --environment to install it)")
+    # A unique name, because another comparison may run at the same time.
+    name = f"comparison-{uuid.uuid4().hex[:12]}"
     content = _configuration(model, card, card_file)
-    # A model without a revision gets one: it is a required key. Its file is the one judged, not one to download.
+    # `revision` is a required key. `dependencies` names the local file, so that nothing is downloaded.
     content |= {"name": name, "revision": content.get("revision") or "20000101"}
     content |= {"model_filename": model.name, "dependencies": [model.name]}
     path = found[0] / f"{name}.json"
@@ -178,7 +189,7 @@ def registered(
 
 
 def _configuration(model: Path, card: ModelCard, card_file: Path | None) -> dict[str, Any]:
-    """habitat-mapper's configuration of a model: its own where there is one, else what the card says."""
+    """Return habitat-mapper's configuration of a model: the file beside it if there is one, else made from the card."""
     for path in (card_file, model.with_suffix(".json")):
         if path is not None and path.is_file():
             try:
@@ -191,6 +202,6 @@ def _configuration(model: Path, card: ModelCard, card_file: Path | None) -> dict
     return made
 
 
-def _tell(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()

@@ -1,1 +1,1 @@
-"""The report: results, figures, HTML, W&B."""
+"""Results of an evaluation as text, HTML, JSON, CSV and Weights & Biases records."""

@@ -1,4 +1,4 @@
-"""Pictures of a report: curves as SVG, and images with label, prediction and errors as PNG."""
+"""Figures of the report: precision-recall and reliability as SVG, images with label, prediction and errors as PNG."""
 
 import io
 import math
@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from rasterio.windows import Window
 
-from eval.report.results import Outcome
+from eval.predictions import Predictions
+from eval.report.results import Evaluation
 from eval.scoring import calibration
-from eval.scoring.counting import Judged
 from inference.common.palette import OVERLAY_COLOURS
 from inference.common.raster import open_raster
 from train.data.pairs import Scene
@@ -21,7 +21,7 @@ from train.data.reader import Reader
 from train.run.panels import Panel, draw_panels
 
 _SIDE = 768
-"""Pixels: of a larger image the window with most errors is shown."""
+"""Largest side of a panel, pixels; of a larger image, the window with the most errors is shown."""
 _STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -31,22 +31,23 @@ _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
 }
-_OURS, _OTHERS = "#0072B2", "#E69F00"
+_MODEL_COLOUR, _BASELINE_COLOUR = "#0072B2", "#E69F00"
 
 
-def curves(found: Outcome) -> str:
-    """Precision-recall and reliability, as one SVG."""
-    outcomes = [(found, "this model", "-")] + ([(found.baseline, "baseline", "--")] if found.baseline else [])
+def draw_curves(evaluation: Evaluation) -> str:
+    """Return the precision-recall curves and the reliability diagram as one SVG."""
+    models = [(evaluation, "this model", "-", _MODEL_COLOUR)]
+    if evaluation.baseline is not None:
+        models.append((evaluation.baseline, "baseline", "--", _BASELINE_COLOUR))
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2)
-        for one, who, line in outcomes:
-            _precision_recall(left, one, who, line)
-            colour = _OURS if one is found else _OTHERS
+        for one, name, line, colour in models:
+            _draw_precision_recall(left, one, name, line, colour)
             histogram, sums = one.counts["probability"][-1], one.counts["sums"][-1]
-            probability, share, number = calibration.reliability(histogram, sums)
-            right.plot(probability, share, line, color=colour, marker="o", markersize=3, label=who)
-            if one is found:
+            probability, frequency, number = calibration.reliability_curve(histogram, sums)
+            right.plot(probability, frequency, line, color=colour, marker="o", markersize=3, label=name)
+            if one is evaluation:
                 right.bar(
                     (np.arange(len(number)) + 0.5) / len(number),
                     number / max(1, number.sum()),
@@ -56,9 +57,15 @@ def curves(found: Outcome) -> str:
                     label="share of pixels",
                 )
         right.plot([0, 1], [0, 1], ":", color="0.5", linewidth=1)
-        left.set(title="Precision and recall", xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
-        expected = "probability" if found.classes.target is not None else "probability of the chosen class"
-        right.set(title="Reliability", xlabel=expected, ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
+        left.set(title="Precision-recall curve", xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
+        binary = evaluation.settings.target is not None
+        right.set(
+            title="Reliability diagram",
+            xlabel="predicted probability" if binary else "probability of the predicted class",
+            ylabel="observed frequency" if binary else "share of correct predictions",
+            xlim=(0, 1),
+            ylim=(0, 1.02),
+        )
         for axis in (left, right):
             axis.set_axisbelow(True)
             axis.legend(frameon=False)
@@ -68,27 +75,32 @@ def curves(found: Outcome) -> str:
     return text[text.index("<svg") :]
 
 
-def _precision_recall(axis: Any, found: Outcome, who: str, line: str) -> None:
-    for place, index in enumerate(found.classes.outlined):
-        _, precision, recall = calibration.precision_recall(found.counts["probability"][place])
-        single = found.classes.target is not None
-        colour = (_OURS if line == "-" else _OTHERS) if single else OVERLAY_COLOURS[index % len(OVERLAY_COLOURS)]
-        label = who if single else f"{found.classes.names[index]} ({who})"
+def _draw_precision_recall(axis: Any, evaluation: Evaluation, name: str, line: str, colour: str) -> None:
+    """Draw one curve for each foreground class; for a binary model, mark the current threshold."""
+    settings = evaluation.settings
+    single = settings.target is not None
+    for position, index in enumerate(settings.foreground):
+        _, precision, recall = calibration.precision_recall_curve(evaluation.counts["probability"][position])
+        colour = colour if single else OVERLAY_COLOURS[index % len(OVERLAY_COLOURS)]
+        label = name if single else f"{settings.class_names[index]} ({name})"
         axis.plot(recall, precision, line, color=colour, linewidth=1.6, label=label)
         if single:
-            at = calibration.border(_threshold(found))
+            at = calibration.threshold_bin(evaluation.current_threshold)
             axis.plot(recall[at], precision[at], "o", color=colour, markersize=5)
 
 
-def _threshold(found: Outcome) -> float:
-    card = found.judged.model.card
-    return card.threshold if card.activation == "sigmoid" else 0.5
+def select_images(evaluation: Evaluation, each: int) -> list[tuple[str, int]]:
+    """Select the worst, median and best images by Dice.
 
+    Args:
+        evaluation: Results.
+        each: Largest number of images of each kind.
 
-def chosen_images(found: Outcome, each: int) -> list[tuple[str, int]]:
-    """The worst, median and best images by Dice, as (which, number); each image once, at most `each` of a kind."""
-    order = [i for i, s in enumerate(found.images) if not math.isnan(s["dice"])]
-    order.sort(key=lambda i: found.images[i]["dice"])
+    Returns:
+        Kind ("worst", "median" or "best") and index of each image; no image twice, in ascending order of Dice.
+    """
+    order = [i for i, s in enumerate(evaluation.images) if not math.isnan(s["dice"])]
+    order.sort(key=lambda i: evaluation.images[i]["dice"])
     middle = max(0, (len(order) - each) // 2)
     picked: dict[int, str] = {}
     for which, numbers in (
@@ -102,15 +114,25 @@ def chosen_images(found: Outcome, each: int) -> list[tuple[str, int]]:
     return sorted(((which, n) for n, which in picked.items()), key=lambda one: (rank[one[0]], order.index(one[1])))
 
 
-def panels(found: Outcome, numbers: Sequence[tuple[str, int]], folder: Path) -> list[Path]:
-    """Draws some images with label, prediction and errors; one PNG each."""
-    reader = Reader(found.judged.split.rule)
-    drawn = [
-        panel(found.judged, number, f"{which} {found.names[number]} dice {found.images[number]['dice']:.3f}", reader)
-        for which, number in numbers
-    ]
+def draw_images(evaluation: Evaluation, selected: Sequence[tuple[str, int]], folder: Path) -> list[Path]:
+    """Draw images with label, prediction and errors; one PNG each.
+
+    Args:
+        evaluation: Results.
+        selected: Images, as `select_images` returns them.
+        folder: Folder for the PNG files; older ones in it are removed.
+
+    Returns:
+        Paths of the PNG files.
+    """
+    predictions = evaluation.predictions
+    reader = Reader(predictions.split.rule)
+    drawn = []
+    for kind, number in selected:
+        title = f"{kind} {evaluation.image_names[number]} dice {evaluation.images[number]['dice']:.3f}"
+        drawn.append(_read_panel(predictions, number, title, reader))
     reader.close()
-    card = found.judged.model.card
+    card = predictions.model.card
     for old in folder.glob("*.png"):
         old.unlink()
     files = draw_panels(drawn, card.class_names, card.background_index, reader.rule.ignore_index, folder)
@@ -119,22 +141,23 @@ def panels(found: Outcome, numbers: Sequence[tuple[str, int]], folder: Path) -> 
     return files[1:]
 
 
-def panel(judged: Judged, number: int, title: str, reader: Reader) -> Panel:
-    """A window of an image: all of it, or where most is wrong."""
-    scene, bands = judged.split.scenes[number], judged.split.bands
-    window = _worst_window(scene, judged.masks[number], reader)
+def _read_panel(predictions: Predictions, number: int, title: str, reader: Reader) -> Panel:
+    """Read an image with label and prediction; of a large image, the window with the most errors."""
+    scene, bands = predictions.split.scenes[number], predictions.split.bands
+    window = _worst_window(scene, predictions.masks[number], reader)
     if (window.height, window.width) != (scene.height, scene.width):
         title += f" row {window.row_off} column {window.col_off}"
     image, invalid = reader.image(scene, bands, window)
     label = reader.label(scene, window)
     if invalid is not None:
         label[invalid] = reader.rule.ignore_index
-    with open_raster(judged.masks[number]) as file:
+    with open_raster(predictions.masks[number]) as file:
         prediction = file.read(1, window=window)
     return Panel(title, image, label, prediction)
 
 
 def _worst_window(scene: Scene, mask: Path, reader: Reader) -> Window:
+    """Return the window of at most _SIDE x _SIDE pixels with the most errors."""
     if scene.height <= _SIDE and scene.width <= _SIDE:
         return Window(0, 0, scene.width, scene.height)
     worst, most = Window(0, 0, min(_SIDE, scene.width), min(_SIDE, scene.height)), -1
@@ -143,8 +166,8 @@ def _worst_window(scene: Scene, mask: Path, reader: Reader) -> Window:
             height = min(_SIDE, scene.height - row)
             rows = Window(0, row, scene.width, height)
             label = reader.label(scene, rows)
-            valid = (label != reader.rule.ignore_index) & (file.dataset_mask(window=rows) > 0)
-            wrong = (file.read(1, window=rows) != label) & valid
+            counted = (label != reader.rule.ignore_index) & (file.dataset_mask(window=rows) > 0)
+            wrong = (file.read(1, window=rows) != label) & counted
             for col in _starts(scene.width):
                 count = int(np.count_nonzero(wrong[:, col : col + _SIDE]))
                 if count > most:
@@ -153,5 +176,5 @@ def _worst_window(scene: Scene, mask: Path, reader: Reader) -> Window:
 
 
 def _starts(length: int) -> list[int]:
-    """Windows that cover a length, the last one flush with its end."""
+    """Return the starts of windows that cover a length; the last window ends at its end."""
     return sorted({*range(0, max(1, length - _SIDE), _SIDE), max(0, length - _SIDE)})

@@ -1,4 +1,4 @@
-"""The report: one HTML file with everything in it, which opens from disk and asks no network for anything."""
+"""Report as one self-contained HTML file that needs no network."""
 
 import base64
 import html
@@ -6,14 +6,25 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from eval.report.figures import chosen_images, curves, panels
-from eval.report.results import Outcome, gains, number, verdict
+from eval.report.figures import draw_curves, draw_images, select_images
+from eval.report.results import Evaluation
+from eval.report.verdict import format_score, verdict
 from eval.scoring import calibration
-from eval.scoring.bootstrap import FEW_GROUPS
+from eval.scoring.bootstrap import FEW_GROUPS, REPLICATES
 
-_SHOWN = 3  # images of each kind
-_GAINS = 5
+_SHOWN = 3  # panels of each kind: worst, median, best
+_DIFFERENCES = 5  # images in each table of differences
 _IMAGE_COLUMNS = ("dice", "iou", "precision", "recall", "average_precision", "area_error")
+_LABELS = {
+    "iou": "IoU",
+    "dice": "Dice",
+    "kappa": "Cohen's kappa",
+    "boundary_iou": "boundary IoU",
+    "boundary_f1": "boundary F1",
+    "calibration_error": "expected calibration error",
+    "true_area": "labelled area, m²",
+    "predicted_area": "predicted area, m²",
+}
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -39,7 +50,7 @@ for (const table of document.querySelectorAll("table.sortable"))
     const rows = [...table.tBodies[0].rows];
     rows.sort((one, other) => {
       const a = key(one), b = key(other), x = parseFloat(a), y = parseFloat(b);
-      if (a === "" || b === "") return (a === "") - (b === "");  // n/a last, whichever way
+      if (a === "" || b === "") return (a === "") - (b === "");  // n/a last in either order
       return (isNaN(x) || isNaN(y) ? a.localeCompare(b) : x - y) * (down ? -1 : 1);
     });
     table.tBodies[0].append(...rows);
@@ -47,143 +58,153 @@ for (const table of document.querySelectorAll("table.sortable"))
 """
 
 
-def report(found: Outcome, folder: Path) -> str:
-    """The report as HTML.
+def html_report(evaluation: Evaluation, folder: Path) -> str:
+    """Return the report as HTML.
 
     Args:
-        found: What came out.
-        folder: Where the pictures of images may be kept.
+        evaluation: Results.
+        folder: Folder for the PNG files of the image panels.
     """
-    split = found.judged.split
+    predictions = evaluation.predictions
+    split, name = predictions.split, predictions.model.name
     parts = [
-        f"<h1>{_text(found.judged.model.name)}</h1>",
-        f'<p class="note">{_text(split.name)} split of {_text(split.data)} · {_text(found.judged.backend)}</p>',
-        f'<p class="verdict">{_text(verdict(found))}</p>',
+        f"<h1>{_escape(name)}</h1>",
+        f'<p class="note">{_escape(split.name)} split of {_escape(split.data)} · {_escape(predictions.backend)}</p>',
+        f'<p class="verdict">{_escape(verdict(evaluation))}</p>',
         "<h2>Scores</h2>",
-        _headline(found),
-        "<h2>By class</h2>",
-        _by_class(found),
-        _gains(found),
+        _scores_table(evaluation),
+        "<h2>Scores by class</h2>",
+        _class_table(evaluation),
+        _differences(evaluation),
         "<h2>Confusion matrix</h2>",
-        _confusion(found),
-        "<h2>Precision, recall and reliability</h2>",
-        curves(found),
+        _confusion_table(evaluation),
+        "<h2>Precision-recall curve and reliability diagram</h2>",
+        draw_curves(evaluation),
         "<h2>Worst, median and best images</h2>",
-        '<p class="note">By Dice. Of a large image the window with most errors is shown.</p>',
-        *(_picture(path) for path in panels(found, chosen_images(found, _SHOWN), folder)),
-        "<h2>Each image</h2>",
-        '<p class="note">A click on a heading sorts by it.</p>',
-        _images(found),
-        "<h2>How this was measured</h2>",
-        _method(found),
+        '<p class="note">Ranked by Dice. Of a large image, the window with the most errors is shown.</p>',
+        *(_picture(path) for path in draw_images(evaluation, select_images(evaluation, _SHOWN), folder)),
+        "<h2>Scores by image</h2>",
+        '<p class="note">Click a column heading to sort.</p>',
+        _image_table(evaluation),
+        "<h2>Methods</h2>",
+        _methods(evaluation),
         "<h2>Model card</h2>",
-        f"<pre>{_text(found.judged.model.card.dumps())}</pre>",
+        f"<pre>{_escape(predictions.model.card.dumps())}</pre>",
     ]
-    title = f"{found.judged.model.name}: {split.name} split of {split.data}"
+    title = f"{name}: {split.name} split of {split.data}"
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{_escape(title)}</title>'
         f"<style>{_STYLE}</style></head><body>\n" + "\n".join(parts) + f"\n<script>{_SCRIPT}</script></body></html>\n"
     )
 
 
-def _text(text: object) -> str:
-    return html.escape(str(text))
-
-
-def _table(heads: Iterable[object], rows: Iterable[Sequence[object]], attributes: str = "") -> str:
-    head = "".join(f"<th>{_text(one)}</th>" for one in heads)
-    cells = (
-        "".join(one if isinstance(one, _Cell) else f"<td>{_text(one)}</td>" for one in row)  # as it is, or plain text
-        for row in rows
-    )
-    body = "\n".join(f"<tr>{row}</tr>" for row in cells)
-    return f'<div class="wide"><table {attributes}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _headline(found: Outcome) -> str:
-    heads = ["score", "value", "95 % interval"]
-    if found.baseline is not None:
-        heads += ["baseline", "difference", "95 % interval"]
-    rows = []
-    for name in found.headline:
-        row = [name.replace("_", " "), number(found.scores[name], name), _interval(found.intervals[name], name)]
-        if found.baseline is not None and found.differences is not None:
-            gain, bounds = found.differences[name]
-            row += [number(found.baseline.scores[name], name), _signed(gain, name), _interval(bounds, name, True)]
-        rows.append(row)
-    return _table(heads, rows)
-
-
-def _by_class(found: Outcome) -> str:
-    names = ["iou", "dice", "precision", "recall", *(f"boundary_iou@{d}" for d in found.classes.distances)]
-    names += [f"boundary_f1@{d}" for d in found.classes.distances]
-    names += ["average_precision", "true_area", "predicted_area", "area_error"]
-    rows = [
-        [one, *(number(found.scores.get(f"{name}/{one}", math.nan), f"{name}/{one}") for name in names)]
-        for one in found.classes.names
-    ]
-    heads = [name.replace("_", " ") + (", m²" if name.endswith("_area") else "") for name in names]
-    return _table(["class", *heads], rows)
-
-
-def _confusion(found: Outcome) -> str:
-    matrix = found.counts["confusion"]
-    rows = []
-    for name, counts in zip(found.classes.names, matrix, strict=True):
-        total = counts.sum()
-        shares = [f"{int(n):,} ({n / total:.1%})" if total else "0" for n in counts]
-        rows.append([f"true {name}", *shares])
-    return _table(["pixels (share of the true class)", *(f"mapped as {n}" for n in found.classes.names)], rows)
-
-
-def _gains(found: Outcome) -> str:
-    changes = gains(found)
-    if not changes:
-        return ""
-    shown = min(_GAINS, (len(changes) + 1) // 2)
-    rows = [[name, f"{gain:+.4f}"] for name, gain in changes[:shown]]
-    lost = [[name, f"{gain:+.4f}"] for name, gain in changes[: shown - 1 : -1][:shown]]
-    return (
-        "<h2>Gained and lost against the baseline</h2>"
-        + _table(["gained most, or lost least", "Dice"], rows)
-        + (_table(["lost most, or gained least", "Dice"], lost) if lost else "")
-    )
-
-
-def _images(found: Outcome) -> str:
-    changes = dict(gains(found))
-    heads = ["image", "group", "pixels", *(name.replace("_", " ") for name in _IMAGE_COLUMNS if name in found.scores)]
-    heads += ["dice, difference"] if changes else []
-    rows = []
-    for name, group, counts, scores in zip(found.names, found.groups, found.judged.counts, found.images, strict=True):
-        pixels = int(counts["confusion"].sum())
-        row: list[object] = [name, group, _cell(pixels, f"{pixels:,}")]
-        row += [_cell(scores[one], number(scores[one], one)) for one in _IMAGE_COLUMNS if one in found.scores]
-        if changes:
-            gain = changes.get(name, math.nan)
-            row.append(_cell(gain, _signed(gain, "dice")))
-        rows.append(row)
-    return _table(heads, rows, 'class="sortable"')
+def score_label(name: str) -> str:
+    """Return the heading of a score: `boundary_iou@3 px` becomes "boundary IoU, 3 px"."""
+    score, _, distance = name.partition("@")
+    label = _LABELS.get(score, score.replace("_", " "))
+    return f"{label}, {distance}" if distance else label
 
 
 class _Cell(str):
-    """HTML of a cell that is sorted by another value than it shows."""
+    """HTML of a table cell with a sort key other than its text."""
 
     __slots__ = ()
 
 
-def _cell(value: float, shown: str) -> _Cell:
-    return _Cell(f'<td data-value="{"" if math.isnan(value) else value}">{_text(shown)}</td>')
+def _cell(value: float, text: str) -> _Cell:
+    return _Cell(f'<td data-value="{"" if math.isnan(value) else value}">{_escape(text)}</td>')
 
 
-def _interval(bounds: tuple[float, float], name: str, signed: bool = False) -> str:
+def _escape(text: object) -> str:
+    return html.escape(str(text))
+
+
+def _table(heads: Iterable[object], rows: Iterable[Sequence[object]], attributes: str = "") -> str:
+    head = "".join(f"<th>{_escape(one)}</th>" for one in heads)
+    cells = ("".join(one if isinstance(one, _Cell) else f"<td>{_escape(one)}</td>" for one in row) for row in rows)
+    body = "\n".join(f"<tr>{row}</tr>" for row in cells)
+    return f'<div class="wide"><table {attributes}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _scores_table(evaluation: Evaluation) -> str:
+    heads = ["score", "value", "95 % CI"]
+    if evaluation.baseline is not None:
+        heads += ["baseline", "difference", "95 % CI of the difference"]
+    rows = []
+    for name in evaluation.main_scores:
+        value, interval = evaluation.scores[name], evaluation.intervals[name]
+        row = [score_label(name), format_score(value, name), _format_interval(interval, name)]
+        if evaluation.baseline is not None and evaluation.differences is not None:
+            difference, bounds = evaluation.differences[name]
+            row.append(format_score(evaluation.baseline.scores[name], name))
+            row += [_format_difference(difference, name), _format_interval(bounds, name, signed=True)]
+        rows.append(row)
+    return _table(heads, rows)
+
+
+def _class_table(evaluation: Evaluation) -> str:
+    settings = evaluation.settings
+    names = ["iou", "dice", "precision", "recall", *(f"boundary_iou@{d}" for d in settings.distances)]
+    names += [f"boundary_f1@{d}" for d in settings.distances]
+    names += ["average_precision", "true_area", "predicted_area", "area_error"]
+    rows = [
+        [one, *(format_score(evaluation.scores.get(f"{name}/{one}", math.nan), f"{name}/{one}") for name in names)]
+        for one in settings.class_names
+    ]
+    return _table(["class", *map(score_label, names)], rows)
+
+
+def _confusion_table(evaluation: Evaluation) -> str:
+    names = evaluation.settings.class_names
+    rows = []
+    for name, counts in zip(names, evaluation.counts["confusion"], strict=True):
+        total = counts.sum()
+        shares = [f"{int(n):,} ({n / total:.1%})" if total else "0" for n in counts]
+        rows.append([f"labelled {name}", *shares])
+    return _table(["pixels (share of the labelled class)", *(f"predicted {name}" for name in names)], rows)
+
+
+def _differences(evaluation: Evaluation) -> str:
+    """Return the section of the images with the largest differences from the baseline; empty without a baseline."""
+    changes = evaluation.image_differences()
+    if not changes:
+        return ""
+    shown = min(_DIFFERENCES, (len(changes) + 1) // 2)
+    highest = [[name, f"{change:+.4f}"] for name, change in changes[:shown]]
+    lowest = [[name, f"{change:+.4f}"] for name, change in changes[: shown - 1 : -1][:shown]]
+    return (
+        "<h2>Images with the largest differences in Dice from the baseline</h2>"
+        + _table(["image, highest difference first", "Dice difference"], highest)
+        + (_table(["image, lowest difference first", "Dice difference"], lowest) if lowest else "")
+    )
+
+
+def _image_table(evaluation: Evaluation) -> str:
+    changes = dict(evaluation.image_differences())
+    columns = [name for name in _IMAGE_COLUMNS if name in evaluation.scores]
+    heads = ["image", "group", "pixels", *map(score_label, columns), *(["Dice difference"] if changes else [])]
+    rows = []
+    for name, group, counts, scores in zip(
+        evaluation.image_names, evaluation.groups, evaluation.predictions.counts, evaluation.images, strict=True
+    ):
+        pixels = int(counts["confusion"].sum())
+        row: list[object] = [name, group, _cell(pixels, f"{pixels:,}")]
+        row += [_cell(scores[one], format_score(scores[one], one)) for one in columns]
+        if changes:
+            change = changes.get(name, math.nan)
+            row.append(_cell(change, _format_difference(change, "dice")))
+        rows.append(row)
+    return _table(heads, rows, 'class="sortable"')
+
+
+def _format_interval(bounds: tuple[float, float], name: str, signed: bool = False) -> str:
     if math.isnan(bounds[0]):
         return "n/a"
-    low, high = (_signed(one, name) if signed else number(one, name) for one in bounds)
+    low, high = (_format_difference(one, name) if signed else format_score(one, name) for one in bounds)
     return f"{low} to {high}"
 
 
-def _signed(value: float, name: str) -> str:
+def _format_difference(value: float, name: str) -> str:
     if math.isnan(value):
         return "n/a"
     return f"{value:+.2%}" if name.startswith("area_error") else f"{value:+.4f}"
@@ -191,21 +212,31 @@ def _signed(value: float, name: str) -> str:
 
 def _picture(path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f'<img alt="{_text(path.stem)}" src="data:image/png;base64,{data}">'
+    return f'<img alt="{_escape(path.stem)}" src="data:image/png;base64,{data}">'
 
 
-def _method(found: Outcome) -> str:
-    few = f" {found.group_count} groups are few: intervals are too narrow." if found.group_count < FEW_GROUPS else ""
+def _methods(evaluation: Evaluation) -> str:
+    groups = evaluation.group_count
+    few = f" With only {groups} groups, the intervals are too narrow." if 1 < groups < FEW_GROUPS else ""
+    if groups == 1:
+        few = " With a single group there are no intervals."
     lines = [
-        "Whole images were mapped by the code that maps mosaics; each valid, labelled pixel counts once. Scores are of "
-        "counts pooled over all images, never means of images. n/a: not defined, such as the score of an absent class.",
-        "Headline scores are of the target class, or with several classes means over those that are present.",
-        "Intervals: 1000 bootstrap draws of whole groups of images (those whose footprints touch, or by --group), the "
-        f"2.5th to 97.5th percentile; differences on the same draws for both models.{few}",
-        "Boundary IoU: Cheng et al., CVPR 2021; boundary F1: Csurka et al., BMVC 2013. The edge of an image or of what "
-        "is ignored is no outline.",
-        f"Average precision from {calibration.BINS} bins of probability, finer towards 0 and 1. Calibration error: Guo "
-        "et al., ICML 2017, 15 bins.",
-        "Areas are on the ground, whatever the coordinate reference system; of labelled pixels only.",
+        "Each image was mapped as a whole, with the same code as inference.py. Each valid, labelled pixel counts once. "
+        "Scores are computed from pixel counts pooled over all images; they are not means of image scores. n/a: "
+        "undefined, for example the score of an absent class.",
+        "In the first table, scores of a model with one target class are those of that class; with several classes "
+        "they are means over the classes present. With a target class, boundary scores and average precision are "
+        "computed for it only. Accuracy and Cohen's kappa (Cohen, Educ. Psychol. Meas. 20(1), 1960) "
+        "cover all classes.",
+        f"95 % CI: confidence interval from a bootstrap over groups of images, {REPLICATES} replicates, 2.5th to "
+        "97.5th percentile (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). A group contains the images "
+        "whose footprints touch, or those that --group puts together. Intervals of differences are paired: both models "
+        f"are scored on the same resamples.{few}",
+        "Boundary IoU: Cheng et al., CVPR 2021, arXiv:2103.16562. Boundary F1: Csurka et al., BMVC 2013, "
+        "doi:10.5244/C.27.32. The edge of an image and the border of an ignored area are not boundaries.",
+        f"Average precision is computed from {calibration.BINS} bins of probability, narrower towards 0 and 1. "
+        f"Expected calibration error: Guo et al., ICML 2017, arXiv:1706.04599, {calibration.CALIBRATION_BINS} bins.",
+        "Areas are true ground areas of the labelled pixels, whatever the coordinate reference system. Area error is "
+        "(predicted area - labelled area) / labelled area.",
     ]
-    return "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in lines) + "</ul>"
+    return "<ul>" + "".join(f"<li>{_escape(line)}</li>" for line in lines) + "</ul>"

@@ -1,1 +1,1 @@
-"""Counting pixels and turning the counts into scores with intervals."""
+"""Pixel counts, the scores computed from them, and bootstrap confidence intervals."""

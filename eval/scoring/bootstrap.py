@@ -1,9 +1,13 @@
-"""How sure a score is: intervals from drawing groups of images again and again.
+"""Confidence intervals from a bootstrap over groups of images.
 
-Pixels of one image are no independent witnesses, and neither are images of one mosaic. So whole groups are drawn, with
-replacement, as many as there are; a score is computed anew from what was drawn; of 1000 such scores the 2.5th and the
-97.5th percentile are the interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). Two
-models are compared on the same draws: what makes a site hard for both cancels out.
+Pixels of one image are not independent samples, and neither are images of one mosaic. The bootstrap therefore resamples
+whole groups of images with replacement (cluster bootstrap: Field and Welsh, J. R. Stat. Soc. B 69(3), 2007,
+doi:10.1111/j.1467-9868.2007.00593.x), computes each score from the pooled counts of every resample, and takes
+percentiles of these replicates as the interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter
+13, doi:10.1201/9780429246593).
+
+Differences between two models are paired: both are scored on the same resamples, so that variation between sites which
+affects both models cancels.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,47 +18,54 @@ from eval.scoring.confusion import Floats
 
 REPLICATES = 1000
 FEW_GROUPS = 10
-"""With fewer groups the interval is too narrow, and says little."""
-_AT_ONCE = 50  # replicates whose histograms are in memory together
+"""With fewer groups than this, reports warn that the percentile interval is too narrow."""
+_BATCH = 50  # replicates whose resampled counts are in memory at the same time
 
 Counts = Mapping[str, Floats]
+"""Additive pixel counts by name; see `eval.scoring.counts`."""
 Scores = Mapping[str, Floats]
 
 
-def draws(groups: int, replicates: int = REPLICATES, seed: int = 0) -> Floats:
-    """How often each group is drawn, (replicates, groups); the same for the same seed."""
+def bootstrap_weights(groups: int, replicates: int = REPLICATES, seed: int = 0) -> Floats:
+    """Draw bootstrap resamples; the same seed gives the same resamples.
+
+    Returns:
+        (replicates, groups) float64: the number of times each group is drawn. Each row sums to `groups`.
+    """
     rng = np.random.default_rng(seed)
     return rng.multinomial(groups, np.full(groups, 1 / groups), size=replicates).astype(np.float64)
 
 
-def intervals(
+def percentile_intervals(
     counts: Counts,
     score: Callable[[Counts], Scores],
     baseline: Counts | None = None,
     replicates: int = REPLICATES,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of scores, or of their differences from a baseline's.
+    """Return percentile intervals of scores, or of their differences from the scores of a baseline.
 
     Args:
-        counts: Arrays (groups, ...) that add up over groups.
-        score: From arrays (replicates, ...) to scores (replicates,).
-        baseline: Another model's counts of the same groups.
-        replicates: How often to draw.
-        level: Share of the replicates within the interval.
+        counts: Arrays (groups, ...) that are additive over groups.
+        score: Function from arrays (replicates, ...) to scores (replicates,).
+        baseline: Counts of another model for the same groups; with them, the intervals are those of the paired
+            differences.
+        replicates: Number of resamples.
+        level: Confidence level.
 
     Returns:
-        Lower and upper bound of each score; NaN with fewer than two groups, or where a score is never defined.
+        Lower and upper bound of each score. Both are NaN with fewer than two groups, and for a score that is undefined
+        in every replicate; replicates in which a score is undefined are left out.
     """
     groups = len(next(iter(counts.values())))
     found: dict[str, list[Floats]] = {}
-    weights = draws(groups, replicates)
-    for first in range(0, replicates, _AT_ONCE):
-        chosen = weights[first : first + _AT_ONCE]
-        ours = score(_drawn(counts, chosen))
-        theirs = None if baseline is None else score(_drawn(baseline, chosen))
-        for name, values in ours.items():
-            found.setdefault(name, []).append(values if theirs is None else values - theirs[name])
+    weights = bootstrap_weights(groups, replicates)
+    for first in range(0, replicates, _BATCH):
+        batch = weights[first : first + _BATCH]
+        scores = score(_resample(counts, batch))
+        reference = None if baseline is None else score(_resample(baseline, batch))
+        for name, values in scores.items():
+            found.setdefault(name, []).append(values if reference is None else values - reference[name])
     tails = (50 * (1 - level), 100 - 50 * (1 - level))
     result = {}
     for name, parts in found.items():
@@ -65,7 +76,8 @@ def intervals(
     return result
 
 
-def _drawn(counts: Counts, weights: Floats) -> dict[str, Floats]:
+def _resample(counts: Counts, weights: Floats) -> dict[str, Floats]:
+    """Pool the counts of each resample: (groups, ...) and (replicates, groups) to (replicates, ...)."""
     return {
         name: (weights @ values.reshape(len(values), -1)).reshape(len(weights), *values.shape[1:])
         for name, values in counts.items()

@@ -1,11 +1,13 @@
-"""What probabilities are worth: average precision, calibration and the best threshold, from histograms.
+"""Average precision, calibration error and the best threshold, computed from histograms of probabilities.
 
-Probabilities are counted in bins (a, b], the first with 0: 3840 of equal width, of which the first and the last 16 are
-divided further, since trained networks put most pixels there: towards 0 and 1 each border is a sixteenth nearer. So
-pooled scores of any number of pixels need 74 kB, and add up. Within a bin the order of pixels is lost: average
-precision is that of probabilities rounded up to the next border. Counts at a threshold k/3840 are exact, 0.5 and all
-multiples of 1/15 included, and so is the calibration error, for which the probabilities of each of its 15 bins are
-summed besides.
+Probabilities are counted in bins (a, b]; the first bin includes 0. The bins have a width of 1/3840, except that the
+first and last 16 are subdivided, because trained networks give most pixels a probability close to 0 or 1: there the
+distance of an edge from 0 (or 1) is at most 1/16 larger than that of the next nearer edge.
+
+Histograms are additive over images and need 74 kB for any number of pixels. The order of probabilities within a bin is
+lost, so average precision is that of probabilities rounded up to the next edge. Counts at a threshold of k/3840 are
+exact, which includes 0.5 and all multiples of 1/15. The calibration error is exact too, because the probabilities in
+each of its 15 bins are also summed.
 """
 
 import numpy as np
@@ -13,57 +15,63 @@ from numpy.typing import NDArray
 
 from eval.scoring.confusion import Floats
 
-UNIFORM = 3840
-_DOWN_TO_0, _UP_TO_1 = 34, 17  # halvings; the second keeps 1 apart from 1 - 2^-24, float32's next number
+UNIFORM_BINS = 3840
+# Halvings of the outermost bins. 17 keep 1 apart from 1 - 2^-24, the next smaller float32.
+_HALVINGS_TO_0, _HALVINGS_TO_1 = 34, 17
 
 
-def _fine(halvings: int) -> Floats:
-    """Borders between 0 and 16 / UNIFORM, in units of 1 / UNIFORM, rising: each at most a sixteenth above the last."""
+def _fine_edges(halvings: int) -> Floats:
+    """Return ascending edges from 0 to 16, in units of 1 / UNIFORM_BINS, each at most 1/16 above the last."""
     return np.asarray(np.ldexp(16 + np.arange(16), -np.arange(halvings, 0, -1)[:, None]).ravel(), np.float64)
 
 
-UPPER: Floats = (
+UPPER_EDGES: Floats = (
     np.concatenate(
         [
-            _fine(_DOWN_TO_0),
-            np.arange(16, UNIFORM - 16),
-            UNIFORM - np.append(16, _fine(_UP_TO_1)[::-1]),
-            [UNIFORM],
+            _fine_edges(_HALVINGS_TO_0),
+            np.arange(16, UNIFORM_BINS - 16),
+            UNIFORM_BINS - np.append(16, _fine_edges(_HALVINGS_TO_1)[::-1]),
+            [UNIFORM_BINS],
         ]
     )
-    / UNIFORM
+    / UNIFORM_BINS
 )
-"""Upper border of each bin."""
-LOWER: Floats = np.append(0.0, UPPER[:-1])
-"""Lower border of each bin."""
-BINS = len(UPPER)
+"""Upper edge of each bin, (BINS,)."""
+LOWER_EDGES: Floats = np.append(0.0, UPPER_EDGES[:-1])
+"""Lower edge of each bin, (BINS,)."""
+BINS = len(UPPER_EDGES)
 CALIBRATION_BINS = 15
-"""As in Guo et al., ICML 2017."""
-_FIRST = np.searchsorted(LOWER, np.arange(CALIBRATION_BINS) * (UNIFORM // CALIBRATION_BINS) / UNIFORM)
-_CALIBRATION_BIN = np.searchsorted(_FIRST, np.arange(BINS), side="right") - 1
+"""Number of bins in the experiments of Guo et al. (2017)."""
+_FIRST_BIN = np.searchsorted(
+    LOWER_EDGES, np.arange(CALIBRATION_BINS) * (UNIFORM_BINS // CALIBRATION_BINS) / UNIFORM_BINS
+)
+_CALIBRATION_BIN = np.searchsorted(_FIRST_BIN, np.arange(BINS), side="right") - 1
 
 
-def count_probabilities(probability: NDArray[np.float32], true: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Counts pixels by probability.
+def probability_histogram(probability: NDArray[np.float32], true: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Count pixels by predicted probability and outcome.
 
     Args:
-        probability: (n,), 0 to 1.
-        true: (n,), whether it was right to expect it.
+        probability: (n,), predicted probability of an event, from 0 to 1.
+        true: (n,), True where the event occurred: the pixel has the class in question, or its prediction is correct.
 
     Returns:
-        (BINS, 2): how many pixels of each bin are false, and true. (CALIBRATION_BINS,): sums of probabilities.
+        (BINS, 2): number of pixels in each bin without and with the event. (CALIBRATION_BINS,): sum of the
+        probabilities in each calibration bin.
     """
     exact = probability.astype(np.float64)
-    place = np.minimum(np.searchsorted(UPPER, exact), BINS - 1)
-    counts = np.bincount(place * 2 + true, minlength=2 * BINS).reshape(BINS, 2).astype(np.float64)
-    sums = np.bincount(_CALIBRATION_BIN[place], weights=exact, minlength=CALIBRATION_BINS)
+    index = np.minimum(np.searchsorted(UPPER_EDGES, exact), BINS - 1)
+    counts = np.bincount(index * 2 + true, minlength=2 * BINS).reshape(BINS, 2).astype(np.float64)
+    sums = np.bincount(_CALIBRATION_BIN[index], weights=exact, minlength=CALIBRATION_BINS)
     return counts, sums.astype(np.float64)
 
 
 def average_precision(counts: Floats) -> Floats:
-    """Area under the precision-recall curve by steps, (...) from (..., BINS, 2); NaN where nothing is true.
+    """Return average precision, (...) from (..., BINS, 2); NaN where no pixel has the class.
 
-    AP = sum of (R_n - R_n-1) P_n over falling thresholds, as scikit-learn has it.
+    AP = sum over n of (R_n - R_{n-1}) P_n, with precision P_n and recall R_n at descending thresholds, without
+    interpolation: the definition of `sklearn.metrics.average_precision_score`. On the pitfalls of interpolation see
+    Davis and Goadrich, ICML 2006, doi:10.1145/1143844.1143874.
     """
     descending = counts[..., ::-1, :]
     hits, all_ = descending[..., 1].cumsum(axis=-1), descending.sum(axis=-1).cumsum(axis=-1)
@@ -74,65 +82,79 @@ def average_precision(counts: Floats) -> Floats:
     return found
 
 
-def reliability(counts: Floats, sums: Floats) -> tuple[Floats, Floats, Floats]:
-    """Mean probability, share that was true and number of pixels of each calibration bin, (..., 15) each."""
-    both = np.add.reduceat(counts, _FIRST, axis=-2)
+def reliability_curve(counts: Floats, sums: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return mean probability, observed frequency and number of pixels of each calibration bin, (..., 15) each.
+
+    The first two are NaN for an empty bin.
+    """
+    both = np.add.reduceat(counts, _FIRST_BIN, axis=-2)
     number = both.sum(axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return sums / number, both[..., 1] / number, number
 
 
 def calibration_error(counts: Floats, sums: Floats) -> Floats:
-    """Expected calibration error, (...): mean |probability - share|, weighted by pixels (Guo 2017, equation 3)."""
-    probability, share, number = reliability(counts, sums)
-    distance = np.where(number > 0, np.abs(np.nan_to_num(probability) - np.nan_to_num(share)), 0)
+    """Return the expected calibration error (ECE), (...); NaN where no pixel is counted.
+
+    ECE = sum over bins b of n_b / n |frequency_b - mean probability_b| (Guo et al., On calibration of modern neural
+    networks, ICML 2017, arXiv:1706.04599, equation 3), with 15 bins of equal width.
+    """
+    probability, frequency, number = reliability_curve(counts, sums)
+    gap = np.where(number > 0, np.abs(np.nan_to_num(probability) - np.nan_to_num(frequency)), 0)
     total = number.sum(axis=-1)
-    found: Floats = np.where(total > 0, (distance * number).sum(axis=-1) / np.maximum(total, 1), np.nan)
+    found: Floats = np.where(total > 0, (gap * number).sum(axis=-1) / np.maximum(total, 1), np.nan)
     return found
 
 
-def precision_recall(counts: Floats) -> tuple[Floats, Floats, Floats]:
-    """Thresholds (LOWER), and the precision and recall of what is above each; from (BINS, 2).
+def precision_recall_curve(counts: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return thresholds, precision and recall, (BINS,) each, from (BINS, 2).
 
-    Precision is NaN where nothing is above, recall where nothing is true.
+    The thresholds are LOWER_EDGES; a pixel is positive if its probability is above the threshold. Precision is NaN
+    where no pixel is positive, recall where no pixel has the class.
     """
-    above = counts[::-1].cumsum(axis=0)[::-1]  # above a lower border is that bin and all higher ones
+    above = counts[::-1].cumsum(axis=0)[::-1]  # above a lower edge: this bin and all higher ones
     with np.errstate(invalid="ignore", divide="ignore"):
-        return LOWER, above[:, 1] / above.sum(axis=1), above[:, 1] / counts[:, 1].sum()
+        return LOWER_EDGES, above[:, 1] / above.sum(axis=1), above[:, 1] / counts[:, 1].sum()
 
 
 def dice_at(counts: Floats, threshold: float) -> float:
-    """Dice of what is above a threshold; exact where that is a border of a bin, else of the nearest one."""
-    return float(_dice(counts)[border(threshold)])
+    """Return Dice at a threshold, from (BINS, 2); exact at a bin edge, otherwise that of the nearest edge."""
+    return float(_dice(counts)[threshold_bin(threshold)])
 
 
-def border(threshold: float) -> int:
-    """The bin whose lower border is nearest to a threshold."""
-    return int(np.argmin(np.abs(LOWER - threshold)))
+def threshold_bin(threshold: float) -> int:
+    """Return the index of the bin whose lower edge is nearest to a threshold."""
+    return int(np.argmin(np.abs(LOWER_EDGES - threshold)))
 
 
-def shortest(threshold: float) -> str:
-    """The fewest decimals, three at least, that still mean this threshold's bin and lie between 0 and 1."""
+def format_threshold(threshold: float) -> str:
+    """Return a threshold with the fewest decimals, at least three, that keep its bin and lie between 0 and 1."""
     for digits in range(3, 10):
         text = f"{threshold:.{digits}f}"
-        if 0 < float(text) < 1 and border(float(text)) == border(threshold):
+        if 0 < float(text) < 1 and threshold_bin(float(text)) == threshold_bin(threshold):
             return text
     return repr(threshold)
 
 
 def best_threshold(counts: Floats) -> tuple[float, float] | None:
-    """The threshold, strictly between 0 and 1, that maximises Dice, and that Dice; None where nothing is true.
+    """Return the threshold, strictly between 0 and 1, that maximises Dice, and that Dice.
 
-    Of several equally good ones the one in their middle: it is furthest from being worse.
+    Of a run of equally good thresholds the middle one is returned, the one furthest from worse ones.
+
+    Args:
+        counts: (BINS, 2), as `probability_histogram` returns them.
+
+    Returns:
+        Threshold and Dice; None if no pixel has the class.
     """
     if counts[:, 1].sum() == 0:
         return None
     dice = _dice(counts)[1:]
     best = np.flatnonzero(dice >= dice.max() - 1e-12)
-    # Equally good ones may lie apart: the first run of them.
+    # Equally good thresholds need not be contiguous: take the first run of them.
     run = best[: int(np.argmax(np.append(np.diff(best) > 1, True))) + 1]
     chosen = int(run[len(run) // 2])
-    return float(LOWER[chosen + 1]), float(dice[chosen])
+    return float(LOWER_EDGES[chosen + 1]), float(dice[chosen])
 
 
 def _dice(counts: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""A data set and a model that the tests of the evaluation command use."""
+"""Data set and model for the tests of the evaluation command."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.inference.networks import card, write_onnx
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scenes whose labels lack a corner; the images lack another."""
+    """Scenes with one corner unlabelled and another corner nodata."""
 
     def change(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         noise = rng.integers(0, 150, image.shape)
@@ -22,7 +22,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     rng = np.random.default_rng(3)
     sizes = {"train": [(40, 40)], "val": [(50, 60), (64, 40)], "test": [(70, 64), (45, 80), (64, 64)]}
-    return write_dataset(tmp_path_factory.mktemp("judged"), sizes, change=change, nodata=0)
+    return write_dataset(tmp_path_factory.mktemp("evaluated"), sizes, change=change, nodata=0)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The command that judges a model, on tiny real files."""
+"""The command that evaluates a model, on tiny real files."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def judged(data: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def evaluated(data: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("out")
     assert main([str(model), "--data", str(data), "--out", str(out)]) == 0
     return out, json.loads((out / "scores.json").read_text())
@@ -41,8 +41,8 @@ def true_and_mapped(data: Path, masks: Path, split: str = "test") -> tuple[np.nd
     return np.concatenate(truth), np.concatenate(mapped)
 
 
-def test_scores_are_those_of_the_masks_it_leaves(data: Path, judged: tuple[Path, dict[str, Any]]) -> None:
-    out, found = judged
+def test_scores_are_those_of_the_written_masks(data: Path, evaluated: tuple[Path, dict[str, Any]]) -> None:
+    out, found = evaluated
     y, p = true_and_mapped(data, out / "masks")
     assert 0.3 < found["scores"]["dice"] < 0.98
     assert found["scores"]["dice"] == pytest.approx(sk.f1_score(y, p), abs=1e-12)
@@ -57,19 +57,19 @@ def test_scores_are_those_of_the_masks_it_leaves(data: Path, judged: tuple[Path,
     assert sum(int(row["pixels"]) for row in rows) == y.size
 
 
-def test_areas_are_those_of_the_grid(data: Path, judged: tuple[Path, dict[str, Any]]) -> None:
-    out, found = judged
+def test_areas_are_those_of_the_grid(data: Path, evaluated: tuple[Path, dict[str, Any]]) -> None:
+    out, found = evaluated
     y, p = true_and_mapped(data, out / "masks")
     assert found["scores"]["true_area/kelp1"] == pytest.approx(0.01 * (y == 1).sum(), rel=2e-3)
     assert found["scores"]["area_error"] == pytest.approx(p.sum(dtype=int) / y.sum(dtype=int) - 1, abs=1e-3)
 
 
-def test_the_offered_threshold_is_best_on_the_validation_split(
-    data: Path, model: Path, judged: tuple[Path, dict[str, Any]], tmp_path: Path
+def test_the_suggested_threshold_is_best_on_the_validation_split(
+    data: Path, model: Path, evaluated: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     from inference.predict import predict
 
-    _, found = judged
+    _, found = evaluated
     dice = {}
     for threshold in (found["threshold"]["value"], 0.2, 0.35, 0.5, 0.65, 0.8):
         for path in sorted((data / "val" / "x").glob("*.tif")):
@@ -80,8 +80,8 @@ def test_the_offered_threshold_is_best_on_the_validation_split(
     assert found["threshold"]["validation_dice_now"] == pytest.approx(dice[0.5], abs=1e-9)
 
 
-def test_the_report_needs_nothing_but_itself(judged: tuple[Path, dict[str, Any]]) -> None:
-    out, found = judged
+def test_the_report_is_self_contained(evaluated: tuple[Path, dict[str, Any]]) -> None:
+    out, found = evaluated
     text = (out / "report.html").read_text()
     assert text.count("data:image/png;base64,") == 3
     assert 'class="sortable"' in text
@@ -91,7 +91,7 @@ def test_the_report_needs_nothing_but_itself(judged: tuple[Path, dict[str, Any]]
     assert not re.search(r"@import|url\((?!#)", text)
     assert "fetch(" not in text
     assert found["verdict"].split(" (")[0] in text
-    assert "95 % interval" in found["verdict"]
+    assert "95 % CI" in found["verdict"]
     assert "3 independent groups" in found["verdict"]
 
 
@@ -100,7 +100,7 @@ def test_a_model_against_itself_and_another(data: Path, model: Path, tmp_path: P
     assert main([*arguments, "--baseline", str(model), "--out", str(tmp_path / "same")]) == 0
     same = json.loads((tmp_path / "same" / "scores.json").read_text())
     assert same["baseline"]["differences"]["dice"] == {"value": 0, "interval": [0, 0]}
-    assert "exactly as" in same["verdict"]
+    assert "exactly that of" in same["verdict"]
     other = write_onnx(tmp_path / "other.onnx", card(ignore_index=2), seed=3)
     assert main([*arguments, "--baseline", str(other), "--out", str(tmp_path / "two")]) == 0
     two = json.loads((tmp_path / "two" / "scores.json").read_text())
@@ -109,7 +109,7 @@ def test_a_model_against_itself_and_another(data: Path, model: Path, tmp_path: P
     gain = two["baseline"]["differences"]["dice"]
     assert gain["value"] == pytest.approx(two["scores"]["dice"] - theirs)
     assert gain["interval"][0] <= gain["value"] <= gain["interval"][1]
-    assert "Gained and lost" in (tmp_path / "two" / "report.html").read_text()
+    assert "largest differences in Dice" in (tmp_path / "two" / "report.html").read_text()
     assert two["threshold"] is None
 
 
@@ -196,7 +196,7 @@ def test_labels_mean_what_they_meant_in_training(data: Path, tmp_path: Path) -> 
     assert found[0]["confusion"] == found[1]["confusion"]
 
 
-def test_images_without_a_place_are_no_witnesses(data: Path, model: Path, tmp_path: Path) -> None:
+def test_images_without_georeference_are_reported(data: Path, model: Path, tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "data", {"test": [(40, 40), (44, 40)]}, crs=None)
     for path in sorted((folder / "test" / "y").glob("*.tif")):
         with rasterio.open(path) as file:
@@ -207,10 +207,10 @@ def test_images_without_a_place_are_no_witnesses(data: Path, model: Path, tmp_pa
         out = tmp_path / str(number)
         assert main([*arguments, *more, "--out", str(out)]) == 0
         verdict = json.loads((out / "scores.json").read_text())["verdict"]
-        assert ("Nothing tells where 2 of the images were taken" in verdict) == (not more)
+        assert ("2 images are not georeferenced" in verdict) == (not more)
 
 
-def test_an_old_report_does_not_pass_for_a_new_one(
+def test_an_old_report_is_removed_first(
     data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = [str(model), "--data", str(data), "--no-threshold", "--out", str(tmp_path)]
@@ -219,7 +219,7 @@ def test_an_old_report_does_not_pass_for_a_new_one(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("eval.evaluate.judge", interrupt)
+    monkeypatch.setattr("eval.evaluate.predict_split", interrupt)
     assert main(arguments) == 130
     assert not list(tmp_path.rglob("*.tif"))
     assert not list(tmp_path.glob("*.html"))

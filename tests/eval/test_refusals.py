@@ -39,12 +39,10 @@ def broken(kind: str, folder: Path) -> Path:
         ("size", "is 41x40 pixels, its image is 40x40"),
     ],
 )
-def test_data_that_cannot_be_judged_on(
-    kind: str, said: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_data(kind: str, said: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = broken(kind, tmp_path / "data")
     assert main([str(model), "--data", str(folder), "--out", str(tmp_path / "out")]) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("judging")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("evaluating")]
     assert all(re.search(said, line) for line in lines), lines
     assert len(lines) == (2 if kind == "empty" else 1)
     assert not (tmp_path / "out" / "report.html").exists()
@@ -57,17 +55,17 @@ def test_data_that_cannot_be_judged_on(
         (["a=1"], "overrides a config, but none was given"),
         (["MODEL", "data_module.data_dir=/data/kelp"], "overrides a config, but none was given"),
         (["kelp_dice=0.91.onnx"], "kelp_dice=0.91.onnx: no such file"),
-        (["a.onnx", "b.onnx"], "one MODEL is enough"),
-        (["MODEL", "--group", "("], "no regular expression"),
+        (["a.onnx", "b.onnx"], "only one MODEL is allowed"),
+        (["MODEL", "--group", "("], "is not a regular expression"),
         (["MODEL", "--group", "zzz"], "isn't found in s0"),
-        (["MODEL", "--bands", "0"], "numbers from 1 with commas between"),
+        (["MODEL", "--bands", "0"], "numbers from 1, separated by commas"),
         (["MODEL", "--bands", "1,2"], "names 2 bands"),
         (["MODEL", "--ignore-index", "1"], "0 to 1 are classes"),
         (["MODEL", "--boundary-pixels", "0"], "above 0"),
         (["MODEL", "--baseline-card", "x.json"], "there is no --baseline"),
     ],
 )
-def test_what_cannot_be_obeyed(
+def test_invalid_arguments(
     arguments: list[str], said: str, data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [str(model) if word == "MODEL" else word for word in arguments]
@@ -75,7 +73,7 @@ def test_what_cannot_be_obeyed(
         code = main([*words, "--data", str(data), "--out", str(tmp_path / "out")])
     except SystemExit as end:
         code = int(end.code or 0)
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("judging")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("evaluating")]
     assert code == 2
     assert len(lines) == 1
     assert said in lines[0]

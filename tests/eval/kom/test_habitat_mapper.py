@@ -1,4 +1,4 @@
-"""Comparison with habitat-mapper: a stand-in takes its place here, the real one in the slow test."""
+"""Comparison with habitat-mapper: with a stand-in script here, with the real program in the slow test."""
 
 import os
 import sys
@@ -34,7 +34,7 @@ if mode == "fails":
 configs = Path(__file__).parents[1] / "lib" / "python3" / "site-packages" / "habitat_mapper" / "configs"
 (config,) = [c for p in configs.glob("*.json") if (c := json.loads(p.read_text()))["name"] == o.model]
 assert config["dependencies"] == [config["model_filename"]]
-session = onnxruntime.InferenceSession(config["model_filename"])  # where it runs
+session = onnxruntime.InferenceSession(config["model_filename"])  # relative to its working directory
 with rasterio.open(o.input) as src:
     pixels, profile = src.read(list(range(1, config["input_channels"] + 1))), src.profile
 x = pixels.astype(np.float32) / config["max_pixel_value"]
@@ -55,7 +55,7 @@ with rasterio.open(o.output, "w", **profile) as out:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What habitat-mapper does to a network of one pixel's sight: the same at each, nodata included."""
+    """Environment with a stand-in for habitat-mapper, which runs the network on the whole image at once."""
     folder = tmp_path_factory.mktemp("environment")
     (folder / "lib" / "python3" / "site-packages" / "habitat_mapper" / "configs").mkdir(parents=True)
     command = executable(folder)
@@ -101,7 +101,7 @@ def test_the_same_map(
     assert len(ious) == 3
     assert ious[0] == ious[1]
     configs = environment / "lib" / "python3" / "site-packages" / "habitat_mapper" / "configs"
-    assert not list(configs.iterdir())  # nothing is left in its package
+    assert not list(configs.iterdir())  # the registration was removed
 
 
 def test_several_classes(environment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,11 +120,11 @@ def test_several_classes(environment: Path, tmp_path: Path, capsys: pytest.Captu
     arguments = ["--data", str(data), "--environment", str(environment), "--out", str(out)]
     assert main([str(model), *arguments]) == 0
     said = capsys.readouterr().out
-    assert "against the labels (mean of classes):" in said
+    assert "against the labels (mean over classes):" in said
     with rasterio.open(out / "s0_ours.tif") as mapped, rasterio.open(data / "test" / "y" / "s0_label.tif") as labelled:
         prediction, label = mapped.read(1), labelled.read(1)
     expected = jaccard_score(label[label < 3], prediction[label < 3], average="macro")
-    line = next(line for line in said.splitlines() if line.startswith("  ours"))
+    line = next(line for line in said.splitlines() if line.startswith("  inference.py"))
     assert f"IoU {expected:.4f}" in line
 
 
@@ -139,7 +139,7 @@ def test_another_map(
     assert "IoU" not in said
 
 
-def test_a_map_of_an_earlier_run_does_not_pass_for_a_new_one(
+def test_a_map_of_an_earlier_run_is_not_taken_for_a_new_one(
     environment: Path, model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = [str(model), str(data / "test" / "x" / "s0.tif"), "--environment", str(environment)]
@@ -148,23 +148,23 @@ def test_a_map_of_an_earlier_run_does_not_pass_for_a_new_one(
     assert main([*arguments, "--out", str(tmp_path)]) == 3
 
 
-def test_a_model_in_production_keeps_its_own_card(
+def test_a_model_in_production_keeps_its_embedded_card(
     environment: Path, model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its converter leaves habitat-mapper's configuration beside it, which knows less."""
+    """The habitat-mapper configuration beside a model does not replace its embedded card."""
     own = card(ignore_index=2, class_names=["background", "bull"]).model_copy(update={"bands": [3, 2, 1]})
     other = write_onnx(tmp_path / "own.onnx", own)
     other.with_suffix(".json").write_text(configuration(own, other.name))
     arguments = [str(model), "--data", str(data), "--environment", str(environment), "--production", str(other)]
     assert main(arguments) == 0
     said = capsys.readouterr()
-    assert "not run in habitat-mapper: the model takes bands [3, 2, 1]" in said.out
+    assert "not run in habitat-mapper: the model reads bands [3, 2, 1]" in said.out
     assert "are called background, bull" in said.err
-    assert "of an unknown version; what is known" in said.err
+    assert "of an unknown version; known differences are those of" in said.err
 
 
-@pytest.mark.parametrize(("mode", "said"), [("fails", "the tide is out"), ("silent", "says nothing")])
-def test_a_failure_is_told_of(
+@pytest.mark.parametrize(("mode", "said"), [("fails", "the tide is out"), ("silent", "it wrote no map and no message")])
+def test_a_failure_is_reported(
     mode: str,
     said: str,
     environment: Path,
@@ -181,7 +181,7 @@ def test_a_failure_is_told_of(
 
 
 def rows(said: str) -> dict[str, list[str]]:
-    """Of each model: what its lines begin with, and their IoU."""
+    """Return, for each model in the printed table of scores, the start of each of its lines."""
     found: dict[str, list[str]] = {}
     name = ""
     for line in said.partition("against the labels (kelp1):\n")[2].partition("\n\n")[0].splitlines():
@@ -193,7 +193,7 @@ def rows(said: str) -> dict[str, list[str]]:
     return found
 
 
-def test_a_value_that_is_no_class(
+def test_a_value_that_is_not_a_class(
     environment: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("STAND_IN", "nonsense")
@@ -205,7 +205,7 @@ def test_a_value_that_is_no_class(
 def test_models_in_production_are_scored_beside_it(
     environment: Path, model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One as ONNX and one as TorchScript, the same network as the new one; one that gives class numbers."""
+    """The network of the new model as ONNX and as TorchScript, and a model that returns class indices."""
     own = card(ignore_index=2)
     write_onnx(tmp_path / "in_use.onnx", None, seed=0)
     (tmp_path / "in_use.json").write_text(own.dumps())
@@ -219,14 +219,14 @@ def test_models_in_production_are_scored_beside_it(
     assert main(arguments) == 0
     said = capsys.readouterr().out
     ious = [line.split("IoU ")[1].split()[0] for line in said.splitlines() if "IoU" in line]
-    three = ["ours", "habitat-mapper", "habitat-mapper, post-processed"]
+    three = ["inference.py", "habitat-mapper", "habitat-mapper, post-processed"]
     assert rows(said) == {
         "m.onnx": three,
         "in_use.onnx, in production": three,
-        "in_use.pt, in production": ["ours", "not run in habitat-mapper: it runs .onnx files only"],
+        "in_use.pt, in production": ["inference.py", "not run in habitat-mapper: it runs .onnx files only"],
         "numbers.onnx, in production": [
-            "ours",
-            "not run in habitat-mapper: the model gives class numbers, it blends channels",
+            "inference.py",
+            "not run in habitat-mapper: the model returns class indices, habitat-mapper needs one channel per class",
         ],
     }
     assert ious[:3] == ious[3:6]
@@ -237,24 +237,24 @@ def test_models_in_production_are_scored_beside_it(
     ("arguments", "said"),
     [
         (["MODEL", "nowhere.tif"], "nowhere.tif: no such file"),
-        (["MODEL", "MODEL"], "one MODEL is enough"),
+        (["MODEL", "MODEL"], "only one MODEL is allowed"),
         (["model.pt"], "model.pt: habitat-mapper runs .onnx files only"),
         (["MODEL", "IMAGE", "IMAGE"], "their maps would have the same name"),
         (["MODEL", "--blur", "4"], "--blur: 4 (allowed: 0 for none, or an odd number)"),
-        (["MODEL", "--environment", "nowhere", "--data", "DATA"], "nowhere: has no habitat-mapper"),
-        (["MODEL", "MODEL.tif", "--data", "DATA"], "images and --data don't go together"),
+        (["MODEL", "--environment", "nowhere", "--data", "DATA"], "nowhere: does not contain habitat-mapper"),
+        (["MODEL", "MODEL.tif", "--data", "DATA"], "images and --data exclude each other"),
         (["MODEL", "IMAGE", "--production", "MODEL"], "--production: m.onnx is scored against labels"),
-        (["MODEL", "--data", "DATA", "--production", "IMAGE"], "s0.tif is no model that can be run"),
+        (["MODEL", "--data", "DATA", "--production", "IMAGE"], "s0.tif is not an exported model"),
         (["MODEL", "--data", "DATA", "--production", "no.onnx"], "no.onnx: no such file (--production takes"),
         (["MODEL", "--data", "DATA", "--production", "BARE"], "(give one with --production-card FILE.json"),
         (
             ["MODEL", "--data", "DATA", "--production-card", "BARE"],
-            "--production-card: is for one --production, there are 0",
+            "--production-card: needs exactly one --production, found 0",
         ),
         (["MODEL", "--data", "DATA", "--production", "THREE"], "they can't be scored on the same labels"),
     ],
 )
-def test_what_cannot_be_obeyed(
+def test_invalid_input_is_one_line(
     arguments: list[str], said: str, model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_onnx(tmp_path / "bare.onnx", None)
@@ -268,7 +268,7 @@ def test_what_cannot_be_obeyed(
 
 
 def test_it_is_installed_once_without_the_gpu_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A uv that only writes down what it is asked for."""
+    """A stand-in for uv that records its arguments."""
     log, uv = tmp_path / "log", tmp_path / "bin" / "uv"
     uv.parent.mkdir()
     uv.write_text(
@@ -308,8 +308,8 @@ def test_an_installation_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
-def test_the_real_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Needs the network: installs it, and maps with a network that sees its neighbours."""
+def test_the_real_habitat_mapper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Needs a network connection: install habitat-mapper, and map with a network with a 3x3 kernel."""
     install(tmp_path / "environment")
     rng = np.random.default_rng(5)
 

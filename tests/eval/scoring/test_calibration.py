@@ -18,9 +18,9 @@ def test_average_precision_is_sklearns(sureness: int) -> None:
     share = noisy(rng, label, 2).astype(np.float64)
     probability = (1 / (1 + ((1 - share) / share) ** sureness)).astype(np.float32)
     assert (((probability > 1 - 1 / 3840) | (probability < 1 / 3840)).mean() > 0.3) == (sureness == 8)
-    counts, _ = calibration.count_probabilities(probability.ravel(), label.ravel() == 1)
+    counts, _ = calibration.probability_histogram(probability.ravel(), label.ravel() == 1)
     exact = sk.average_precision_score(label.ravel(), probability.ravel())
-    rounded = np.searchsorted(calibration.UPPER, probability)
+    rounded = np.searchsorted(calibration.UPPER_EDGES, probability)
     assert calibration.average_precision(counts) == pytest.approx(exact, abs=2e-4)
     assert calibration.average_precision(counts) == pytest.approx(
         sk.average_precision_score(label.ravel(), rounded.ravel()), abs=1e-12
@@ -31,7 +31,7 @@ def test_calibration_error_is_that_of_sklearns_curve() -> None:
     rng = np.random.default_rng(9)
     probability = rng.random(50_000).astype(np.float32)
     true = rng.random(50_000) < probability**1.5
-    counts, sums = calibration.count_probabilities(probability, true)
+    counts, sums = calibration.probability_histogram(probability, true)
     share, mean = calibration_curve(true, probability.astype(np.float64), n_bins=15, strategy="uniform")
     number, _ = np.histogram(probability.astype(np.float64), bins=15, range=(0, 1))
     assert calibration.calibration_error(counts, sums) == pytest.approx(
@@ -41,20 +41,20 @@ def test_calibration_error_is_that_of_sklearns_curve() -> None:
 
 def test_thresholds_count_exactly() -> None:
     """A float32 probability a hair above k/3840 is above it, and one that is equal isn't."""
-    k = np.arange(1, calibration.UNIFORM)
-    edge = (k / calibration.UNIFORM).astype(np.float32)
+    k = np.arange(1, calibration.UNIFORM_BINS)
+    edge = (k / calibration.UNIFORM_BINS).astype(np.float32)
     for values in (edge, np.nextafter(edge, np.float32(1)), np.nextafter(edge, np.float32(0))):
         for value, index in zip(values, k, strict=True):
-            counts, _ = calibration.count_probabilities(np.array([value]), np.array([True]))
-            above = counts[calibration.border(index / calibration.UNIFORM) :].sum()
-            assert above == (float(value) > index / calibration.UNIFORM)
+            counts, _ = calibration.probability_histogram(np.array([value]), np.array([True]))
+            above = counts[calibration.threshold_bin(index / calibration.UNIFORM_BINS) :].sum()
+            assert above == (float(value) > index / calibration.UNIFORM_BINS)
 
 
 def test_the_best_threshold_is_the_best() -> None:
     rng = np.random.default_rng(10)
     label = blobs(rng, (100, 100)).ravel()
     probability = noisy(rng, label.reshape(100, 100), 2).ravel() ** 2
-    counts, _ = calibration.count_probabilities(probability, label == 1)
+    counts, _ = calibration.probability_histogram(probability, label == 1)
     found = calibration.best_threshold(counts)
     assert found is not None
     threshold, dice = found
@@ -67,9 +67,9 @@ def test_the_best_threshold_is_the_best() -> None:
 
 @pytest.mark.parametrize("value", [0.5, 0.873977661, 3e-4, 2e-7, 0.99991, 0.9999998])
 def test_a_threshold_is_printed_so_that_it_can_be_used(value: float) -> None:
-    chosen = float(calibration.LOWER[calibration.border(value)])
-    text = calibration.shortest(chosen)
+    chosen = float(calibration.LOWER_EDGES[calibration.threshold_bin(value)])
+    text = calibration.format_threshold(chosen)
     assert 0 < float(text) < 1
-    assert calibration.border(float(text)) == calibration.border(chosen)
+    assert calibration.threshold_bin(float(text)) == calibration.threshold_bin(chosen)
     assert len(text) <= 11
-    assert calibration.shortest(0.5) == "0.500"
+    assert calibration.format_threshold(0.5) == "0.500"

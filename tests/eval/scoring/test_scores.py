@@ -13,21 +13,22 @@ from scipy import ndimage
 from sklearn import metrics as sk
 
 from eval.scoring import confusion
-from eval.scoring.scores import Block, Classes, Distance, Grid, add, count_image, plain, score
+from eval.scoring.counts import Block, Distance, Grid, ScoreSettings, add_counts, count_image
+from eval.scoring.scores import compute_scores, to_floats
 
 from .maps import BINARY, SPECIES, blobs, noisy, reader, scored
 
 
-@pytest.mark.parametrize("classes", [BINARY, SPECIES], ids=["binary", "species"])
-def test_confusion_scores_are_sklearns(classes: Classes) -> None:
+@pytest.mark.parametrize("settings", [BINARY, SPECIES], ids=["binary", "species"])
+def test_confusion_scores_are_sklearns(settings: ScoreSettings) -> None:
     rng = np.random.default_rng(0)
-    label = blobs(rng, (60, 70), len(classes.names))
-    probability = noisy(rng, label, len(classes.names))
+    label = blobs(rng, (60, 70), len(settings.class_names))
+    probability = noisy(rng, label, len(settings.class_names))
     counted = rng.random(label.shape) < 0.8
-    found = scored(label, probability, classes, counted=counted)
+    found = scored(label, probability, settings, counted=counted)
     prediction = (probability > 0.5).astype(int) if probability.ndim == 2 else probability.argmax(axis=0)
     y, p = label[counted], prediction[counted]
-    average: Any = {"average": "binary"} if classes.target == 1 else {"average": "macro"}
+    average: Any = {"average": "binary"} if settings.target == 1 else {"average": "macro"}
     assert found["accuracy"] == pytest.approx(sk.accuracy_score(y, p), abs=1e-12)
     assert found["kappa"] == pytest.approx(sk.cohen_kappa_score(y, p), abs=1e-12)
     for name, theirs in (
@@ -38,7 +39,7 @@ def test_confusion_scores_are_sklearns(classes: Classes) -> None:
     ):
         assert found[name] == pytest.approx(theirs(y, p, **average), abs=1e-12)
         each = theirs(y, p, average=None)
-        assert [found[f"{name}/{c}"] for c in classes.names] == pytest.approx(list(each), abs=1e-12)
+        assert [found[f"{name}/{c}"] for c in settings.class_names] == pytest.approx(list(each), abs=1e-12)
 
 
 def test_scores_are_those_of_training() -> None:
@@ -47,33 +48,33 @@ def test_scores_are_those_of_training() -> None:
     from train import metrics
 
     matrix = np.array([[50, 3, 0], [4, 20, 0], [0, 0, 0]], float)
-    theirs = metrics.scores(torch.tensor(matrix.astype(int)), SPECIES.names, target_only=False)
+    theirs = metrics.scores(torch.tensor(matrix.astype(int)), SPECIES.class_names, target_only=False)
     ours = confusion.class_scores(matrix)
     for name, values in ours.items():
         assert confusion.mean_of_present(values) == pytest.approx(theirs[name])
-        assert list(values) == pytest.approx([theirs[f"{name}/{c}"] for c in SPECIES.names], nan_ok=True)
+        assert list(values) == pytest.approx([theirs[f"{name}/{c}"] for c in SPECIES.class_names], nan_ok=True)
     assert confusion.accuracy(matrix) == pytest.approx(theirs["accuracy"])
 
 
 def test_strips_change_nothing() -> None:
     rng = np.random.default_rng(3)
-    classes = Classes(SPECIES.names, None, (Distance(3, "px"), Distance(0.25, "m")))
+    settings = ScoreSettings(SPECIES.class_names, None, (Distance(3, "px"), Distance(0.25, "m")))
     label = blobs(rng, (150, 64), 3)
     probability = noisy(rng, label, 3)
     counted = ndimage.binary_dilation(rng.random(label.shape) > 0.01, iterations=1)
     grid = Grid(*label.shape, CRS.from_epsg(32609), from_origin(5e5, 5.8e6, 0.1, 0.1))
     read = reader(label, probability, counted)
-    whole = count_image(read, grid, classes, strip=1000)
-    parts = count_image(read, grid, classes, strip=17)
+    whole = count_image(read, grid, settings, strip=1000)
+    parts = count_image(read, grid, settings, strip=17)
     for name, values in whole.items():
         assert np.allclose(values, parts[name], rtol=1e-9), name
 
 
-@pytest.mark.parametrize("classes", [BINARY, SPECIES], ids=["binary", "species"])
-def test_a_perfect_prediction_scores_one(classes: Classes) -> None:
-    label = blobs(np.random.default_rng(4), (50, 60), len(classes.names))
-    shares = np.stack([label == value for value in range(len(classes.names))]).astype(np.float32)
-    found = scored(label, shares[1] if classes is BINARY else shares, classes)
+@pytest.mark.parametrize("settings", [BINARY, SPECIES], ids=["binary", "species"])
+def test_a_perfect_prediction_scores_one(settings: ScoreSettings) -> None:
+    label = blobs(np.random.default_rng(4), (50, 60), len(settings.class_names))
+    shares = np.stack([label == value for value in range(len(settings.class_names))]).astype(np.float32)
+    found = scored(label, shares[1] if settings is BINARY else shares, settings)
     for name, value in found.items():
         if name.startswith(("area_error", "calibration_error")):
             assert value == 0, name
@@ -129,19 +130,19 @@ def test_areas_are_on_the_ground() -> None:
     probability = np.zeros((40, 40), np.float32)
     probability[10:25] = 1
     grid = Grid(40, 40, CRS.from_epsg(3857), from_origin(-1.4e7, 6.8e6, 1, 1))
-    found = plain(score(count_image(reader(label, probability), grid, BINARY), BINARY))
+    found = to_floats(compute_scores(count_image(reader(label, probability), grid, BINARY), BINARY))
     latitude = 2 * math.atan(math.exp(6.8e6 / 6378137)) - math.pi / 2
     assert found["true_area/kelp"] == pytest.approx(400 * math.cos(latitude) ** 2, rel=7e-3)  # the sphere's
     assert found["area_error"] == pytest.approx(0.5, rel=1e-5)
-    metres = Classes(BINARY.names, 1, (Distance(2.0, "m"),))
-    assert Distance(2.0, "m").pixels(grid.side) == pytest.approx(2 / math.cos(latitude), rel=4e-3)
-    assert "boundary_f1@2 m" in score(count_image(reader(label, probability), grid, metres), metres)
+    metres = ScoreSettings(BINARY.class_names, 1, (Distance(2.0, "m"),))
+    assert Distance(2.0, "m").pixels(grid.pixel_size) == pytest.approx(2 / math.cos(latitude), rel=4e-3)
+    assert "boundary_f1@2 m" in compute_scores(count_image(reader(label, probability), grid, metres), metres)
 
 
 def test_without_a_place_on_the_earth_there_are_no_metres() -> None:
-    classes = Classes(BINARY.names, 1, (Distance(2, "px"), Distance(1, "m")))
+    settings = ScoreSettings(BINARY.class_names, 1, (Distance(2, "px"), Distance(1, "m")))
     label = blobs(np.random.default_rng(11), (30, 30))
-    found = scored(label, label * 1.0, classes)
+    found = scored(label, label * 1.0, settings)
     assert math.isnan(found["boundary_iou@1 m"])
     assert math.isnan(found["true_area/kelp"])
     assert found["boundary_iou@2 px"] == 1
@@ -153,9 +154,9 @@ def test_a_target_that_is_class_zero() -> None:
     rng = np.random.default_rng(12)
     label = blobs(rng, (50, 50))
     p = noisy(rng, label, 2)
-    turned = scored(1 - label, 1 - p, Classes(("kelp", "background"), 0, BINARY.distances))
-    plain_way = scored(label, p)
-    for name, value in plain_way.items():
+    turned = scored(1 - label, 1 - p, ScoreSettings(("kelp", "background"), 0, BINARY.distances))
+    usual = scored(label, p)
+    for name, value in usual.items():
         assert turned[name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
 
 
@@ -164,11 +165,13 @@ def test_images_add_up() -> None:
     labels = [blobs(rng, (40, 50)) for _ in range(3)]
     shares = [noisy(rng, label, 2) for label in labels]
     parts = [count_image(reader(y, p), Grid(40, 50), BINARY) for y, p in zip(labels, shares, strict=True)]
-    together = plain(score(add(parts), BINARY))
+    together = to_floats(compute_scores(add_counts(parts), BINARY))
     y, p = np.concatenate(labels).ravel(), np.concatenate(shares).ravel() > 0.5
     assert together["dice"] == pytest.approx(sk.f1_score(y, p))
     stacked = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
-    assert score(stacked, BINARY)["dice"][1] == pytest.approx(sk.f1_score(labels[1].ravel(), shares[1].ravel() > 0.5))
+    assert compute_scores(stacked, BINARY)["dice"][1] == pytest.approx(
+        sk.f1_score(labels[1].ravel(), shares[1].ravel() > 0.5)
+    )
 
 
 def test_memory_does_not_grow_with_the_image() -> None:

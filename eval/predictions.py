@@ -1,0 +1,103 @@
+"""Predictions of a model for a split: the map of each image, made with the inference code, and its pixel counts."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from eval.dataset import Split
+from eval.models import Model
+from eval.scoring.bootstrap import Counts
+from eval.scoring.counts import Block, Grid, ScoreSettings, count_image
+from inference.common.progress import progress
+from inference.common.raster import WINDOW_CACHE, environment, open_raster
+from inference.predict import Mapper
+from train.data.pairs import Scene
+from train.data.reader import Reader
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Maps of a split by one model.
+
+    Attributes:
+        model: The model.
+        split: Images and labels.
+        counts: Pixel counts of each image.
+        masks: Path of the map of each image.
+        backend: Inference back end that ran the model.
+    """
+
+    model: Model
+    split: Split
+    counts: tuple[Counts, ...]
+    masks: tuple[Path, ...]
+    backend: str
+
+
+def predict_split(
+    model: Model, split: Split, settings: ScoreSettings, masks: Path, temporary: Path, device: str = "auto"
+) -> Predictions:
+    """Map each image of a split and count its pixels against the labels.
+
+    Args:
+        model: The model.
+        split: Images and labels.
+        settings: Classes and distances to count for.
+        masks: Existing folder for the maps.
+        temporary: Existing folder for the probabilities of one image at a time.
+        device: Device to run the model on.
+
+    Raises:
+        UserError: An image can't be read, or doesn't fit the model.
+    """
+    reader, mapper = Reader(split.rule), Mapper()
+    counts, paths, backend = [], [], ""
+    for scene in progress(split.scenes, len(split.scenes), f"mapping the {split.name} split"):
+        mask, probabilities = masks / f"{scene.pair.name}.tif", temporary / "probabilities.tif"
+        summary = mapper.predict(
+            scene.pair.image,
+            mask,
+            model=model.path,
+            card=model.card_file,
+            probabilities=probabilities,
+            bands=split.bands,
+            device=device,
+            cog=False,
+            overwrite=True,
+        )
+        backend = summary.backend
+        with open_blocks(scene, reader, mask, probabilities) as read:
+            grid = Grid(scene.height, scene.width, scene.image.crs, scene.image.transform)
+            counts.append(count_image(read, grid, settings))
+        probabilities.unlink()
+        paths.append(mask)
+    reader.close()
+    return Predictions(model, split, tuple(counts), tuple(paths), backend)
+
+
+@contextmanager
+def open_blocks(scene: Scene, reader: Reader, mask: Path, probabilities: Path) -> Iterator[Callable[[int, int], Block]]:
+    """Open the label, map and probabilities of an image.
+
+    Yields:
+        Function from (first row, row after the last) to the block of these rows.
+    """
+    with environment(WINDOW_CACHE), open_raster(mask) as mapped, open_raster(probabilities) as floats:
+        # For two classes, the probability of class 1 is enough.
+        bands = [2] if floats.count == 2 else list(range(1, floats.count + 1))
+
+        def read(first: int, stop: int) -> Block:
+            rows = Window(0, first, scene.width, stop - first)
+            label = reader.label(scene, rows)
+            probability: NDArray[np.float32] = floats.read(bands, window=rows)
+            prediction: NDArray[Any] = mapped.read(1, window=rows)
+            counted = (label != reader.rule.ignore_index) & (mapped.dataset_mask(window=rows) > 0)
+            return Block(label, prediction, probability, counted)
+
+        yield read
