@@ -47,7 +47,7 @@ def _config() -> str:
 
 def _tables() -> dict[str, str]:
     """Return the tables of losses, networks and formats by name."""
-    from inference.model.backends import BACKEND_NAMES
+    from inference.options import BACKEND_NAMES
     from train.configs import tables
 
     options = {name: sorted(opts - {"mode", "from_logits", "ignore_index"}) for name, opts in tables.LOSSES.items()}

@@ -10,7 +10,7 @@ if __name__ == "__main__" and not __package__:
     # Run as a file, Python puts the file's own folder first on sys.path; the package `eval` is in its parent.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-EPILOG = """\
+EXAMPLES = """\
 examples:
   python eval/test_kom.py
   python eval/test_kom.py inference/weights/kelp_dice=0.9100.onnx --data /data/kelp
@@ -19,9 +19,6 @@ examples:
 
 Without MODEL, the model in inference/weights is used. Without images, the test split of --data is mapped, by default
 that of the demo data set. On first use, uv installs habitat-mapper into a separate environment.
-
-exit codes: 0 the maps agree, apart from known differences of habitat-mapper, 1 internal error, 2 invalid input, 3 a
-check failed (the maps differ for an unknown reason, or habitat-mapper fails), 130 interrupted
 """
 
 
@@ -32,8 +29,8 @@ def parser() -> argparse.ArgumentParser:
     arguments = Parser(
         prog="python eval/test_kom.py",
         description="Map images with Kelp-O-Matic (habitat-mapper) and with inference.py, and compare the maps.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
+        check="the maps differ for an unknown reason, or habitat-mapper fails",
     )
     add = arguments.add_argument
     add("files", nargs="*", type=Path, metavar="FILE", help="MODEL.onnx and images without labels")
@@ -79,9 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     options = parser().parse_args(argv)
     os.environ.setdefault("CPL_LOG", os.devnull)
-    from inference.card import CardError
-
-    return exit_code(lambda: _run(options), CardError)
+    return exit_code(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -11,6 +11,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from inference.common.errors import UserError
+
 VERSION: Literal[1] = 1
 METADATA_KEY = "model_card"
 """Key of the card, as JSON, in the metadata of an ONNX file."""
@@ -20,7 +22,7 @@ EXTRA_FILE = "model_card.json"
 _LARGEST = {f"{sign}int{bits}": 2 ** (bits - (not sign)) - 1 for sign in ("u", "") for bits in (8, 16, 32)}
 
 
-class CardError(ValueError):
+class CardError(UserError, ValueError):
     """A card can't be read or lacks what is needed; the message has one line for each problem."""
 
 
@@ -171,27 +173,21 @@ class ModelCard(BaseModel):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the card of a model: the command `python -m inference.card FILE`."""
-    import argparse
+    from inference.common.cli import Parser, exit_code
 
-    arguments = argparse.ArgumentParser(
-        prog="python -m inference.card",
-        description="Print the model card that a file carries, as JSON.",
-        epilog="exit codes: 0 done, 1 internal error, 2 no card or an invalid one",
-    )
+    arguments = Parser(prog="python -m inference.card", description="Print the model card of a file, as JSON.")
     arguments.add_argument(
         "file", metavar="FILE", help="an exported .onnx or .pt, a checkpoint .ckpt, a card .json, or a run folder"
     )
     options = arguments.parse_args(argv)
-    # Run as `__main__`, this module has a second CardError; catch the one that `card_files` raises.
-    from inference import card
-    from inference.model import card_files
 
-    try:
-        sys.stdout.write(card_files.read_card(options.file).dumps() + "\n")
-    except card.CardError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
+    def run() -> int:
+        from inference.model.card_files import read_card
+
+        sys.stdout.write(read_card(options.file).dumps() + "\n")
+        return 0
+
+    return exit_code(run)
 
 
 if __name__ == "__main__":

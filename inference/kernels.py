@@ -10,13 +10,11 @@ centre to the border.
 """
 
 from collections.abc import Callable
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-WindowName = Literal["bartlett-hann", "hann", "none"]
-WINDOW_NAMES: tuple[str, ...] = get_args(WindowName)
+from inference.options import WindowName
 
 MIN_WEIGHT = 1e-6
 """Smallest weight. Where a single tile covers a pixel, its weight is divided by itself, so it must not be zero."""

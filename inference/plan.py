@@ -14,101 +14,14 @@ from inference.common.cpu import cores, has_tile_units
 from inference.common.errors import UserError
 from inference.common.files import check_space, check_target
 from inference.common.raster import Header, read_header
-from inference.kernels import WINDOW_NAMES, WindowName
-from inference.model.backends import (
-    BACKEND_NAMES,
-    DEVICE_NAMES,
-    PRECISION_NAMES,
-    BackendName,
-    DeviceName,
-    PrecisionName,
-    Request,
-    choose_backend,
-)
+from inference.model.backends import Request, choose_backend
 from inference.model.choose import card_for, choose_model
+from inference.options import Options
 from inference.tiles.strips import Source
 from inference.tiles.tiling import Axis, tile_axis
 
 GSD_TOLERANCE = 0.25
 """How far a mosaic's ground sample distance may be off the card's, as a share of it, before there is a warning."""
-_LARGEST_OVERLAP = 0.9
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How to map; what is None is the card's, or chosen by what the machine has.
-
-    Attributes:
-        model: An .onnx or .pt file; None: the one in inference/weights.
-        card: JSON of a card, ours or habitat-mapper's, in place of the one that the model carries.
-        tile_size: Side of the tiles, pixels.
-        overlap: Share of a tile that its neighbour covers too, at least.
-        window: How tiles are blended.
-        batch_size: Tiles at a time.
-        device: Where to run.
-        backend: The library to run it with.
-        precision: What to compute in.
-        threshold: Probability above which a pixel is of class 1, of two.
-        probabilities: Where to write probabilities, float32, a band for each class.
-        tta: Whether to average over the eight flips and turns of each tile (test-time augmentation).
-        bands: Bands of the mosaic, counted from 1, in the network's order.
-        nodata: Value that means "nothing here" in place of the file's; "none" where no value does.
-        max_pixel_value: What pixels are divided by first.
-        resample: Whether to read at the card's ground sample distance; the map is on the mosaic's grid all the same.
-        threads: CPU threads.
-        cog: Whether to lay the files out as cloud-optimised GeoTIFFs.
-        overwrite: Whether to replace files that exist.
-    """
-
-    model: str | Path | None = None
-    card: str | Path | None = None
-    tile_size: int | None = None
-    overlap: float = 0.5
-    window: WindowName = "bartlett-hann"
-    batch_size: int | None = None
-    device: DeviceName = "auto"
-    backend: BackendName = "auto"
-    precision: PrecisionName = "fp32"
-    threshold: float | None = None
-    probabilities: str | Path | None = None
-    tta: bool = False
-    bands: Sequence[int] | None = None
-    nodata: float | str | None = None
-    max_pixel_value: float | None = None
-    resample: bool = False
-    threads: int | None = None
-    cog: bool = True
-    overwrite: bool = False
-
-    def check(self) -> None:
-        """Raises `UserError`, a line for each option that can't be obeyed."""
-        problems = []
-        for option, value, allowed in (
-            ("--window", self.window, WINDOW_NAMES),
-            ("--device", self.device, DEVICE_NAMES),
-            ("--backend", self.backend, BACKEND_NAMES),
-            ("--precision", self.precision, PRECISION_NAMES),
-        ):
-            if value not in allowed:
-                problems.append(f"{option}: {value} (allowed: {', '.join(allowed)})")
-        if not 0 <= self.overlap <= _LARGEST_OVERLAP:
-            problems.append(f"--overlap: {self.overlap:g} (allowed: 0 to {_LARGEST_OVERLAP:g})")
-        if self.threshold is not None and not 0 < self.threshold < 1:
-            problems.append(f"--threshold: {self.threshold:g} (allowed: between 0 and 1)")
-        if self.max_pixel_value is not None and not 0 < self.max_pixel_value < math.inf:
-            problems.append(f"--max-pixel-value: {self.max_pixel_value:g} (allowed: above 0)")
-        for option, number in (
-            ("--tile-size", self.tile_size),
-            ("--batch-size", self.batch_size),
-            ("--threads", self.threads),
-            *(("--bands", band) for band in self.bands or ()),
-        ):
-            if number is not None and number < 1:
-                problems.append(f"{option}: {number} (allowed: 1 and more)")
-        if isinstance(self.nodata, str) and self.nodata != "none":
-            problems.append(f"--nodata: {self.nodata} (allowed: a number, nan, none)")
-        if problems:
-            raise UserError("\n".join(problems))
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from inference.common.progress import Progress
 from inference.common.raster import environment
 from inference.model.backends import Backend, open_backend
 from inference.model.probabilities import probabilities, probability_channels
+from inference.options import Options
 from inference.output.map import MapWriter
 from inference.output.summary import ClassTotal, Summary
-from inference.plan import Options, Plan, make_plan
+from inference.plan import Plan, make_plan
 from inference.threads import DeferredInterrupt, Pipeline
 from inference.tiles.blending import Blend
 from inference.tiles.resample import ResampledGrid

@@ -7,15 +7,13 @@ from pathlib import Path
 
 from inference.common.cli import Parser, exit_code
 
-EPILOG = """\
+EXAMPLES = """\
 examples:
   python -m train train/configs/demo/unet-mobilenetv2.yml
   python -m train my.yml data_module.data_dir=/data/kelp trainer.max_epochs=3 tile_size=512
   python -m train my.yml --check
   python -m train my.yml --lr-find
   python -m train --resume runs/PROJECT/NAME-TIMESTAMP trainer.max_epochs=40
-
-exit codes: 0 done, 1 internal error, 2 invalid input, 130 interrupted
 """
 
 # Keys that may change when a run is resumed: its length, devices and logging. Any other key would change its results.
@@ -41,8 +39,7 @@ def parser() -> argparse.ArgumentParser:
     arguments = Parser(
         prog="python -m train",
         description="Train a segmentation model on GeoTIFFs from one YAML file.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
     arguments.add_argument("config", nargs="?", metavar="CONFIG.yml", help="config file")
     arguments.add_argument(

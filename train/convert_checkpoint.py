@@ -10,16 +10,13 @@ if __name__ == "__main__" and not __package__:
     # Run as a file: its own folder comes first on the path, and there `train` is not to be found.
     sys.path[0] = str(ROOT)
 
-EPILOG = """\
+EXAMPLES = """\
 examples:
   python train/convert_checkpoint.py "hakai/kom-mussels-rgb/model-nzty80z7:v0" \\
       train/configs/mussels-rgb/unetpp-efficientnetv2-m.yml \\
       --model_name UNetPlusPlus_EfficientNetV2M --task mussel_presence_rgb
   python train/convert_checkpoint.py runs/demo-kelp/unet-mobilenetv2-20260101-120000
   python train/convert_checkpoint.py old.ckpt my.yml data_module.data_dir=/data/kelp --score 0.91 --formats onnx
-
-exit codes: 0 done, 1 our fault, 2 something to mend in your input, 3 a file would not give the checkpoint's answers
-(nothing is written then), 130 interrupted
 """
 
 
@@ -30,8 +27,8 @@ def parser() -> argparse.ArgumentParser:
     arguments = Parser(
         prog="python train/convert_checkpoint.py",
         description="Turn a checkpoint into ONNX and TorchScript files that give its own answers.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
+        check="an exported file does not reproduce the checkpoint; nothing is written",
     )
     arguments.add_argument("source", metavar="SOURCE", help="a W&B artifact (name or URL), a .ckpt, or a run folder")
     arguments.add_argument(

@@ -13,7 +13,7 @@ from eval.kom.habitat_mapper import VERSION, default_environment, install, insta
 from eval.kom.scored_model import OURS, THEIRS, ScoredModel
 from eval.models import Model, class_name_notice
 from eval.scoring.counts import target_class
-from inference.card import CardError, ModelCard
+from inference.card import ModelCard
 from inference.common import raster
 from inference.common.errors import UserError
 from inference.common.files import make_folder
@@ -131,7 +131,7 @@ def _open_production(path: Path, card: ModelCard, options: ComparisonOptions) ->
         if given is None and beside.is_file() and path.is_file() and embedded_card(path) is None:
             given = beside
         other = card_for(path, given, "uint8")
-    except (UserError, CardError) as error:
+    except UserError as error:
         raise UserError(str(error).replace("--card", "--production-card").replace("--model", "--production")) from None
     if len(other.class_names) != len(card.class_names) or target_class(other) != target_class(card):
         raise UserError(

@@ -10,20 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.common.errors import UserError, first_line
 from inference.model.signature import Signature, load_session, session_signature
-
-BackendName = Literal["auto", "onnxruntime", "torchscript", "openvino"]
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
-PrecisionName = Literal["fp32", "bf16", "fp16"]
-BACKEND_NAMES: tuple[str, ...] = get_args(BackendName)
-DEVICE_NAMES: tuple[str, ...] = get_args(DeviceName)
-PRECISION_NAMES: tuple[str, ...] = get_args(PrecisionName)
+from inference.options import BackendName, DeviceName, PrecisionName
 
 
 class Backend(Protocol):

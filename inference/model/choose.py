@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from inference.card import CardError, ModelCard
+from inference.card import ModelCard
 from inference.common.errors import UserError
 from inference.model.card_files import embedded_card
 
@@ -54,10 +54,7 @@ def card_for(model: Path, given: Path | None, dtype: str) -> ModelCard:
     """
     if not model.is_file():
         raise UserError(f"{model}: no such file (--model takes an .onnx or .pt file)")
-    try:
-        card = embedded_card(model) if given is None else _given(model, given, dtype)
-    except CardError as error:
-        raise UserError(str(error)) from None
+    card = embedded_card(model) if given is None else _given(model, given, dtype)
     if card is None:
         raise UserError(
             f"{model}: carries no model card, which describes the input it needs (give one with --card FILE.json: a "

@@ -18,7 +18,8 @@ tiles. Values under a skipped tile are meaningless and are masked out later.
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.kernels import WindowName, border_window
+from inference.kernels import border_window
+from inference.options import WindowName
 from inference.tiles.tiling import Axis
 
 _CHUNK = 2**18  # floats processed at a time, so that they stay in a core's cache

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.signal import windows
 
-from inference.kernels import MIN_WEIGHT, WINDOW_NAMES, border_window, window
+from inference.kernels import MIN_WEIGHT, border_window, window
+from inference.options import WINDOW_NAMES
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 16, 17, 256, 513])

@@ -1,9 +1,13 @@
 """Exit codes of the commands."""
 
+from dataclasses import fields
+
 import pytest
 
-from inference.common.cli import exit_code
+from inference.common.cli import Parser, exit_code
 from inference.common.errors import CheckFailed, UserError
+from inference.inference import parser
+from inference.options import BACKEND_NAMES, DEVICE_NAMES, PRECISION_NAMES, WINDOW_NAMES, Options
 
 
 def raising(error: BaseException, cause: BaseException | None = None) -> int:
@@ -31,3 +35,28 @@ def test_exit_codes(
 def test_our_own_faults_are_shown_whole() -> None:
     with pytest.raises(ImportError):
         exit_code(lambda: raising(ImportError("no module named x")))
+
+
+def test_help_ends_with_the_exit_codes_that_a_command_has() -> None:
+    plain, checked = Parser("a", "Do it."), Parser("b", "Do it.", examples="examples:\n  b c\n", check="it differs")
+    assert "exit codes: 0 done, 1 internal error, 2 invalid input, 130 interrupted" in plain.format_help()
+    assert checked.format_help().endswith(
+        "examples:\n  b c\n\n"
+        "exit codes: 0 done, 1 internal error, 2 invalid input, 3 a check failed (it differs), 130 interrupted\n"
+    )
+
+
+def test_an_error_of_the_arguments_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        Parser("a", "Do it.").parse_args(["--frobnicate"])
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "unrecognized arguments: --frobnicate (a --help)\n"
+
+
+def test_options_of_mapping_stand_in_help_with_their_defaults() -> None:
+    text = " ".join(parser().format_help().split())
+    for name in (*BACKEND_NAMES, *DEVICE_NAMES, *PRECISION_NAMES, *WINDOW_NAMES):
+        assert name in text
+    assert "share of a tile, 0 to 0.9 (default: 0.5)" in text
+    offered = {action.dest for action in parser()._actions} - {"help", "source", "target"}
+    assert offered == {field.name for field in fields(Options)}

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from inference.common.cpu import cores, has_tile_units
-from inference.plan import Options, make_plan
+from inference.options import Options
+from inference.plan import make_plan
 from tests.conftest import write_raster
 from tests.inference.networks import card, write_onnx
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.kernels import WINDOW_NAMES, border_window
+from inference.kernels import border_window
+from inference.options import WINDOW_NAMES
 from inference.tiles.blending import Blend, running_weights
 from inference.tiles.tiling import Axis, tile_axis
 
