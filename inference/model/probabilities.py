@@ -88,8 +88,9 @@ def _softmax(x: NDArray[np.float32]) -> NDArray[np.float32]:
 def _one_hot(numbers: NDArray[Any], classes: int) -> NDArray[np.float32]:
     """Return probabilities of zero and one from class indices, (N, tile, tile)."""
     if numbers.size and (numbers.min() < 0 or numbers.max() >= classes):
+        wrong = numbers.min() if numbers.min() < 0 else numbers.max()
         raise UserError(
-            f"the model's output has class {numbers.max()}, but its card names {classes} classes (0 to {classes - 1})"
+            f"the model's output has class {wrong}, but its card names {classes} classes (0 to {classes - 1})"
         )
     if classes == 2:
         return numbers[:, None].astype(np.float32)

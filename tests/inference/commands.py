@@ -28,7 +28,7 @@ def leftovers(folder: Path) -> list[str]:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
-    """Runs a command that must end with 2; returns what it says, which is one line for each problem."""
+    """Run a command that must exit with 2 and return its error message."""
     try:
         code = run(*arguments)
     except SystemExit as exit_:

@@ -19,7 +19,7 @@ from .commands import COMMAND, ROOT, leftovers, refused, texture
 
 
 def test_a_full_disk(model: Path, tmp_path: Path) -> None:
-    """A limit on the size of files stands in for it; it fails the same way, here in GDAL's own threads."""
+    """A limit on the size of files stands in for a full disk: writing fails in the same way, in GDAL's threads."""
     source = write_raster(tmp_path / "in.tif", texture(1500, 1500))
     target = tmp_path / "o.tif"
     target.write_bytes(b"precious")

@@ -188,6 +188,8 @@ def test_class_indices_become_one_hot() -> None:
     np.testing.assert_array_equal(found.sum(axis=1), 1)
     with pytest.raises(UserError, match="output has class 2"):
         probabilities(numbers, card(), 2)
+    with pytest.raises(UserError, match="output has class -1"):
+        probabilities(numbers - 1, card(classes=3), 2)
 
 
 def test_torchscript_leaves_the_settings_of_the_process_alone(tmp_path: Path) -> None:
