@@ -1,11 +1,12 @@
 """Exported files compared with PyTorch, for every kind of network: the table in docs/export.md.
 
     uv run python -m benchmarks.export                 # all rows, about half an hour on two cores
-    uv run python -m benchmarks.export unet dinov2     # rows whose name begins so, to stdout alone
+    uv run python -m benchmarks.export unet dinov2     # rows whose name begins with one of these, to stdout only
 
-Every network is written by the very code of `train/convert_checkpoint.py`, at a fixed size and for any size, and held
-against PyTorch in float64 at the size that it was traced at and at another one. Networks are random, but lively: an
-untrained ViT passes its input on almost unchanged, and logits all near 0 hide what is wrong.
+Each network is exported with the code of `train/convert_checkpoint.py`, for a fixed size and for any size. Its
+probabilities are compared with those of PyTorch in float64, at the size of the trace and at another size. Weights are
+random but scaled so that every layer matters and logits spread like those of a trained network: an untrained ViT
+returns its input almost unchanged, and logits close to 0 would hide errors.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from train.model import MODELS, SegmentationModel
 
 TILE = 128
 SMP, DINO, AERIAL = "SMPSegmentationModel", "DINOv2Segmentation", "AerialFormer"
-# (family, architecture, backbone): every architecture, and every kind of encoder that exporters treat in its own way.
+# (family, architecture, backbone): every architecture, and each kind of encoder that exporters treat differently.
 ROWS: tuple[tuple[str, str, str], ...] = (
     (SMP, "Unet", "resnet18"),
     (SMP, "UnetPlusPlus", "resnet18"),
@@ -62,7 +63,7 @@ ROWS: tuple[tuple[str, str, str], ...] = (
 
 
 def config(family: str, architecture: str, backbone: str, tile: int = TILE) -> Config:
-    """A config for three classes on the demo data; random weights."""
+    """Return a config with three classes, the demo data and random weights."""
     opts: dict[str, Any] = {"encoder_weights": None}
     if "swin" in backbone or "vit_tiny" in backbone:
         opts["encoder_params"] = {"img_size": tile}
@@ -78,8 +79,8 @@ def config(family: str, architecture: str, backbone: str, tile: int = TILE) -> C
     )
 
 
-def lively(settings: Config) -> tuple[SegmentationModel, ModelCard]:
-    """A random network whose every part matters to the answer, and whose logits spread like trained ones."""
+def random_model(settings: Config) -> tuple[SegmentationModel, ModelCard]:
+    """Build a network with random weights whose layers all affect the logits, and whose logits are widely spread."""
     torch.manual_seed(0)
     card = ModelCard(
         name="n",
@@ -95,7 +96,7 @@ def lively(settings: Config) -> tuple[SegmentationModel, ModelCard]:
     )
     model = MODELS[settings.segmentation_model_cls](settings.plain(), card.model_dump(mode="json"))
     for name, parameter in model.named_parameters():
-        if name.endswith((".gamma", ".gamma_1", ".gamma_2")):  # LayerScale begins at 1e-5
+        if name.endswith((".gamma", ".gamma_1", ".gamma_2")):  # LayerScale is initialised with 1e-5
             nn.init.constant_(parameter, 0.3)
         elif name.endswith(("pos_embed", "relative_position_bias_table")):
             nn.init.normal_(parameter, std=0.2)
@@ -106,7 +107,7 @@ def lively(settings: Config) -> tuple[SegmentationModel, ModelCard]:
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = 0.3
         for _ in range(10):
-            model(image)  # running statistics that fit
+            model(image)  # adapt the running statistics to the image
         model.eval()
         spread = model(image).std()
         last = [m for m in model.model.modules() if isinstance(m, nn.Conv2d)][-1]
@@ -115,10 +116,10 @@ def lively(settings: Config) -> tuple[SegmentationModel, ModelCard]:
 
 
 def rows(wanted: Sequence[tuple[str, str, str]], folder: Path) -> Iterator[str]:
-    """A line of the table for every network and file."""
+    """Yield a row of the table for each network, format and size."""
     for family, architecture, backbone in wanted:
         settings = config(family, architecture, backbone)
-        model, card = lively(settings)
+        model, card = random_model(settings)
         title = f"{architecture}, {backbone}" if family != AERIAL else architecture
         for key, chosen in FORMATS.items():
             for any_size in (False, True):
@@ -127,11 +128,11 @@ def rows(wanted: Sequence[tuple[str, str, str]], folder: Path) -> Iterator[str]:
                     yield f"{what}| refused: {reason} | | |"
                     continue
                 asked = card.model_copy(update={"any_size": any_size, "output": "probabilities"})
-                yield what + measured(model, asked, settings, chosen, folder / f"file{chosen.suffix}")
+                yield what + measure(model, asked, settings, chosen, folder / f"file{chosen.suffix}")
 
 
-def measured(model: SegmentationModel, card: ModelCard, settings: Config, chosen: Any, path: Path) -> str:
-    """The rest of a line: differences, seconds, megabytes."""
+def measure(model: SegmentationModel, card: ModelCard, settings: Config, chosen: Any, path: Path) -> str:
+    """Export a network, compare it with PyTorch, and return the cells of difference, seconds and megabytes."""
     network = ExportedNetwork(model, "probabilities").eval()
     tile = card.tile_size
     found = []
@@ -170,7 +171,7 @@ exporters record for one size only, so the pooling is exported as matrix product
 def main() -> None:
     """Export every network, print the rows, and write the page if all were asked for."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("rows", nargs="*", help="beginnings of architectures; all where there is none")
+    arguments.add_argument("rows", nargs="*", help="first letters of architectures or backbones (default: all)")
     begins = tuple(name.lower() for name in arguments.parse_args().rows)
     wanted = [
         row for row in ROWS if not begins or row[1].lower().startswith(begins) or row[2].lower().startswith(begins)

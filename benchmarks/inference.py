@@ -1,15 +1,22 @@
-"""How fast a mosaic is mapped, and in how much memory: whole processes, start-up included.
+"""Time and peak memory of mapping a mosaic with inference.py, against habitat-mapper and lower limits.
 
-1. `pipeline`: a network that costs next to nothing (it takes the first band for its answer), so that what remains is
-   reading, cutting, blending and writing. Against a plain copy, which reads the mosaic and writes an empty mask, and
+    uv run python -m benchmarks.inference                                # all parts
+    uv run python -m benchmarks.inference pipeline --habitat-mapper /path/to/environment/bin/python
+
+Whole processes are measured, start-up included. The parts are:
+
+1. `pipeline`: a network of almost no cost (its logit is the first band), so that the time is that of reading, tiling,
+   blending and writing. Against a plain copy, which reads the mosaic and writes an empty mask, and against
    habitat-mapper with the same ONNX file, without its median filter.
-2. `networks`: U-Net on MobileNetV2 and SegFormer on MiT-B0, 512 px, or a trained model given with --model. Against the
-   bare forward: the same runtime on as many tiles in one loop, nothing read, start-up not counted. With OpenVINO too if
-   it is installed, in bfloat16 only where the CPU has units for it (AMX) or --bf16 insists, and the share of mask
-   pixels that are the same.
-3. `memory`: the near-free network on a small and on a large mosaic.
+2. `networks`: U-Net on MobileNetV2 and SegFormer on MiT-B0, 512 px, or a trained model given with --model. Against a
+bare
+   forward loop: the same runtime on the same number of tiles, without reading, start-up not counted. If OpenVINO is
+   installed it is measured too, in bfloat16 only on a CPU with AMX or with --bf16, and the share of equal mask pixels
+   is printed.
+3. `memory`: the network of almost no cost on a small and on a large mosaic.
 
-Contenders take turns, the median of the rounds counts. Peak memory is sampled from the kernel's own high-water mark.
+The programs take turns, and the median of the rounds is used. Peak memory is the kernel's high-water mark of the
+resident set, sampled while the process runs.
 """
 
 import argparse
@@ -90,7 +97,7 @@ ONNXModel(config).process(source, target, crop_size=int(size), blur_kernel_size=
 
 
 def write_mosaic(path: Path, side: int) -> Path:
-    """A tiled deflate mosaic, laid out from pieces of the demo data: compresses like real ones."""
+    """Write a tiled deflate mosaic of random pieces of the demo data, which compress like real images."""
     piece, _ = texture(2048)
     rng = np.random.default_rng(0)
     profile = {"driver": "GTiff", "count": 3, "dtype": "uint8", "compress": "deflate", "photometric": "RGB"}
@@ -106,7 +113,7 @@ def write_mosaic(path: Path, side: int) -> Path:
 
 
 def card(**changes: Any) -> ModelCard:
-    """The card of a two-class RGB model with ImageNet's normalisation, which is habitat-mapper's default too."""
+    """Return the card of a two-class RGB model with ImageNet normalisation, which is also habitat-mapper's default."""
     values: dict[str, Any] = {
         "name": "benchmark",
         "task": "benchmark",
@@ -122,8 +129,8 @@ def card(**changes: Any) -> ModelCard:
     return ModelCard.model_validate(values | changes)
 
 
-def near_free(path: Path) -> Path:
-    """A network that gives its first band as a logit."""
+def write_first_band_network(path: Path) -> Path:
+    """Write an ONNX network that returns its first band as the logit."""
     constants = {"first": [0], "last": [1], "axis": [1]}
     graph = helper.make_graph(
         [helper.make_node("Slice", ["input", *constants], ["logits"])],
@@ -135,8 +142,8 @@ def near_free(path: Path) -> Path:
     return save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
 
 
-def network(path: Path, architecture: str, encoder: str) -> Path:
-    """A real network with random weights, as ONNX."""
+def write_network(path: Path, architecture: str, encoder: str) -> Path:
+    """Write a network with random weights as ONNX."""
     import segmentation_models_pytorch as smp
     import torch
 
@@ -151,7 +158,7 @@ def network(path: Path, architecture: str, encoder: str) -> Path:
 
 
 def save(model: onnx.ModelProto, path: Path) -> Path:
-    """Writes a model with its card."""
+    """Write an ONNX model with an embedded card."""
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, card().dumps()
     onnx.save(model, path)
@@ -159,12 +166,12 @@ def save(model: onnx.ModelProto, path: Path) -> Path:
 
 
 def measure(command: Sequence[str]) -> tuple[float, float, str]:
-    """Wall seconds, peak MiB and standard output of a process."""
+    """Run a process; return wall seconds, peak MiB and standard output."""
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     status, peak = Path(f"/proc/{process.pid}/status"), 0
     while process.poll() is None:
-        # The kernel keeps the high-water mark; what is sampled is only how late we look.
+        # The kernel keeps the high-water mark, so sampling loses only the last 10 ms.
         lines = (
             [line for line in status.read_text().splitlines() if line.startswith("VmHWM")] if status.exists() else []
         )
@@ -177,35 +184,38 @@ def measure(command: Sequence[str]) -> tuple[float, float, str]:
     return took, peak / 1024, out
 
 
-class Contest:
-    """Processes that take turns on one mosaic."""
+class SideBySide:
+    """Programs that map one mosaic in turn."""
 
     def __init__(self, folder: Path, mosaic: Path, rounds: int, habitat_mapper: str | None) -> None:
         self.folder, self.mosaic, self.rounds, self.habitat_mapper = folder, mosaic, rounds, habitat_mapper
         self.commands: dict[str, list[str]] = {}
 
-    def ours(self, name: str, model: Path, *options: str) -> Path:
-        """Adds our command; returns where its map will lie."""
+    def add_ours(self, name: str, model: Path, *options: str) -> Path:
+        """Add a run of inference.py; return the path of its map."""
         target = self.folder / f"{len(self.commands)}.tif"
         files = [str(self.mosaic), str(target), "--model", str(model), "--overwrite"]
         self.commands[name] = [sys.executable, str(COMMAND), *files, *options]
         return target
 
-    def peers(self, model: Path, activation: str = "sigmoid") -> None:
-        """Adds habitat-mapper where it is to be had."""
+    def add_habitat_mapper(self, model: Path, activation: str = "sigmoid") -> None:
+        """Add habitat-mapper if its Python was given."""
         if self.habitat_mapper is None:
-            print("habitat-mapper is left out: name the Python that has it with --habitat-mapper", file=sys.stderr)
+            print(
+                "habitat-mapper is not measured (give the Python of its environment with --habitat-mapper)",
+                file=sys.stderr,
+            )
             return
-        arguments = [str(self.mosaic), str(self.folder / "peer.tif"), str(model), activation, str(TILE)]
+        arguments = [str(self.mosaic), str(self.folder / "habitat-mapper.tif"), str(model), activation, str(TILE)]
         self.commands["habitat-mapper"] = [self.habitat_mapper, "-c", HABITAT_MAPPER, *arguments]
 
     def run(self, title: str, reference: str) -> dict[str, tuple[float, float]]:
-        """Runs all, in turn, and prints medians and ratios to one of them."""
+        """Run all programs in turn; print and return medians and ratios to the time of `reference`."""
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in self.commands}
         for _ in range(self.rounds):
             for name, command in self.commands.items():
                 took, peak, out = measure(command)
-                # A bare forward times itself: what counts is its loop.
+                # A bare forward prints the time of its loop, without start-up.
                 found[name].append((float(out) if name.startswith("bare") else took, peak))
         medians = {
             name: (statistics.median(t for t, _ in values), max(p for _, p in values)) for name, values in found.items()
@@ -217,18 +227,21 @@ class Contest:
 
 
 def pipeline(options: argparse.Namespace, folder: Path) -> None:
-    """The near-free network against a plain copy and habitat-mapper."""
-    mosaic, model = write_mosaic(folder / "mosaic.tif", options.side or 8192), near_free(folder / "free.onnx")
-    contest = Contest(folder, mosaic, options.rounds, options.habitat_mapper)
-    contest.commands["plain copy"] = [sys.executable, "-c", PLAIN_COPY, str(mosaic), str(folder / "copy.tif")]
-    contest.ours("ours, --no-cog", model, "--no-cog")
-    contest.ours("ours, COG", model)
-    contest.peers(model)
-    contest.run(f"near-free network, {options.side or 8192} px", "plain copy")
+    """Measure the network of almost no cost against a plain copy and habitat-mapper."""
+    mosaic, model = (
+        write_mosaic(folder / "mosaic.tif", options.side or 8192),
+        write_first_band_network(folder / "free.onnx"),
+    )
+    programs = SideBySide(folder, mosaic, options.rounds, options.habitat_mapper)
+    programs.commands["plain copy"] = [sys.executable, "-c", PLAIN_COPY, str(mosaic), str(folder / "copy.tif")]
+    programs.add_ours("inference.py, --no-cog", model, "--no-cog")
+    programs.add_ours("inference.py, COG", model)
+    programs.add_habitat_mapper(model)
+    programs.run(f"network of almost no cost, {options.side or 8192} px", "plain copy")
 
 
 def networks(options: argparse.Namespace, folder: Path) -> None:
-    """Real networks against their bare forward and habitat-mapper."""
+    """Measure real networks against a bare forward loop and habitat-mapper."""
     side = options.side or 4096
     mosaic = Path(options.mosaic) if options.mosaic else write_mosaic(folder / "mosaic.tif", side)
     with rasterio.open(mosaic) as file:
@@ -236,44 +249,46 @@ def networks(options: argparse.Namespace, folder: Path) -> None:
     models = {"the given model": Path(options.model)} if options.model else {}
     if not models:
         for number, (name, parts) in enumerate(ARCHITECTURES.items()):
-            models[name] = network(folder / f"network{number}.onnx", *parts)
+            models[name] = write_network(folder / f"network{number}.onnx", *parts)
     precisions = {"fp32": "f32", "bf16": "bf16"}
     if find_spec("openvino") is None:
-        print("OpenVINO is left out: it isn't installed", file=sys.stderr)
+        print("OpenVINO is not measured: it is not installed", file=sys.stderr)
         precisions = {}
     elif not has_tile_units() and not options.bf16:
-        print("OpenVINO in bf16 is left out: this CPU isn't known to have AMX (insist with --bf16)", file=sys.stderr)
+        print("OpenVINO in bf16 is not measured: no AMX was found on this CPU (force it with --bf16)", file=sys.stderr)
         del precisions["bf16"]
     for name, model in models.items():
         from inference.model.card_files import read_card
 
         tile = read_card(model).tile_size
         count = len(tile_axis(shape[0], tile, 0.5)) * len(tile_axis(shape[1], tile, 0.5))
-        contest = Contest(folder, mosaic, options.rounds, options.habitat_mapper)
+        programs = SideBySide(folder, mosaic, options.rounds, options.habitat_mapper)
         bare = [sys.executable, "-c", BARE_FORWARD]
         arguments = [str(model), str(count), str(tile)]
-        contest.commands["bare forward, onnxruntime"] = [*bare, "onnxruntime", *arguments]
-        full = contest.ours("ours, onnxruntime", model)
+        programs.commands["bare forward, onnxruntime"] = [*bare, "onnxruntime", *arguments]
+        full = programs.add_ours("inference.py, onnxruntime", model)
         others = {}
         for precision, hint in precisions.items():
             title = f"openvino {precision}"
-            contest.commands[f"bare forward, {title}"] = [*bare, "openvino", *arguments, hint]
-            others[title] = contest.ours(f"ours, {title}", model, "--backend", "openvino", "--precision", precision)
-        contest.peers(model, "none" if read_card(model).output == "probabilities" else "sigmoid")
-        contest.run(f"{name}, {shape[1]}x{shape[0]} px, {count} tiles of {tile} px", "bare forward, onnxruntime")
+            programs.commands[f"bare forward, {title}"] = [*bare, "openvino", *arguments, hint]
+            others[title] = programs.add_ours(
+                f"inference.py, {title}", model, "--backend", "openvino", "--precision", precision
+            )
+        programs.add_habitat_mapper(model, "none" if read_card(model).output == "probabilities" else "sigmoid")
+        programs.run(f"{name}, {shape[1]}x{shape[0]} px, {count} tiles of {tile} px", "bare forward, onnxruntime")
         for title, path in others.items():
             with rasterio.open(full) as one, rasterio.open(path) as other:
                 print(f"  mask pixels the same with {title}: {(one.read(1) == other.read(1)).mean():.4%}")
 
 
 def memory(options: argparse.Namespace, folder: Path) -> None:
-    """Peak memory of the near-free network on two sizes."""
-    model = near_free(folder / "free.onnx")
+    """Measure the peak memory of the network of almost no cost on two mosaics."""
+    model = write_first_band_network(folder / "free.onnx")
     peaks = []
     for side in (4096, options.side or 16384):
-        contest = Contest(folder, write_mosaic(folder / f"{side}.tif", side), options.rounds, None)
-        contest.ours("ours", model)
-        peaks.append(contest.run(f"near-free network, {side} px", "ours")["ours"][1])
+        programs = SideBySide(folder, write_mosaic(folder / f"{side}.tif", side), options.rounds, None)
+        programs.add_ours("inference.py", model)
+        peaks.append(programs.run(f"network of almost no cost, {side} px", "inference.py")["inference.py"][1])
     print(f"  {peaks[1] / peaks[0]:.2f} times the memory")
 
 
@@ -281,15 +296,15 @@ PARTS = {"pipeline": pipeline, "networks": networks, "memory": memory}
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print the chosen parts."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--side", type=int, help="side of the (larger) mosaic, pixels")
-    arguments.add_argument("--mosaic", help="a mosaic of yours for `networks`")
-    arguments.add_argument("--model", help="a trained model for `networks`, ONNX with a card")
-    arguments.add_argument("--bf16", action="store_true", help="OpenVINO in bf16 whatever the CPU")
-    arguments.add_argument("--habitat-mapper", metavar="PYTHON", help="the Python of an environment that has it")
+    arguments.add_argument("--mosaic", help="mosaic for `networks` (default: made from the demo data)")
+    arguments.add_argument("--model", help="trained model for `networks`, ONNX with a card")
+    arguments.add_argument("--bf16", action="store_true", help="measure OpenVINO in bf16 on any CPU")
+    arguments.add_argument("--habitat-mapper", metavar="PYTHON", help="Python of an environment with habitat-mapper")
     options = arguments.parse_args()
     if wrong := set(options.parts) - set(PARTS):
         arguments.error(f"{', '.join(sorted(wrong))} (allowed: {', '.join(PARTS)})")

@@ -1,13 +1,14 @@
-"""Windows per second of the data module, side by side with what users would write or use instead; one process each.
+"""Windows per second that the data module reads, against a plain PyTorch dataset and torchgeo, in one process.
 
     uv run --with torchgeo python -m benchmarks.loader
 
-1. Chips: 1024 px images with the drone augmentations, against the plain way: PIL reads the whole file, the same
-   augmentations, float32 normalisation before the batch.
-2. Mosaic: 1024 px windows out of an 8192 px deflate mosaic, no augmentation, image and label, against torchgeo's
-   RasterDataset and RandomGeoSampler (left out where torchgeo isn't installed).
+1. Chips: 1024 px images with the drone augmentations. Against a plain dataset: PIL reads whole files, the same
+   augmentations, normalisation to float32 before batching.
+2. Mosaic: 1024 px windows of an 8192 px deflate mosaic, image and label, no augmentation. Against torchgeo's
+   RasterDataset and RandomGeoSampler; not measured if torchgeo is not installed.
 
-The two of a pair take turns, so that a machine that slows down slows both; the median of the rounds counts.
+The two readers of a pair take turns, so that a change in the machine's speed affects both; the median of the rounds is
+used.
 """
 
 import argparse
@@ -37,7 +38,7 @@ BATCH = 4
 
 
 def texture(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """A (3, side, side) uint8 image and its label, laid out from tiles of the demo data: compresses like real ones."""
+    """Return a (3, side, side) uint8 image and its label, made of demo tiles, which compress like real images."""
     folder = demo_data_dir("demo://kelp") / "train"
     tiles = []
     for path in sorted((folder / "x").iterdir()):
@@ -56,7 +57,7 @@ def texture(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write(path: Path, pixels: np.ndarray, origin: float, **profile: Any) -> None:
-    """Writes (bands, H, W) uint8 as deflate GeoTIFF."""
+    """Write (bands, H, W) uint8 pixels as a deflate GeoTIFF."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = {"count": len(pixels), "height": pixels.shape[1], "width": pixels.shape[2]}
     place = {"crs": "EPSG:32609", "transform": from_origin(origin, 5.8e6, 0.1, 0.1)}
@@ -67,7 +68,7 @@ def write(path: Path, pixels: np.ndarray, origin: float, **profile: Any) -> None
 
 
 def make_data(folder: Path, chips: int, side: int) -> None:
-    """Chips (one strip layout, as chip writers leave it) and a tiled mosaic, each in the project's layout."""
+    """Write chips (in strips, the usual layout of chip writers) and a tiled mosaic as data sets of the project."""
     image, label = texture(side)
     per_row = side // TILE
     for number in range(chips):
@@ -85,8 +86,8 @@ def make_data(folder: Path, chips: int, side: int) -> None:
         write(folder / "mosaic" / split / "y" / "m_label.tif", pixels[1][None], 5e5, **tiled)
 
 
-def ours(folder: Path, augmentation: str, windows: int) -> Callable[[], int]:
-    """An epoch of the data module in this process."""
+def data_module(folder: Path, augmentation: str, windows: int) -> Callable[[], int]:
+    """Return a function that reads an epoch with the data module in this process and returns the number of windows."""
     config = Config.model_validate(
         {
             "tile_size": TILE,
@@ -106,7 +107,7 @@ def ours(folder: Path, augmentation: str, windows: int) -> Callable[[], int]:
 
 
 class PlainChips(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Whole files with PIL, augmentation, normalisation to float32."""
+    """Plain dataset: whole files with PIL, augmentation, normalisation to float32."""
 
     def __init__(self, folder: Path) -> None:
         self.images = sorted((folder / "train" / "x").iterdir())
@@ -127,14 +128,14 @@ class PlainChips(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return torch.from_numpy(image.transpose(2, 0, 1).copy()), torch.from_numpy(label).long()
 
 
-def plain(folder: Path) -> Callable[[], int]:
-    """An epoch of the plain way."""
+def plain_dataset(folder: Path) -> Callable[[], int]:
+    """Return a function that reads an epoch of the plain dataset and returns the number of windows."""
     loader = DataLoader(PlainChips(folder), batch_size=BATCH, shuffle=True)
     return lambda: sum(len(images) for images, _ in loader)
 
 
 def torchgeo(folder: Path, windows: int) -> Callable[[], int] | None:
-    """As many random windows with torchgeo, image and mask; None where it isn't installed."""
+    """Return a function that reads random windows with torchgeo, image and mask; None if it is not installed."""
     try:
         from torchgeo.datasets import RasterDataset, stack_samples
         from torchgeo.samplers import RandomGeoSampler, Units
@@ -154,11 +155,11 @@ def torchgeo(folder: Path, windows: int) -> Callable[[], int] | None:
     return lambda: sum(len(batch["image"]) for batch in loader)
 
 
-def side_by_side(contenders: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
-    """Windows per second of each, the median of rounds in which they take turns; the first round warms up."""
-    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+def measure(readers: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
+    """Return windows per second of each reader: the median of rounds in turn, after one round to warm up."""
+    speeds: dict[str, list[float]] = {name: [] for name in readers}
     for number in range(rounds + 1):
-        for name, epoch in contenders.items():
+        for name, epoch in readers.items():
             began = time.perf_counter()
             count = epoch()
             if number:
@@ -167,7 +168,7 @@ def side_by_side(contenders: dict[str, Callable[[], int]], rounds: int) -> dict[
 
 
 def report(title: str, speeds: dict[str, float]) -> Iterator[str]:
-    """A line for each contender, with its ratio to the last."""
+    """Yield a line for each reader, with the ratio of its speed to that of the last one."""
     *_, reference = speeds
     yield title
     for name, speed in speeds.items():
@@ -175,11 +176,11 @@ def report(title: str, speeds: dict[str, float]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print both parts."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--chips", type=int, default=32)
-    arguments.add_argument("--windows", type=int, default=32, help="windows of the mosaic in a round")
+    arguments.add_argument("--windows", type=int, default=32, help="windows of the mosaic per round")
     arguments.add_argument("--side", type=int, default=8192, help="side of the mosaic, pixels")
     options = arguments.parse_args()
     cv2.setNumThreads(1)
@@ -187,18 +188,21 @@ def main() -> None:
         folder = Path(name)
         make_data(folder, options.chips, options.side)
         chips = {
-            "data module": ours(folder / "chips", "drone", options.chips),
-            "PIL, whole files": plain(folder / "chips"),
+            "data module": data_module(folder / "chips", "drone", options.chips),
+            "PIL, whole files": plain_dataset(folder / "chips"),
         }
-        print("\n".join(report("chips, 1024 px, drone augmentations", side_by_side(chips, options.rounds))))
-        mosaic: dict[str, Callable[[], int]] = {"data module": ours(folder / "mosaic", "none", options.windows)}
-        peer = torchgeo(folder / "mosaic", options.windows)
-        if peer is None:
-            print("torchgeo isn't installed: uv run --with torchgeo python -m benchmarks.loader", file=sys.stderr)
+        print("\n".join(report("chips, 1024 px, drone augmentations", measure(chips, options.rounds))))
+        mosaic: dict[str, Callable[[], int]] = {"data module": data_module(folder / "mosaic", "none", options.windows)}
+        torchgeo_reader = torchgeo(folder / "mosaic", options.windows)
+        if torchgeo_reader is None:
+            print(
+                "torchgeo is not measured: not installed (uv run --with torchgeo python -m benchmarks.loader)",
+                file=sys.stderr,
+            )
         else:
-            mosaic["torchgeo"] = peer
+            mosaic["torchgeo"] = torchgeo_reader
         title = f"windows of a {options.side} px mosaic, 1024 px, no augmentation"
-        print("\n".join(report(title, side_by_side(mosaic, options.rounds))))
+        print("\n".join(report(title, measure(mosaic, options.rounds))))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
-"""What each shipped config costs: parameters, multiply-adds and memory in training; writes the table of docs/models.md.
+"""Parameters, multiply-adds and training memory of each shipped config: the table of docs/models.md.
 
     uv run python -m benchmarks.models
 
-Nothing is computed and no GPU is needed: the networks run on fake CUDA tensors, which have shapes, types and storages
-but no content, through the same mixed precision as in training.
+The numbers are counted, not measured, and need no GPU: the networks run on fake CUDA tensors, which have shapes, types
+and storages but no content, with the same mixed precision as in training.
 
-- Multiply-adds (MACs): half of PyTorch's own count of floating point operations (torch.utils.flop_counter), which takes
-  convolutions, matrix products and attention and leaves out norms, activations and resampling.
+- Multiply-adds (MACs): half of PyTorch's own count of floating point operations (torch.utils.flop_counter), which
+counts
+  convolutions, matrix products and attention, but not norms, activations and resampling.
 - Memory: weights, gradients and AdamW's two moments in float32 (16 bytes a trainable parameter, 4 a frozen one), and
-  the tensors that autograd keeps between forward and backward, each storage once, for a batch as in the config.
-  Added are two copies of the largest of them, for gradients on their way back, and 1 GiB for CUDA's context and the
-  convolutions' work space. The loss is left out: a few numbers a pixel.
+  the tensors that autograd keeps between forward and backward, each storage once, for a batch as in the config, plus
+  two copies of the largest of them for gradients in the backward pass, plus 1 GiB for the CUDA context and the
+  workspace of convolutions. The loss is not counted; it needs a few numbers per pixel.
 """
 
 import argparse
@@ -38,21 +39,21 @@ BEGIN, END = "<!-- table: python -m benchmarks.models -->", "<!-- end of table -
 SIZE = 1024
 GIB = 2**30
 CARDS = (8, 12, 16, 24, 48, 80)  # GB as sold; a 24 GB card shows 23.6 to 24 GiB
-USABLE = 0.92  # of a card: the allocator's blocks never fit exactly
+USABLE = 0.92  # usable share of a card: the blocks of the allocator do not fit exactly
 OVERHEAD = 1 * GIB
 HALF = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
 def shipped() -> list[Path]:
-    """Every config that comes with the project."""
+    """Return the paths of all shipped configs."""
     return sorted(CONFIGS.rglob("*.yml"))
 
 
 @contextmanager
 def without_storage() -> Iterator[None]:
-    """Modules made in here have parameters on the meta device: no memory, and no time to draw random weights.
+    """Create parameters on the meta device inside a `with` block, without memory or time for random weights.
 
-    Not `torch.device("meta")`, under which SMP's mix transformers can't read their own drop path rates.
+    `torch.device("meta")` would not do: with it, SMP's mix transformers can't read their drop path rates.
     """
     register = nn.Module.register_parameter
 
@@ -69,7 +70,7 @@ def without_storage() -> Iterator[None]:
 
 
 def build_empty(config: Config) -> nn.Module:
-    """The network of a config, all on the meta device, frozen as in training."""
+    """Build the network of a config on the meta device, frozen as in training."""
     with without_storage():
         network = MODELS[config.segmentation_model_cls].build(config, None)
     if config.segmentation_config.freeze_encoder:
@@ -78,7 +79,7 @@ def build_empty(config: Config) -> nn.Module:
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Attention as a GPU would do it: fake tensors have no device to ask and would take the plain, wasteful way."""
+    """Attention with the kernels of a GPU; for fake tensors PyTorch would choose one that needs more memory."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -98,13 +99,13 @@ class _FusedAttention(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a config costs.
+    """Cost of training with a config.
 
     Attributes:
-        parameters: Of the network.
-        trainable: Those that are not frozen.
-        macs: Multiply-adds of one image of 1024² in evaluation mode.
-        state: Bytes of weights, gradients and optimiser.
+        parameters: Number of parameters.
+        trainable: Number of parameters that are not frozen.
+        macs: Multiply-adds for one image of 1024² pixels in evaluation mode.
+        state: Bytes of weights, gradients and optimiser state.
         saved: Bytes that autograd keeps for one batch.
         largest: Bytes of the largest tensor among them.
     """
@@ -118,17 +119,17 @@ class Cost:
 
     @property
     def memory(self) -> int:
-        """Estimate of the bytes that training takes on a GPU."""
+        """Estimated bytes that training needs on a GPU."""
         return self.state + self.saved + 2 * self.largest + OVERHEAD
 
     @property
     def card(self) -> int | None:
-        """The smallest usual GPU, GB, that training fits in."""
+        """Memory of the smallest usual GPU that suffices, GB; None if none does."""
         return next((gb for gb in CARDS if self.memory <= USABLE * gb * GIB), None)
 
 
 def count_macs(config: Config, network: nn.Module, size: int = SIZE) -> int:
-    """Multiply-adds of one image in evaluation mode; `network` is on fake or meta tensors."""
+    """Count the multiply-adds for one image in evaluation mode; `network` has fake or meta tensors."""
     network.eval()
     device = next(network.parameters()).device
     with torch.no_grad(), _FusedAttention(), FlopCounterMode(display=False) as counter:
@@ -139,20 +140,20 @@ def count_macs(config: Config, network: nn.Module, size: int = SIZE) -> int:
 
 
 def saved_for_backward(config: Config, network: nn.Module) -> list[int]:
-    """Bytes of each storage that a training step keeps between forward and backward, parameters apart."""
+    """Return the bytes of each storage that is kept between forward and backward, without parameters."""
     batch, size = config.batch, config.tile_size
     network.train()
     if config.segmentation_config.freeze_encoder:
         network.encoder.eval()  # type: ignore[union-attr]
     own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
-    kept: dict[int, Tensor] = {}  # the tensors themselves: a storage that is gone would lend its address to the next
+    kept: dict[int, Tensor] = {}  # keeps the tensors alive, so that no address is reused
 
     def pack(tensor: Tensor) -> Tensor:
         kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
     half = HALF.get(str(config.trainer.precision))
-    torch.set_autocast_enabled("cuda", half is not None)  # torch.autocast would first look for a GPU
+    torch.set_autocast_enabled("cuda", half is not None)  # torch.autocast would look for a GPU first
     try:
         if half is not None:
             torch.set_autocast_dtype("cuda", half)
@@ -167,7 +168,7 @@ def saved_for_backward(config: Config, network: nn.Module) -> list[int]:
 
 
 def measure(config: Config) -> Cost:
-    """What training with this config costs."""
+    """Count the cost of training with a config."""
     network = build_empty(config)
     parameters = sum(p.numel() for p in network.parameters())
     trainable = sum(p.numel() for p in network.parameters() if p.requires_grad)
@@ -179,7 +180,7 @@ def measure(config: Config) -> Cost:
 
 
 def row(path: Path) -> str:
-    """A row of the table."""
+    """Return a row of the table."""
     config = load_config(path, ["segmentation_config.opts.encoder_weights=null"]).config
     network = config.segmentation_config
     cost = measure(config)
@@ -199,13 +200,14 @@ def row(path: Path) -> str:
 
 
 def table() -> str:
-    """The table of all shipped configs, in Markdown."""
+    """Return the table of all shipped configs in Markdown."""
     head = "config, network, encoder, parameters (M), trainable (M), GMACs at 1024², batch, in training (GiB), GPU (GB)"
     rule = "|---|---|---|--:|--:|--:|--:|--:|--:|"
     return "\n".join(["| " + head.replace(", ", " | ") + " |", rule, *(row(path) for path in shipped())])
 
 
 def main() -> None:
+    """Write the table into docs/models.md, or print it."""
     parser = argparse.ArgumentParser(description="Write the table of docs/models.md.")
     parser.add_argument("--print", action="store_true", help="only print it")
     found = table()

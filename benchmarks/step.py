@@ -1,10 +1,10 @@
-"""What the training loop costs: one epoch of `train()` against a bare PyTorch loop over the same batches.
+"""Time of one epoch of `train()`, against a bare PyTorch loop over the same batches.
 
     uv run python -m benchmarks.step
 
-Both train the same network on the same windows, read by the same loader with the same workers, and validate nothing.
-`train()` counts scores, logs and checks for Ctrl-C besides; the bare loop does forward, backward, clipping and step.
-They take turns, so that a machine that slows down slows both; the median of the rounds counts.
+Both train the same network on the same windows, read by the same loader with the same workers, without validation.
+`train()` also counts scores, logs and checks for Ctrl-C; the bare loop does forward, backward, clipping and step only.
+The two take turns, so that a change in the machine's speed affects both; the median of the rounds is used.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from train.run.metrics_table import MetricsTable
 
 
 def config(folder: str, steps: int, batch: int, tile: int) -> Config:
-    """A U-Net on the demo data; no validation, because the bare loop has none."""
+    """Return a config of a U-Net on the demo data, without validation, because the bare loop has none."""
     return Config.model_validate(
         {
             "tile_size": tile,
@@ -47,8 +47,8 @@ def config(folder: str, steps: int, batch: int, tile: int) -> Config:
     )
 
 
-def bare(settings: Config) -> float:
-    """Seconds that an epoch takes without anything around it."""
+def time_bare_loop(settings: Config) -> float:
+    """Train an epoch in a bare loop and return the seconds."""
     data = DataModule(settings)
     data.prepare()
     torch.manual_seed(settings.seed)
@@ -70,16 +70,16 @@ def bare(settings: Config) -> float:
     return time.perf_counter() - began
 
 
-def ours(settings: Config) -> float:
-    """Seconds that `train()` spends in its epoch, by its own clock."""
+def time_train(settings: Config) -> float:
+    """Train an epoch with `train()` and return the seconds it records for the epoch."""
     seconds: list[float] = []
     stop = MetricsTable._stop_clock
 
-    def noted(table: MetricsTable) -> None:
+    def record(table: MetricsTable) -> None:
         stop(table)
         seconds.append(table.train_seconds)
 
-    MetricsTable._stop_clock = noted  # type: ignore[method-assign]
+    MetricsTable._stop_clock = record  # type: ignore[method-assign]
     try:
         train(settings)
     finally:
@@ -88,7 +88,7 @@ def ours(settings: Config) -> float:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print both times and their ratio."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--steps", type=int, default=12)
@@ -96,16 +96,16 @@ def main() -> None:
     arguments.add_argument("--tile", type=int, default=256)
     options = arguments.parse_args()
     times: dict[str, list[float]] = {"train()": [], "bare loop": []}
-    with tempfile.TemporaryDirectory() as name:
-        settings = config(str(Path(name)), options.steps, options.batch, options.tile)
-        runs: list[tuple[str, Any]] = [("train()", ours), ("bare loop", bare)]
+    with tempfile.TemporaryDirectory() as folder:
+        settings = config(str(Path(folder)), options.steps, options.batch, options.tile)
+        runs: list[tuple[str, Any]] = [("train()", time_train), ("bare loop", time_bare_loop)]
         for number in range(options.rounds + 1):
-            for which, run in runs if number % 2 else runs[::-1]:
+            for name, run in runs if number % 2 else runs[::-1]:
                 spent = run(settings)
                 if number:  # the first round warms up
-                    times[which].append(spent)
-    for which, spent in times.items():
-        print(f"{which:<12}{statistics.median(spent):8.2f} s for {options.steps} steps of {options.batch}")
+                    times[name].append(spent)
+    for name, spent in times.items():
+        print(f"{name:<12}{statistics.median(spent):8.2f} s for {options.steps} steps of {options.batch}")
     ratios = [a / b for a, b in zip(times["train()"], times["bare loop"], strict=True)]
     print(f"ratio       {statistics.median(ratios):8.3f} (rounds: {', '.join(f'{r:.3f}' for r in ratios)})")
 

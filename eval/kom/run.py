@@ -214,7 +214,7 @@ def _result_lines(
         lines += ["", "the maps agree"]
     if options.out is not None:
         lines.append(
-            f"wrote: {options.out} (maps; *_why.tif: reason of each difference: 1 edge, 2 nodata, 3 skipped tile, "
+            f"wrote: {options.out} (maps; *_why.tif, reason of each difference: 1 edge, 2 nodata, 3 skipped tile, "
             "4 rounding, 5 unexplained)"
         )
     return lines

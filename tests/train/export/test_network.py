@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.export import AERIAL, DINO, ROWS, SMP, config, lively
+from benchmarks.export import AERIAL, DINO, ROWS, SMP, config, random_model
 from inference.card import ModelCard
 from train.export.consumers import deepness, habitat_mapper
 from train.export.formats import FORMATS
@@ -47,7 +47,7 @@ def test_bins_are_those_of_pytorch(bins: int, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("architecture", ["PSPNet", "UPerNet"])
 def test_networks_that_pool_into_bins_are_right_at_every_size(architecture: str, tmp_path: Path) -> None:
-    model, card = lively(config(SMP, architecture, "resnet18", tile=64))
+    model, card = random_model(config(SMP, architecture, "resnet18", tile=64))
     card = card.model_copy(update={"any_size": True, "output": "probabilities"})
     network = ExportedNetwork(model, "probabilities").eval()
     path = tmp_path / "x.onnx"
@@ -60,7 +60,7 @@ def test_networks_that_pool_into_bins_are_right_at_every_size(architecture: str,
 
 def test_the_gate_sees_what_a_usual_export_bakes_in(tmp_path: Path) -> None:
     """PSPNet as PyTorch writes it down by itself: right where it was traced, wrong elsewhere."""
-    model, card = lively(config(SMP, "PSPNet", "resnet18", tile=64))
+    model, card = random_model(config(SMP, "PSPNet", "resnet18", tile=64))
     card = card.model_copy(update={"any_size": True, "output": "probabilities"})
     network = ExportedNetwork(model, "probabilities").eval()
     network.exportable = lambda: network  # type: ignore[method-assign]
@@ -177,7 +177,7 @@ def test_every_network_in_every_file(
     key: str, any_size: bool, family: str, architecture: str, backbone: str, tmp_path: Path
 ) -> None:
     settings = config(family, architecture, backbone)
-    model, card = lively(settings)
+    model, card = random_model(settings)
     if any_size and fixed_size_reason(model):
         return  # refused, which the test above holds
     card = card.model_copy(update={"any_size": any_size, "output": "probabilities"})
