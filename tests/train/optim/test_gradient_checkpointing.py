@@ -12,7 +12,7 @@ from train.optim.layers import encoder_blocks
 from .networks import unet
 
 
-def kept_bytes(run: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, int]:
+def saved_bytes(run: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, int]:
     kept: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -25,17 +25,17 @@ def kept_bytes(run: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, int]:
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-mobilenetv3_small_050", "mit_b0"])
-def test_forgetting_activations_changes_memory_and_nothing_else(encoder: str) -> None:
+def test_only_the_memory_changes(encoder: str) -> None:
     plain = unet(encoder).double().train()
-    forgetful = copy.deepcopy(plain)
-    undo = checkpoint_blocks(forgetful.encoder)  # type: ignore[arg-type]
+    checkpointed = copy.deepcopy(plain)
+    undo = checkpoint_blocks(checkpointed.encoder)  # type: ignore[arg-type]
     image = torch.rand(2, 3, 64, 64, dtype=torch.float64)
     results = []
-    for network in (plain, forgetful):
+    for network in (plain, checkpointed):
         for _ in range(2):
             torch.manual_seed(1)  # stochastic depth
             network.zero_grad()
-            loss, size = kept_bytes(lambda network=network: network(image).square().mean())  # type: ignore[misc]
+            loss, size = saved_bytes(lambda network=network: network(image).square().mean())  # type: ignore[misc]
             loss.backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         results.append((loss, size, gradients, [b.double() for b in network.buffers()]))
@@ -43,8 +43,8 @@ def test_forgetting_activations_changes_memory_and_nothing_else(encoder: str) ->
     assert torch.equal(loss, loss2)
     assert len(gradients) == len(gradients2) > 10
     assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(gradients, gradients2, strict=True))
-    # Each batch counts once in the running statistics, though it went through twice.
+    # Each batch counts once in the running statistics, although its forward pass runs twice.
     assert all(torch.equal(a, b) for a, b in zip(buffers, buffers2, strict=True))
     assert size2 < 0.8 * size
     undo()
-    assert "forward" not in vars(next(block for _, block in encoder_blocks(forgetful.encoder)))  # type: ignore[arg-type]
+    assert "forward" not in vars(next(block for _, block in encoder_blocks(checkpointed.encoder)))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Recipes through whole runs: what is frozen stays, what is averaged is judged and kept, what was asked for is done."""
+"""Optimisation settings in whole runs: staged unfreezing, weight averages, class weights, augmentation pipelines."""
 
 import csv
 import json
@@ -60,7 +60,7 @@ def test_stages_freeze_and_unfreeze(write_config: Callable[..., Path], monkeypat
     states.append({k.removeprefix("model."): v for k, v in last(folder)["state_dict"].items()})
     first, second, third = ((states[i], states[i + 1]) for i in range(3))
     stem, deep, head = "encoder.model.conv_stem", "encoder.model.blocks.4.2", "segmentation_head"
-    # Running statistics are among them: a frozen norm keeps its own.
+    # Running statistics are included: a frozen norm layer keeps them.
     assert [changed(*first, "encoder."), changed(*first, head)] == [False, True]
     assert [changed(*second, stem), changed(*second, "encoder.model.bn1")] == [False, False]
     assert [changed(*second, deep), changed(*second, head)] == [True, True]
@@ -78,13 +78,13 @@ def last(folder: RunFolder) -> dict[str, Any]:
     return read_checkpoint(folder.checkpoints / "last.ckpt")
 
 
-def test_averaged_weights_are_judged_kept_and_exported(write_config: Callable[..., Path]) -> None:
+def test_averaged_weights_are_validated_and_saved(write_config: Callable[..., Path]) -> None:
     folder = run(write_config, {"ema": {"decay": 0.9}})
     content = last(folder)
     assert content["ema"]["updates"] == 6
     raw, kept = content["raw_weights"], content["state_dict"]
     assert any(not torch.equal(raw[name], kept[f"model.{name}"]) for name in raw)
-    # The scores of the table are those of what the checkpoint holds.
+    # The reported scores are those of the averaged weights in the checkpoint.
     best = json.loads(folder.summary.read_text())["best"]["checkpoint"]
     model = SMPSegmentationModel.load_from_checkpoint(folder.path / best, map_location="cpu", weights_only=True).eval()
     from train.datamodule import DataModule
@@ -100,13 +100,13 @@ def test_averaged_weights_are_judged_kept_and_exported(write_config: Callable[..
     assert found == pytest.approx(json.loads(folder.summary.read_text())["val"]["dice"], abs=1e-6)
 
 
-def test_the_mean_of_the_last_epochs_is_kept(
+def test_the_mean_of_the_last_epochs_is_saved(
     write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends: list[dict[str, torch.Tensor]] = []
 
     def noted(self: SegmentationModel) -> None:
-        # The average is judged just now: what training goes on from lies where the average was.
+        # The average is being validated; the weights of training are stored in its place.
         assert self.average is not None
         raw = self.average.average if self.average.in_place else self.model.state_dict()
         ends.append({k: v.clone() for k, v in raw.items()})
@@ -172,7 +172,7 @@ def test_channels_last_learns_the_same(write_config: Callable[..., Path]) -> Non
     second = last(other)["state_dict"]
     kernel = next(name for name, value in second.items() if value.ndim == 4 and min(value.shape[1:]) > 1)
     assert second[kernel].is_contiguous(memory_format=torch.channels_last)
-    # Adam makes much of the sign of gradients near 0, so that weights may differ where losses don't.
+    # Adam amplifies gradients near 0, so weights may differ although losses agree.
     losses = [read_table(folder)[0]["train/loss"] for folder in (one, other)]
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)
 
@@ -200,7 +200,7 @@ def test_ones_own_pipeline_and_a_picture_of_it(write_config: Callable[..., Path]
 
 
 def test_what_a_pipeline_brings_in_from_outside_is_ignored() -> None:
-    """Whatever fill_mask says: 0 would make it background."""
+    """Filled pixels are ignored even with `fill_mask=0`, which would make them background."""
     shift = A.Affine(translate_px={"x": 8, "y": 0}, p=1, fill=200, fill_mask=0)
     augment = UserAugmentation(pipeline(shift), 3, "uint8", ignore_index=2, fill_value=7, size=32)
     image, label = np.full((32, 32, 3), 90, np.uint8), np.ones((32, 32), np.uint8)

@@ -1,4 +1,4 @@
-"""`batch_size: auto`."""
+"""Resolution of `batch_size: auto`."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a card says of the data: pixel size on the ground, and a fingerprint that tells data sets apart."""
+"""Model card of a run: ground sample distance, fingerprint and source of the data."""
 
 import shutil
 from pathlib import Path
@@ -39,7 +39,7 @@ def scene(crs: str | None, transform: Affine, size: int = 1000) -> Scene:
 
 
 def on_the_ground(crs: str, transform: Affine, size: int = 1000) -> float:
-    """Root of width times height of the pixel in the middle, along geodesics between a hundred pixels' corners."""
+    """Return the root of width times height of the middle pixel, along geodesics over a hundred pixels."""
     to = Transformer.from_crs(crs, 4326, always_xy=True)
     at = [to.transform(*(transform @ (size / 2 + c, size / 2 + r))) for c, r in ((0, 0), (100, 0), (0, 100))]
     geod = Geod(ellps="WGS84")
@@ -60,7 +60,7 @@ def test_pixel_size_is_that_on_the_ground(crs: str, side: float) -> None:
 
 
 def test_projections_agree() -> None:
-    """The same pixels, written in three ways: Web Mercator's metres are 1 / cos(latitude) of the ground's."""
+    """The same pixels in three CRSs; a metre of Web Mercator is cos(latitude) metres on the ground."""
     found = {}
     for crs in ("EPSG:32609", "EPSG:3857", "EPSG:4326"):
         to = Transformer.from_crs("EPSG:32609", crs, always_xy=True)
@@ -107,7 +107,7 @@ def test_a_fingerprint_is_that_of_the_content(data: Path, tmp_path: Path) -> Non
 
 
 def correct_a_label(data: Path) -> None:
-    """One pixel, in place: neither name nor size nor grid change."""
+    """Change one pixel in place: name, size and grid stay the same."""
     path = data / "train/y/s0_label.tif"
     size = path.stat().st_size
     with rasterio.open(path, "r+") as file:
@@ -149,7 +149,7 @@ def test_other_data_have_another_fingerprint(data: Path, change) -> None:
     ("given", "expected"),
     [("data", "data"), ("data//", "data"), (".", "."), ("../{here}/data", "data"), ("~/data", "data")],
 )
-def test_the_source_is_the_folder_whatever_way_leads_there(
+def test_the_source_is_the_folder_however_it_is_written(
     data: Path, monkeypatch: pytest.MonkeyPatch, given: str, expected: str
 ) -> None:
     monkeypatch.setenv("HOME", str(data.parent))

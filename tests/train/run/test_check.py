@@ -1,4 +1,4 @@
-"""`--check`: its numbers are true, it names everything that is wrong at once, and it leaves nothing behind."""
+"""`--check`: correct numbers, all problems at once, and no files left behind."""
 
 import ctypes
 import os
@@ -26,7 +26,7 @@ Write = Callable[..., Path]
 
 
 def section(printed: str, title: str) -> dict[str, list[str]]:
-    """The rows of a table by their names, as cells that two spaces part."""
+    """Return the rows of a table by their names; cells are separated by two spaces or more."""
     lines = (
         printed[printed.index(f"\n{title}") + 1 if not printed.startswith(title) else 0 :].split("\n\n")[0].splitlines()
     )
@@ -36,7 +36,7 @@ def section(printed: str, title: str) -> dict[str, list[str]]:
 
 @pytest.fixture
 def checked(write_config: Write, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Checks a config: exit code, what was printed, and what was said on stderr without the first line."""
+    """Return a function that checks a config: exit code, stdout, and stderr without its first line."""
 
     def run(**sections: Any) -> tuple[int, str, str]:
         code = main([str(write_config(**sections)), "--check"])
@@ -158,7 +158,7 @@ def prepared(path: Path) -> tuple[Any, DataModule, Any]:
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's peak of resident memory")
 @pytest.mark.parametrize(("tile", "batch"), [(512, 1), (192, 6)])
 def test_memory_is_what_a_step_takes(write_config: Write, tile: int, batch: int) -> None:
-    """The estimate of a step of one window of at most 256 px against the peak of a whole batch."""
+    """Compare the estimate from a step of one window of at most 256 px with the peak of a whole batch."""
     config, data, model = prepared(write_config(tile_size=tile, batch_size=batch))
     estimate = estimate_memory(config, model, probe_step(config, data, model), batch)
     model.zero_grad(set_to_none=True)
@@ -168,7 +168,7 @@ def test_memory_is_what_a_step_takes(write_config: Write, tile: int, batch: int)
         return int(line.split()[1]) * 1024
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what earlier tests left would be used again
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # memory that earlier tests freed would be reused
     Path("/proc/self/clear_refs").write_text("5")
     before = status("VmRSS") - sum(4 * p.numel() for p in model.parameters())
     image = torch.randint(0, 255, (batch, 3, tile, tile), dtype=torch.uint8).contiguous(
@@ -182,7 +182,7 @@ def test_memory_is_what_a_step_takes(write_config: Write, tile: int, batch: int)
 
 
 def test_copies_of_weights_do_not_grow_with_the_image(write_config: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In 16 bits a layer keeps its weights beside its activations; four times the pixels are four times the latter."""
+    """In 16 bits a layer saves its weights too; with four times the pixels only the activations grow, fourfold."""
     monkeypatch.setattr(memory, "native_precision", lambda *_: ("bf16-mixed", None))
     network = {"architecture": "Unet", "backbone": "resnet18", "opts": {"encoder_weights": None}}
     kept = []
@@ -281,7 +281,7 @@ def test_a_crs_without_a_code_is_shown_by_its_name(checked: Callable[..., Any], 
 
 @pytest.mark.shared
 def test_real_images(shared: Path, write_config: Write, capfd: pytest.CaptureFixture[str]) -> None:
-    """Water's share of 54 real images, by the labels alone."""
+    """The share of water in 54 real images, counted from the labels alone."""
     data = shared / "data" / "dubai-water"
     assert (
         main([str(write_config(data_module={"data_dir": str(data), "class_names": ["land", "water"]})), "--check"]) == 0

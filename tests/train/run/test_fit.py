@@ -1,4 +1,4 @@
-"""A whole run through the real command line, on tiny rasters: what it leaves behind, and that its numbers are true."""
+"""Whole runs through the real command line on tiny rasters: files of the run folder, and correct scores."""
 
 import json
 import math
@@ -37,7 +37,7 @@ def only_run(config: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run folder and what the command printed."""
+    """Return a run folder and what the command printed."""
     folder = tmp_path_factory.mktemp("run")
     data = write_dataset(folder / "data")
     config = {
@@ -93,7 +93,7 @@ def test_card(finished: tuple[Path, str]) -> None:
 
 
 def test_scores_are_those_of_all_pixels(finished: tuple[Path, str]) -> None:
-    """Recomputed from whole predicted images by another library."""
+    """Recompute the scores from whole predicted images with another library."""
     folder, _ = finished
     summary = json.loads((folder / "summary.json").read_text())
     path = folder / summary["best"]["checkpoint"]
@@ -120,7 +120,7 @@ def test_scores_are_those_of_all_pixels(finished: tuple[Path, str]) -> None:
             assert summary[split][name] == pytest.approx(score(y, p), abs=1e-6), (split, name)
 
 
-def test_checkpoint_is_plain_data_and_asks_nobody_for_weights(
+def test_checkpoint_is_plain_data_and_loads_without_pretrained_weights(
     finished: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, _ = finished
@@ -128,7 +128,7 @@ def test_checkpoint_is_plain_data_and_asks_nobody_for_weights(
     content = torch.load(path, weights_only=True)
     assert content["hyper_parameters"]["config"]["segmentation_config"]["architecture"] == "Unet"
     assert content["hyper_parameters"]["card"]["scores"]["val/dice"] > 0
-    # As if the config had asked for weights: loading must not look for them.
+    # Even if the config names pretrained weights, loading must not fetch them.
     content["hyper_parameters"]["config"]["segmentation_config"]["opts"]["encoder_weights"] = "imagenet"
     other = folder.parent / "other.ckpt"
     torch.save(content, other)
@@ -142,7 +142,7 @@ def test_checkpoint_is_plain_data_and_asks_nobody_for_weights(
 def test_validation_scores_come_from_validation_alone(
     write_config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A network that is always right, on a val split whose labels are turned round, is always wrong."""
+    """A perfect network on a val split with inverted labels has a validation score of 0."""
     data = write_dataset(tmp_path / "turned")
     for path in (data / "val" / "y").iterdir():
         with rasterio.open(path, "r+") as file:
@@ -166,7 +166,7 @@ def test_validation_scores_come_from_validation_alone(
 
 
 def test_two_processes(write_config: Callable[..., Path]) -> None:
-    """Scores of a run on two devices are those of the same checkpoint on one; there is one run folder."""
+    """A run on two devices has the scores of its checkpoint on one device, and one run folder."""
     path = write_config(max_epoch=1)
     done = subprocess.run(
         [sys.executable, "-m", "train", str(path), "trainer.devices=2", "trainer.strategy=ddp"],
@@ -206,7 +206,7 @@ def test_unknown_label_value_stops_the_run_and_names_the_file(
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_invalid_pixels_count_nowhere(write_config: Callable[..., Path], tmp_path: Path, value: float) -> None:
-    """float32 images with pixels that are no numbers: trained around, and not part of any score."""
+    """NaN and infinite pixels of float32 images are ignored in training, scores and normalisation."""
 
     def holes(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         image = image.astype(np.float32) / 255
@@ -236,7 +236,7 @@ SPECIES: dict[str, Any] = {
 
 
 def test_species(write_config: Callable[..., Path], tmp_path: Path) -> None:
-    """Labels 0, 1, 2 become ignored, 0, 1: the two classes are told apart, and what is neither counts nowhere."""
+    """Labels 0, 1, 2 become ignored, 0, 1: two classes without a background."""
 
     def two(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         label = label.copy()
@@ -253,7 +253,7 @@ def test_species(write_config: Callable[..., Path], tmp_path: Path) -> None:
 
 
 def test_a_batch_of_one_window_is_explained(write_config: Callable[..., Path]) -> None:
-    """DeepLabV3+ normalises a single value for each image: with one image there is nothing to normalise by."""
+    """DeepLabV3+ normalises one value per image, which needs at least two images."""
     path = write_config(
         tile_size=32,
         batch_size=2,

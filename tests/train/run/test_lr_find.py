@@ -27,7 +27,7 @@ RATES = 1e-7 * 10 ** np.linspace(0, 7, 100)
 
 
 def fall(steepest: float, noise: float = 0.0) -> NDArray[np.float64]:
-    """A loss that falls as a logistic function of the rate's logarithm, and rises from ten times its middle on."""
+    """Return a loss that falls as a logistic function of log10(rate), and rises from ten times its middle on."""
     x = np.log10(RATES / steepest)
     loss: NDArray[np.float64] = 0.2 + 0.6 / (1 + np.exp(4 * x)) + 0.3 * np.maximum(0, x - 1) ** 2
     return loss + noise * np.random.default_rng(0).standard_normal(len(RATES))

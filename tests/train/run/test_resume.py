@@ -1,4 +1,4 @@
-"""An interrupted run, taken up again, ends with the same weights as an unbroken one: bit for bit, on the CPU."""
+"""A run that is interrupted and resumed ends with the weights of an uninterrupted one, bit for bit on the CPU."""
 
 import csv
 import os
@@ -36,7 +36,7 @@ def run(path: Path, *overrides: str) -> RunFolder:
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int) -> None:
-    """Presses Ctrl-C while this batch is being computed."""
+    """Press Ctrl-C while this batch is being computed."""
     step = SegmentationModel.training_step
 
     def training_step(self: SegmentationModel, content: Any, batch_idx: int) -> torch.Tensor:
@@ -90,21 +90,21 @@ def test_ctrl_c(
 ) -> None:
     path = write_config(**SETTINGS, trainer={"accumulate_grad_batches": accumulate, "accelerator": "cpu"})
     more = [f"data_module.num_workers={workers}"]
-    unbroken = run(path, *more)
-    assert len(table(unbroken)) == 3
+    uninterrupted = run(path, *more)
+    assert len(table(uninterrupted)) == 3
     with monkeypatch.context() as patch:
         stop_at(patch, epoch, batch)
         with pytest.raises(Interrupted) as stopped:
             run(path, *more)
     folder = Path(stopped.value.args[0])
     assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["epoch"] == epoch
-    assert_same(resume(folder), unbroken)
+    assert_same(resume(folder), uninterrupted)
 
 
 def test_from_a_checkpoint_within_an_epoch(write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Validation in the middle of an epoch saves there; a run that dies later goes on from it."""
+    """Validation within an epoch saves a checkpoint; a run that crashes later resumes from it."""
     path = write_config(**SETTINGS, trainer={"val_check_interval": 1, "accelerator": "cpu"})
-    unbroken = run(path)
+    uninterrupted = run(path)
 
     def die(self: SegmentationModel, content: Any, batch_idx: int) -> torch.Tensor:
         if (self.current_epoch, batch_idx) == (1, 2):
@@ -116,14 +116,14 @@ def test_from_a_checkpoint_within_an_epoch(write_config: Callable[..., Path], mo
         patch.setattr(SegmentationModel, "training_step", die)
         with pytest.raises(RuntimeError, match="power cut"):
             run(path)
-    folder = next(p for p in path.parent.joinpath("runs", "p").iterdir() if p != unbroken.path)
-    assert_same(resume(folder), unbroken)
+    folder = next(p for p in path.parent.joinpath("runs", "p").iterdir() if p != uninterrupted.path)
+    assert_same(resume(folder), uninterrupted)
 
 
 def test_after_kill(write_config: Callable[..., Path], tmp_path: Path) -> None:
-    """`kill -9` between two checkpoints loses the steps since the last one, and nothing else."""
+    """`kill -9` between two checkpoints loses only the steps since the last one."""
     path = write_config(**SETTINGS)
-    unbroken = run(path)
+    uninterrupted = run(path)
     killed = tmp_path / "killed"
     script = (
         "import os, signal, sys\n"
@@ -145,7 +145,7 @@ def test_after_kill(write_config: Callable[..., Path], tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     (folder,) = (killed / "p").iterdir()
     (folder / "checkpoints" / "last.ckpt.1.writing").write_bytes(b"half")  # what a kill while saving leaves
-    assert_same(resume(folder), unbroken)
+    assert_same(resume(folder), uninterrupted)
     assert sorted(p.suffix for p in (folder / "checkpoints").iterdir()) == [".ckpt", ".ckpt"]
 
 
@@ -168,7 +168,7 @@ def test_prolonged(write_config: Callable[..., Path]) -> None:
 def test_with_every_recipe_that_keeps_a_state(
     write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int, average: dict[str, Any]
 ) -> None:
-    """Averaged weights, stages and layer-wise rates go on as if nothing had happened."""
+    """Averaged weights, stages and layer-wise learning rates continue exactly."""
     recipes = {
         "layer_decay": 0.8,
         "gradient_checkpointing": True,
@@ -177,14 +177,14 @@ def test_with_every_recipe_that_keeps_a_state(
     settings = SETTINGS | {"segmentation_config": SETTINGS["segmentation_config"] | recipes | average}
     settings |= {"max_epoch": 4 if "swa" in average else SETTINGS["max_epoch"]}
     path = write_config(**settings, trainer={"accelerator": "cpu"})
-    unbroken = run(path)
+    uninterrupted = run(path)
     with monkeypatch.context() as patch:
         stop_at(patch, epoch, batch)
         with pytest.raises(Interrupted) as stopped:
             run(path)
     resumed = resume(Path(stopped.value.args[0]))
-    assert_same(resumed, unbroken)
+    assert_same(resumed, uninterrupted)
     for name in ("ema", "raw_weights"):
-        one, other = (read_checkpoint(f.checkpoints / "last.ckpt")[name] for f in (resumed, unbroken))
+        one, other = (read_checkpoint(f.checkpoints / "last.ckpt")[name] for f in (resumed, uninterrupted))
         assert one.keys() == other.keys()
         assert all(bool((one[k] == other[k]).all()) if name == "raw_weights" else one[k] == other[k] for k in one)

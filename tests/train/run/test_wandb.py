@@ -1,4 +1,4 @@
-"""Weights & Biases without a key or a network: recorded offline, said in one line, and never waited for."""
+"""Weights & Biases without an API key or a network: recorded offline, with one line for the user and no long wait."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ KEY = "a" * 40
 
 @pytest.fixture(autouse=True)
 def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """W&B neither reads nor fills the user's own folders, and finds no key."""
+    """Keep W&B away from the user's own folders and API key."""
     for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "wandb"))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
@@ -65,7 +65,7 @@ def test_a_resumed_run_is_the_same_wandb_run(write_config: Callable[..., Path]) 
 def test_a_server_that_never_answers_is_not_waited_for(
     write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A server on the loopback that accepts connections and stays silent: the worst kind of no network."""
+    """A server on the loopback accepts connections and never answers: the slowest kind of failure."""
     done = threading.Event()
 
     class Silent(BaseHTTPRequestHandler):
@@ -87,7 +87,7 @@ def test_a_server_that_never_answers_is_not_waited_for(
 
 
 def test_a_server_that_answers_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any answer will do, an error too: the server is there."""
+    """Any answer counts, even an error: the server can be reached."""
 
     class Refusing(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -121,7 +121,7 @@ def test_wandb_is_not_imported_when_logging_is_off(write_config: Callable[..., P
 def test_a_broken_client_does_not_stop_training(
     write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The server is reachable, and then W&B fails all the same: recorded offline."""
+    """Where the server is reachable but W&B fails, the run is recorded offline."""
     monkeypatch.setattr(tracking, "_why_offline", lambda *_: None)
     monkeypatch.setattr(tracking, "INIT_SECONDS", 2.0)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
