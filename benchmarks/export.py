@@ -25,7 +25,7 @@ from inference.common.errors import UserError
 from train.configs.config import Config
 from train.export.formats import FORMATS
 from train.export.network import ExportedNetwork
-from train.export.parity import agreement, reference
+from train.export.parity import Agreement, agreement, reference
 from train.export.pixels import real_pixels
 from train.export.sizes import fixed_size_reason, other_size
 from train.model import MODELS, SegmentationModel
@@ -135,7 +135,7 @@ def measure(model: SegmentationModel, card: ModelCard, settings: Config, chosen:
     """Export a network, compare it with PyTorch, and return the cells of difference, seconds and megabytes."""
     network = ExportedNetwork(model, "probabilities").eval()
     tile = card.tile_size
-    found = []
+    found: list[Agreement] = []
     for size in [(tile, tile)] + ([other_size(tile)] if card.any_size else []):
         image = model.normalize(real_pixels([settings], card, size).image)
         if not found:

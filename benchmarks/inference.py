@@ -149,10 +149,16 @@ def write_network(path: Path, architecture: str, encoder: str) -> Path:
 
     torch.manual_seed(0)
     model = smp.create_model(architecture, encoder, encoder_weights=None, in_channels=3, classes=1).eval()
-    names = {"input_names": ["input"], "output_names": ["logits"]}
     example = (torch.zeros(1, 3, TILE, TILE),)
     torch.onnx.export(
-        model, example, str(path), dynamo=False, opset_version=18, dynamic_axes={"input": {0: "n"}}, **names
+        model,
+        example,
+        str(path),
+        dynamo=False,
+        opset_version=18,
+        dynamic_axes={"input": {0: "n"}},
+        input_names=["input"],
+        output_names=["logits"],
     )
     return save(onnx.load(path), path)
 

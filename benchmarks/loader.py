@@ -112,7 +112,7 @@ class PlainChips(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __init__(self, folder: Path) -> None:
         self.images = sorted((folder / "train" / "x").iterdir())
         self.augment = Augmentation("drone", 3, "uint8", 2, 0)
-        self.mean, self.std = np.float32(IMAGENET_MEAN), np.float32(IMAGENET_STD)
+        self.mean, self.std = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
 
     def __len__(self) -> int:
         return len(self.images)

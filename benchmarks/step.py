@@ -79,7 +79,7 @@ def time_train(settings: Config) -> float:
         stop(table)
         seconds.append(table.train_seconds)
 
-    MetricsTable._stop_clock = record  # type: ignore[method-assign]
+    MetricsTable._stop_clock = record  # type: ignore[method-assign, assignment]
     try:
         train(settings)
     finally:

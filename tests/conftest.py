@@ -5,7 +5,7 @@ import os
 # Two cores, and several tests start processes of their own: threads would only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,23 @@ import rasterio
 import yaml
 from rasterio.transform import from_origin
 
+from inference.common.cpu import cores
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+MOST_WORKERS = 8
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of workers of ``-n auto``: none for a single file, else one for each core, up to eight.
+
+    A worker imports PyTorch anew (seconds, half a GB of memory), which costs a small file more than its tests take;
+    the longest files set the time of the suite, so that more than eight workers hardly help.
+    """
+    files = {argument.split("::")[0] for argument in config.args}
+    if len(files) == 1 and Path(files.pop()).is_file():
+        return 0
+    return min(cores(), MOST_WORKERS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,7 +77,7 @@ def scene(rng: np.random.Generator, height: int, width: int, bands: int = 3) -> 
 
 def write_dataset(
     folder: Path,
-    sizes: dict[str, Sequence[tuple[int, int]]] | None = None,
+    sizes: Mapping[str, Sequence[tuple[int, int]]] | None = None,
     bands: int = 3,
     change: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None,
     **profile: Any,

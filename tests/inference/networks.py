@@ -94,7 +94,7 @@ def write_torchscript(path: Path, model_card: ModelCard | None, *, kernel: int =
         network.weight.copy_(torch.from_numpy(w))
         assert network.bias is not None
         network.bias.copy_(torch.from_numpy(b))
-    traced = torch.jit.trace(network.eval(), torch.zeros(1, bands, 32, 32))
+    traced = torch.jit.trace(network.eval(), torch.zeros(1, bands, 32, 32))  # type: ignore[no-untyped-call]
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.jit.save(traced, path, _extra_files={EXTRA_FILE: model_card.dumps()})
     return path
@@ -111,4 +111,5 @@ def untiled(pixels: np.ndarray, model_card: ModelCard, *, divisor: float | None 
         p = 1 / (1 + np.exp(-logits))
         return np.concatenate([1 - p, p])
     e = np.exp(logits - logits.max(axis=0))
-    return e / e.sum(axis=0)
+    shares: np.ndarray = e / e.sum(axis=0)
+    return shares

@@ -1,15 +1,20 @@
 """Every loss with the options that change its shape, and what to try them on."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from train.losses import build_loss
 
 IGNORE = 255
 
 # Every loss, with the options that change its shape. None of them is left out of a property below without a reason.
-SHARED = [
+Case = tuple[str, dict[str, Any]]
+SHARED: list[Case] = [
     ("DiceLoss", {}),
     ("DiceLoss", {"smooth": 0.0}),
     ("DiceLoss", {"log_loss": True}),
@@ -27,8 +32,8 @@ SHARED = [
     ("MCCLoss", {}),
     ("FocalDiceComboLoss", {"alpha": 0.3, "focal_kwargs": {"gamma": 1.0}, "dice_kwargs": {"smooth": 0.5}}),
 ]
-BINARY = [("BCELoss", {}), ("BCELoss", {"pos_weight": 30.0, "class_weights": [0.5, 20.0]})]
-MULTICLASS = [
+BINARY: list[Case] = [("BCELoss", {}), ("BCELoss", {"pos_weight": 30.0, "class_weights": [0.5, 20.0]})]
+MULTICLASS: list[Case] = [
     ("CELoss", {"class_weights": [0.5, 2.0, 30.0]}),
     ("DiceLoss", {"classes": [1, 2], "class_weights": [1.0, 2.0, 3.0]}),
     ("FocalLoss", {"alpha": [0.2, 0.3, 0.5]}),
@@ -36,24 +41,34 @@ MULTICLASS = [
     ("LovaszLoss", {"classes": [0, 2]}),
 ]
 CASES = [
-    pytest.param(name, opts, num_classes, id=f"{name}-{num_classes}-{'-'.join(opts)}")
+    (name, opts, num_classes)
     for num_classes, cases in ((1, SHARED + BINARY), (3, SHARED + MULTICLASS))
     for name, opts in cases
 ]
-every_loss = pytest.mark.parametrize(("name", "opts", "num_classes"), CASES)
 
 
-def every_loss_but(left_out):
+def every_loss_but(left_out: Callable[[int, dict[str, Any]], bool]) -> pytest.MarkDecorator:
     """Every loss for which ``left_out(num_classes, options)`` doesn't hold; each use says why."""
-    chosen = [case for case in CASES if not left_out(case.values[2], case.values[1])]
-    return pytest.mark.parametrize(("name", "opts", "num_classes"), chosen)
+    chosen = [case for case in CASES if not left_out(case[2], case[1])]
+    ids = [f"{name}-{num_classes}-{'-'.join(opts)}" for name, opts, num_classes in chosen]
+    return pytest.mark.parametrize(("name", "opts", "num_classes"), chosen, ids=ids)
 
 
-def make(name, opts, num_classes, ignore_index=IGNORE):
+every_loss = every_loss_but(lambda num_classes, opts: False)
+
+
+def make(name: str, opts: dict[str, Any], num_classes: int, ignore_index: int = IGNORE) -> nn.Module:
     return build_loss([{"name": name, "weight": 1.0, "opts": opts}], num_classes=num_classes, ignore_index=ignore_index)
 
 
-def draw(num_classes, *, seed=0, shape=(2, 4, 5), scale=2.0, dtype=torch.float64):
+def draw(
+    num_classes: int,
+    *,
+    seed: int = 0,
+    shape: tuple[int, int, int] = (2, 4, 5),
+    scale: float = 2.0,
+    dtype: torch.dtype = torch.float64,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits and labels with each class and some ignored pixels in every image."""
     generator = torch.Generator().manual_seed(seed)
     count, height, width = shape
@@ -65,14 +80,14 @@ def draw(num_classes, *, seed=0, shape=(2, 4, 5), scale=2.0, dtype=torch.float64
     return logits, target.masked_fill(target == max(num_classes, 2), IGNORE)
 
 
-def loss_and_grad(loss, logits, target):
+def loss_and_grad(loss: nn.Module, logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     logits = logits.detach().clone().requires_grad_()
     value = loss(logits, target)
     (grad,) = torch.autograd.grad(value, logits)
     return value.detach(), grad
 
 
-def pixel_list(logits, target):
+def pixel_list(logits: torch.Tensor, target: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (M, K) and one-hot labels (M, K) of the M valid pixels, in NumPy."""
     z = logits.movedim(1, -1).reshape(-1, logits.shape[1]).numpy()
     labels = target.reshape(-1).numpy()

@@ -11,7 +11,10 @@ IGNORE = 255
 NAMES = ("background", "macro", "nereo")
 
 
-def batches(num_labels, *, seed=0):
+Pairs = list[tuple[torch.Tensor, torch.Tensor]]  # (predictions, labels) of each batch
+
+
+def batches(num_labels: int, *, seed: int = 0) -> Pairs:
     """Labels and predictions of batches of unequal size, difficulty and class balance, with ignored pixels."""
     generator = np.random.default_rng(seed)
     result = []
@@ -25,12 +28,12 @@ def batches(num_labels, *, seed=0):
     return result
 
 
-def pooled_pixels(pairs):
+def pooled_pixels(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
     prediction, target = (torch.cat([pair[i].flatten() for pair in pairs]).numpy() for i in (0, 1))
     return prediction[target != IGNORE], target[target != IGNORE]
 
 
-def count(pairs, num_classes):
+def count(pairs: Pairs, num_classes: int) -> PooledConfusion:
     confusion = PooledConfusion(num_classes, ignore_index=IGNORE)
     for prediction, target in pairs:
         confusion.update(prediction, target)

@@ -42,11 +42,11 @@ def scored(
 def blobs(rng: np.random.Generator, shape: tuple[int, int], classes: int = 2) -> np.ndarray:
     """Draw a label of smooth shapes."""
     fields = ndimage.gaussian_filter(rng.normal(size=(classes, *shape)), (0, 4, 4))
-    return fields.argmax(axis=0).astype(np.uint8)
+    return np.asarray(fields.argmax(axis=0), np.uint8)
 
 
 def noisy(rng: np.random.Generator, label: np.ndarray, classes: int) -> np.ndarray:
     """Draw probabilities that are higher for the labelled class; (H, W) for two classes, else (K, H, W)."""
     logits = np.stack([label == value for value in range(classes)]) * 2.0 + rng.normal(size=(classes, *label.shape))
     shares = np.exp(logits) / np.exp(logits).sum(axis=0)
-    return (shares[1] if classes == 2 else shares).astype(np.float32)
+    return np.asarray(shares[1] if classes == 2 else shares, np.float32)
