@@ -1,4 +1,4 @@
-"""What is to be done, decided and checked before a model is loaded."""
+"""Plan of a run: all decisions and checks, made before a model is loaded."""
 
 import math
 from collections.abc import Sequence
@@ -21,28 +21,28 @@ from inference.tiles.strips import Source
 from inference.tiles.tiling import Axis, tile_axis
 
 GSD_TOLERANCE = 0.25
-"""How far a mosaic's ground sample distance may be off the card's, as a share of it, before there is a warning."""
+"""Relative difference between the ground sample distances of mosaic and card above which there is a notice."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done.
+    """Plan of a run.
 
     Attributes:
-        options: What was asked for.
-        source: How the mosaic is read.
-        target: Where the map will lie.
-        probabilities: Where the probabilities will lie, if wanted.
-        card: What the model needs and gives.
-        backend: The library that runs it.
-        request: What is asked of that library.
-        mean: Of each band, units of the file.
-        std: Of each band, units of the file.
+        options: Options of the user.
+        source: Mosaic, with the bands and values to read.
+        target: Path of the map.
+        probabilities: Path of the probabilities; None to write none.
+        card: Model card.
+        backend: Library that runs the network.
+        request: Settings for that library.
+        mean: Mean of each band, units of the file.
+        std: Standard deviation of each band, units of the file.
         threshold: Probability above which a pixel is of class 1, of two.
         rows: Tiles from top to bottom, on the network's grid.
         cols: Tiles from left to right.
-        factor: Side of a mosaic's pixel over that of the network's grid; None where both grids are one.
-        notices: What the user may not expect, a line each.
+        factor: Pixel side of the mosaic over that of the network's grid; None if the grids are the same.
+        notices: Notices for the user, a line each.
     """
 
     options: Options
@@ -62,10 +62,10 @@ class Plan:
 
 
 def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
-    """Decides what to do; writes nothing.
+    """Make the plan of a run; writes nothing.
 
     Raises:
-        UserError: Something stands in the way; one line a problem.
+        UserError: The input, the model or an option is invalid; one line per problem.
     """
     options.check()
     path, target = str(source), Path(target)
@@ -128,7 +128,7 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
 
 
 def _check_parts(header: Header, targets: Sequence[tuple[str, Path | None]]) -> None:
-    """Whether a map would replace one of the files that its mosaic consists of."""
+    """Check that no output replaces a file that the mosaic refers to."""
     for option, target in targets:
         for part in header.files:
             if target is not None and target.exists() and Path(part).exists() and target.samefile(part):
@@ -184,7 +184,7 @@ def _nodata(
 
 
 def _factor(header: Header, card: ModelCard, options: Options, notices: list[str]) -> float | None:
-    """How many times the mosaic's pixels are larger than those to read; None where it is read as it is."""
+    """Return the pixel side of the mosaic over that of the grid to read; None to read the mosaic's own grid."""
     trained = card.ground_sample_distance
     found = ground_sample_distance(header.crs, header.transform, header.height, header.width)
     if options.resample:
@@ -215,7 +215,7 @@ def _threshold(card: ModelCard, options: Options) -> float:
 
 
 def _room(header: Header, card: ModelCard, floats: bool, cog: bool) -> float:
-    """Bytes that a file may need: of classes no more than they carry information; a COG is a copy with overviews."""
+    """Return the bytes that a file may need: at most a map's entropy; a COG is a copy with overviews."""
     classes = len(card.class_names)
     bits = 32 * classes if floats else 1 + math.log2(classes)
     return header.height * header.width * bits / 8 * (7 / 3 if cog else 1)

@@ -1,4 +1,4 @@
-"""How many threads and processes to use, and what the processor offers."""
+"""Number of cores and features of the processor."""
 
 import os
 import re
@@ -21,10 +21,10 @@ def has_tile_units(info: Path = _CPU_INFO) -> bool | None:
     """Return True if the CPU has 16-bit matrix units (Intel's AMX).
 
     Args:
-        info: What Linux says of the CPU.
+        info: File in which Linux describes the CPU.
 
     Returns:
-        None where that isn't known (no Linux, no x86).
+        None if that is unknown (not Linux, not x86).
     """
     try:
         flags = re.search(r"^flags\s*:(.*)$", info.read_text(), re.MULTILINE)

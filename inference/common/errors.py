@@ -2,18 +2,17 @@
 
 
 class UserError(Exception):
-    """Report input that can't be processed.
+    """Error in the user's input.
 
-    The message is written for the person at the keyboard: it names the file, the line, the key or the option, what was
-    found, what is allowed and how to mend it. A command prints it on stderr and exits with 2. One line a problem:
-    several problems that were found together are joined by newlines.
+    The message names the file, the line, the key or the option, what was found, what is allowed and how to fix it. It
+    has one line per problem. A command prints it on stderr and exits with 2.
     """
 
 
 class CheckFailed(Exception):
-    """Report that a check a command makes has failed: an exported file that answers otherwise, two maps that differ.
+    """Failure of a check that a command makes: an exported file differs from its checkpoint, or two maps differ.
 
-    The message says what was compared and how far apart it is. A command prints it on stderr and exits with 3.
+    The message says what was compared and by how much it differs. A command prints it on stderr and exits with 3.
     """
 
 

@@ -1,7 +1,7 @@
-"""Writing a GeoTIFF on a mosaic's grid: whole blocks, once and in order, and its name only when it is whole.
+"""GeoTIFF on a mosaic's grid, written block by block from top to bottom.
 
-It is written beside the target under a temporary name, then, unless that isn't wanted, copied once into the layout of a
-cloud-optimised GeoTIFF (COG) with overviews, and renamed. Whatever happens, the target is the old file or the new one.
+The file is written beside its target under a temporary name, copied once into the layout of a cloud-optimised GeoTIFF
+(COG) with overviews if that is wanted, and renamed. Whatever happens, the target is the old file or the new one.
 """
 
 import re
@@ -22,24 +22,24 @@ from inference.common.files import TEMPORARY, replace, temporary_path
 from inference.common.raster import GDAL_ERRORS, Header, open_raster
 
 BLOCK = 512
-"""Side of the blocks of what is written, pixels."""
+"""Side of the blocks of the file, pixels."""
 _SIDECARS = (".ovr", ".msk", ".aux.xml")
 
 
 class Output:
-    """A GeoTIFF that is being written.
+    """GeoTIFF that is being written.
 
     Args:
-        path: Where it will lie.
-        header: The mosaic whose grid it has.
-        bands: How many.
+        path: Target.
+        header: Header of the mosaic, whose grid the file has.
+        bands: Number of bands.
         dtype: uint8 or float32.
-        nodata: Value of invalid pixels, where they are marked by one.
-        masked: Whether invalid pixels are marked by a mask band inside the file.
-        cog: Whether it becomes a COG.
-        threads: Threads with which GDAL compresses.
+        nodata: Nodata value; None for no value.
+        masked: True to mark invalid pixels by a mask band inside the file.
+        cog: True to write a COG.
+        threads: Threads that GDAL compresses with.
         tags: Metadata of the file.
-        names: A description for each band.
+        names: Description of each band.
         colours: Colour of each value, as red, green, blue in 0 to 255.
     """
 
@@ -75,7 +75,7 @@ class Output:
             "blockysize": BLOCK,
             "interleave": "band",
             "compress": "deflate",
-            # The least effort: with --no-cog what is wanted is speed, and a COG is compressed again.
+            # Lowest level: --no-cog is for speed, and a COG is compressed again.
             "zlevel": 1,
             "predictor": 1 if dtype == "uint8" else 3,
             "bigtiff": "if_safer",
@@ -86,7 +86,7 @@ class Output:
         elif not header.transform.is_identity:
             profile["transform"] = header.transform
         with self._failing():
-            self._temporary.unlink(missing_ok=True)  # GDAL would try to open what a killed process left there
+            self._temporary.unlink(missing_ok=True)  # GDAL would try to open a file that a killed process left
             self._file: Any = open_raster(self._temporary, "w", **profile)
             self._file.update_tags(**(tags or {}))
             for number, name in enumerate(names, 1):
@@ -95,12 +95,12 @@ class Output:
                 self._file.write_colormap(1, dict(colours))
 
     def write(self, row: int, values: NDArray[Any], invalid: NDArray[np.bool_] | None) -> None:
-        """Writes some rows.
+        """Write rows.
 
         Args:
-            row: The first of them, a multiple of BLOCK.
+            row: First row, a multiple of BLOCK.
             values: (bands, n, width); n is BLOCK, or less at the end.
-            invalid: (n, width), where a mask band is kept; None where all is valid.
+            invalid: (n, width) bool, for the mask band; None if all pixels are valid.
         """
         window = Window(0, row, self._width, values.shape[1])
         with self._failing():
@@ -112,7 +112,7 @@ class Output:
                 self._file.write_mask(valid, window=window)
 
     def finish(self) -> None:
-        """Closes the file, lays it out as a COG if wanted, and gives it its name."""
+        """Close the file, convert it to a COG if wanted, and rename it to its target."""
         with self._failing():
             self._file.close()
             whole = self._temporary
@@ -131,13 +131,13 @@ class Output:
                     num_threads=str(self._threads),
                 )
                 _check_whole(whole)
-            for ending in _SIDECARS:  # of the file that is replaced: they would be taken for this one's
+            for ending in _SIDECARS:  # of the file that is replaced; GDAL would take them for this one's
                 self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
             replace(whole, self.path)
             self._temporary.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Takes away what has been written, if the file hasn't got its name."""
+        """Remove the temporary files, if the file has not been finished."""
         with suppress(*GDAL_ERRORS):
             self._file.close()
         for path in self.path.parent.glob(_escaped(self._temporary.name.removesuffix(TEMPORARY)) + ".*"):
@@ -145,7 +145,7 @@ class Output:
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        """Turns what GDAL and the system say of a failed write into an error for the user."""
+        """Convert errors of GDAL and the system into a `UserError`."""
         try:
             yield
         except (*GDAL_ERRORS, OSError) as error:
@@ -156,9 +156,9 @@ class Output:
 
 
 def _check_whole(path: Path) -> None:
-    """Whether all blocks of a TIFF, of its mask and of its overviews lie inside the file.
+    """Check that all blocks of a TIFF, of its mask and of its overviews lie inside the file; raise OSError if not.
 
-    GDAL compresses in threads of its own, and where a disk is full, what these could not write is told of by nobody.
+    GDAL compresses in its own threads, and does not report blocks that these could not write to a full disk.
     """
     size = path.stat().st_size
     with open_raster(path) as file:

@@ -1,4 +1,4 @@
-"""Whether images of different splits show the same ground, which would make the scores of one meaningless."""
+"""Overlap of images of different splits: shared ground makes the scores of a split meaningless."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -21,7 +21,7 @@ _EDGE = np.linspace(0, 1, 9)[:-1]
 
 @lru_cache(maxsize=256)
 def transformer(source: Any, target: Any) -> Transformer:
-    """From one rasterio CRS to another, or to longitude and latitude where `target` is None; x before y.
+    """Return the transformer from one rasterio CRS to another, or to degrees if `target` is None; x before y.
 
     Raises:
         Exception: PROJ can't relate them, such as an engineering CRS to the Earth.
@@ -31,7 +31,7 @@ def transformer(source: Any, target: Any) -> Transformer:
 
 
 def outline(header: Header) -> NDArray[np.float64]:
-    """Points along the edge of an image in its CRS, (32, 2), corners at every eighth."""
+    """Return points along the edge of an image in its CRS, (32, 2) float64; every eighth is a corner."""
     h, w = header.height, header.width
     corners = np.array([header.transform @ corner for corner in ((0, 0), (w, 0), (w, h), (0, h))])
     sides = np.roll(corners, -1, axis=0) - corners
@@ -40,7 +40,7 @@ def outline(header: Header) -> NDArray[np.float64]:
 
 
 def box(header: Header) -> tuple[float, float, float, float] | None:
-    """West, south, east and north of an image in degrees, east < west + 360; None where it isn't georeferenced."""
+    """Return west, south, east and north of an image in degrees, east < west + 360; None without georeference."""
     if header.crs is None or header.transform.is_identity or header.transform.is_degenerate:
         return None
     try:
@@ -49,13 +49,13 @@ def box(header: Header) -> tuple[float, float, float, float] | None:
         return None
     if not np.isfinite([lon, lat]).all():
         return None
-    # Around its own meridian, so that an image across 180 degrees is no band around the Earth.
+    # Relative to its own meridian, so that an image across 180 degrees does not become a band around the Earth.
     lon = lon[0] + (lon - lon[0] + 180) % 360 - 180
     return float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())
 
 
 def shared(one: Header, other: Header) -> float:
-    """Share of the smaller image that both show: 0 to 1; exact where their CRS is the same."""
+    """Return the share of the smaller image that both show, 0 to 1; exact if their CRS is the same."""
     first, second = outline(one), outline(other)
     if one.crs != other.crs:
         try:
@@ -64,7 +64,7 @@ def shared(one: Header, other: Header) -> float:
             return 0.0
         if not np.isfinite(second).all():
             return 0.0
-    # OpenCV computes in float32: near the origin, and of the size of 1.
+    # OpenCV computes in float32, so coordinates are shifted to the origin and scaled to about 1.
     unit = np.abs(second - second[0]).max()
     first, second = (cv2.convexHull(((p - second[0]) / unit).astype(np.float32)) for p in (first, second))
     area, _ = cv2.intersectConvexConvex(first, second)
@@ -72,10 +72,10 @@ def shared(one: Header, other: Header) -> float:
 
 
 def overlaps(splits: Mapping[str, Sequence[Scene]]) -> dict[tuple[str, str], list[tuple[str, str]]]:
-    """Names of images of two splits that show the same ground.
+    """Find images of two splits that show the same ground.
 
     Returns:
-        For each pair of splits with any, the pairs of image names.
+        Pairs of image names, for each pair of splits that has any.
     """
     placed: dict[str, tuple[list[Scene], NDArray[np.float64]]] = {}
     for split, scenes in splits.items():
