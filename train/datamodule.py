@@ -137,7 +137,9 @@ class DataModule(L.LightningDataModule):
     def _check_fill_value(self) -> None:
         value, integer = self.settings.fill_value, np.dtype(self.dtype).kind in "iu"
         info = np.iinfo(self.dtype) if integer else np.finfo(np.float32)
-        if not info.min <= value <= info.max:
+        with np.errstate(over="ignore"):  # NumPy compares as float32, in which a value beyond the range is infinite
+            inside = info.min <= value <= info.max
+        if not inside:
             raise UserError(
                 f"data_module.fill_value: {value:g} is no value of {self.dtype} (allowed: {info.min:g} to {info.max:g})"
             )

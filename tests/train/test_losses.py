@@ -151,7 +151,7 @@ def test_lovasz_softmax_leaves_absent_classes_out_of_the_mean_unless_told():
     assert make("LovaszLoss", {"classes": "all"}, 3)(logits, target).item() == pytest.approx(everything, rel=1e-9)
 
 
-@pytest.mark.parametrize("wrong", itertools.product([False, True], repeat=5))
+@pytest.mark.parametrize("wrong", list(itertools.product([False, True], repeat=5)))
 def test_lovasz_hinge_is_one_minus_iou_of_any_wrong_set(wrong):
     target = torch.tensor([[[1, 1, 0, 0, 1]]])
     side = 2.0 * target - 1
