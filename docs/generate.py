@@ -46,23 +46,12 @@ def _config() -> str:
 
 
 def _tables() -> dict[str, str]:
-    """Return the tables of losses, networks and formats by name."""
-    from inference.options import BACKEND_NAMES
-    from train.configs import tables
+    """Return the tables of the registries by name."""
+    from inference.model.registry import BACKENDS
+    from train.configs.reference import table, tables
 
-    options = {name: sorted(opts - {"mode", "from_logits", "ignore_index"}) for name, opts in tables.LOSSES.items()}
-    losses = [f"| {name} | {', '.join(f'`{opt}`' for opt in opts)} |" for name, opts in options.items()]
-    networks = [
-        f"| {name} | {', '.join(f'`{opt}`' for opt in sorted(opts))} |"
-        for name, opts in tables.SMP_ARCHITECTURES.items()
-    ]
-    return {
-        "losses": "\n".join(["| loss | options |", "|---|---|", *losses]),
-        "families": "\n".join(["| family |", "|---|", *(f"| `{name}` |" for name in tables.MODEL_CLASSES)]),
-        "architectures": "\n".join(["| architecture | options |", "|---|---|", *networks]),
-        "formats": "\n".join(["| format |", "|---|", "| `onnx` |", "| `torchscript` |"]),
-        "backends": "\n".join(["| back end |", "|---|", *(f"| `{name}` |" for name in BACKEND_NAMES)]),
-    }
+    backends = [[f"`{row.name}`", ", ".join(row.suffixes), row.install, row.meaning] for row in BACKENDS.values()]
+    return tables() | {"backends": table(["back end", "files", "install", "meaning"], backends)}
 
 
 def _table(*names: str) -> Callable[[], str]:
@@ -150,6 +139,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "card": _card,
     "losses": _table("losses"),
     "networks": _table("families", "architectures"),
+    "schedules": _table("schedules"),
     "formats": _table("formats", "backends"),
     **{name: _file(path) for name, path in INCLUDED.items()},
 }

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from inference.common.errors import UserError
+from inference.model.registry import BACKENDS
 
 WindowName = Literal["bartlett-hann", "hann", "none"]
-BackendName = Literal["auto", "onnxruntime", "torchscript", "openvino"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 WINDOW_NAMES: tuple[str, ...] = get_args(WindowName)
-BACKEND_NAMES: tuple[str, ...] = get_args(BackendName)
+BACKEND_NAMES: tuple[str, ...] = ("auto", *BACKENDS)
 DEVICE_NAMES: tuple[str, ...] = get_args(DeviceName)
 PRECISION_NAMES: tuple[str, ...] = get_args(PrecisionName)
 LARGEST_OVERLAP = 0.9
@@ -52,7 +52,7 @@ class Options:
     window: WindowName = "bartlett-hann"
     batch_size: int | None = None
     device: DeviceName = "auto"
-    backend: BackendName = "auto"
+    backend: str = "auto"
     precision: PrecisionName = "fp32"
     threshold: float | None = None
     probabilities: str | Path | None = None

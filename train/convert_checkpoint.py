@@ -23,7 +23,9 @@ examples:
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
     from inference.common.cli import Parser
+    from train.export.formats import FORMATS
 
+    known = ",".join(FORMATS)
     arguments = Parser(
         prog="python train/convert_checkpoint.py",
         description="Turn a checkpoint into ONNX and TorchScript files that give its own answers.",
@@ -42,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     add("--model_name", "--model-name", metavar="N", help="the model, in the files' names (default: the card's)")
     add("--task", metavar="T", help="what it maps, in the files' names (default: the card's)")
     add("--score", type=float, metavar="DICE", help="in the files' names (default: what came with the checkpoint)")
-    add("--formats", default="onnx,torchscript", metavar="LIST", help="what to write (default: onnx,torchscript)")
+    add("--formats", default=known, metavar="LIST", help=f"what to write (default: {known})")
     add("--output", choices=["probabilities", "logits"], default="probabilities", help="what the files give")
     add("--dynamic", action="store_true", help="files that take any height and width, not the card's tile size alone")
     add(
@@ -76,6 +78,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from inference.common.errors import UserError
     from train.configs.loader import load_config
+    from train.export.formats import FORMATS
 
     config, overrides = options.config, list(options.overrides)
     if config is not None and "=" in config and not Path(config).exists():
@@ -83,11 +86,10 @@ def _run(options: argparse.Namespace) -> int:
         config = None
     if overrides and config is None:
         raise UserError(f"{overrides[0]}: overrides a config, but none was given (CONFIG.yml comes after SOURCE)")
-    known = ("onnx", "torchscript")
     formats = list(dict.fromkeys(name.strip() for name in options.formats.split(",") if name.strip()))
-    if not formats or (unknown := [name for name in formats if name not in known]):
+    if not formats or (unknown := [name for name in formats if name not in FORMATS]):
         found = ", ".join(unknown) if formats else "nothing"
-        raise UserError(f"--formats: found {found} (allowed: {', '.join(known)}, with commas between)")
+        raise UserError(f"--formats: found {found} (allowed: {', '.join(FORMATS)}, with commas between)")
     if options.revision is not None and not re.fullmatch(r"\d{8}(-\S+)?", options.revision):
         raise UserError(f"--revision: {options.revision} is none (allowed: YYYYMMDD or YYYYMMDD-variant)")
     if config is not None:

@@ -5,7 +5,7 @@ takes normalised images; what a batch holds is normalised here, on the device.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import lightning as L
@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from inference.card import ModelCard
 from train.configs.config import Config
+from train.configs.registries.families import FAMILIES
 from train.losses import build_loss
 from train.metrics import PooledConfusion, scores
 from train.models.aerial_former import AerialFormer as AerialFormerNetwork
@@ -358,8 +359,17 @@ class AerialFormer(SegmentationModel):
         )
 
 
-MODELS: dict[str, type[SegmentationModel]] = {
-    "SMPSegmentationModel": SMPSegmentationModel,
-    "DINOv2Segmentation": DINOv2Segmentation,
-    "AerialFormer": AerialFormer,
-}
+class _Models(Mapping[str, type[SegmentationModel]]):
+    """Classes of the registered families, each imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> type[SegmentationModel]:
+        return cast(type[SegmentationModel], FAMILIES[name].load())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(FAMILIES)
+
+    def __len__(self) -> int:
+        return len(FAMILIES)
+
+
+MODELS = _Models()

@@ -5,19 +5,20 @@ is requested; reduced precision that a library uses by default (TF32 on NVIDIA G
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.common.errors import UserError, first_line
+from inference.model.registry import BACKENDS, SUFFIXES
 from inference.model.signature import Signature, load_session, session_signature
-from inference.options import BackendName, DeviceName, PrecisionName
+from inference.options import DeviceName, PrecisionName
 
 
 class Backend(Protocol):
@@ -65,36 +66,33 @@ class Request:
     own_tile: int | None = None
 
 
-def choose_backend(path: Path, name: BackendName, precision: PrecisionName) -> str:
-    """Return the name of the back end for a model file.
+def choose_backend(path: Path, name: str, precision: PrecisionName) -> str:
+    """Choose the back end for a model file.
+
+    Args:
+        path: Model file.
+        name: Key of `BACKENDS`, or auto.
+        precision: Precision to compute in.
 
     Raises:
-        UserError: The back end can't run such a file or can't compute in that precision, or its library is missing.
+        UserError: The file and the back end, or the back end and the precision, don't fit each other.
     """
     suffix = path.suffix.lower()
-    if suffix not in {".onnx", ".pt"}:
-        raise UserError(f"{path}: can't be run as a model (allowed: .onnx, .pt)")
+    fitting = [row for row in BACKENDS.values() if suffix in row.suffixes]
+    if not fitting:
+        raise UserError(f"{path}: can't be run as a model (allowed: {', '.join(SUFFIXES)})")
     if name == "auto":
-        name = "torchscript" if suffix == ".pt" else "onnxruntime" if precision == "fp32" else "openvino"
-    if (name == "torchscript") != (suffix == ".pt"):
-        allowed = "torchscript" if suffix == ".pt" else "onnxruntime, openvino"
-        raise UserError(f"--backend {name}: can't run {path.name} (allowed for {suffix}: {allowed})")
-    if name == "onnxruntime" and precision != "fp32":
-        raise UserError(
-            f"--precision {precision}: ONNX Runtime computes in the precision a model was exported in (use --backend "
-            "openvino, or the model's .pt)"
-        )
-    library, install = _LIBRARIES[name]
-    if find_spec(library) is None:
-        raise UserError(f"--backend {name}: needs {library}, which isn't installed ({install})")
-    return name
-
-
-_LIBRARIES = {
-    "onnxruntime": ("onnxruntime", "pip install onnxruntime"),
-    "torchscript": ("torch", "pip install torch"),
-    "openvino": ("openvino", "pip install openvino"),
-}
+        row = next((row for row in fitting if precision in row.precisions), fitting[0])
+    else:
+        row = BACKENDS[name]
+    if row not in fitting:
+        allowed = ", ".join(row.name for row in fitting)
+        raise UserError(f"--backend {row.name}: can't run {path.name} (allowed for {suffix}: {allowed})")
+    if precision not in row.precisions:
+        raise UserError(f"--precision {precision}: {row.otherwise}")
+    if find_spec(row.library) is None:
+        raise UserError(f"--backend {row.name}: needs {row.library}, which isn't installed ({row.install})")
+    return row.name
 
 
 def open_backend(name: str, request: Request) -> Backend:
@@ -103,7 +101,7 @@ def open_backend(name: str, request: Request) -> Backend:
     Raises:
         UserError: The model can't be read, takes other tiles, or the device or precision isn't available.
     """
-    return _OPENERS[name](request)
+    return cast(Backend, BACKENDS[name].load()(request))
 
 
 def _check_signature(signature: Signature, request: Request) -> None:
@@ -322,13 +320,6 @@ class _OpenVino:
             raise _failed(self._path, pixels.shape, error) from error
         found: NDArray[Any] = result[:count]  # already a copy: outputs are shared only on request
         return found
-
-
-_OPENERS: dict[str, Callable[[Request], Backend]] = {
-    "onnxruntime": _OnnxRuntime,
-    "torchscript": _TorchScript,
-    "openvino": _OpenVino,
-}
 
 
 def _wrong_tile_size(request: Request) -> UserError:

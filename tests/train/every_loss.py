@@ -1,10 +1,12 @@
-"""Every loss with the options that change its shape, and what to try them on."""
+"""Losses with the options that change their shape, and what to try them on.
 
-from collections.abc import Callable
+A loss with a test file of its own in `tests/train/loss_terms/` has its cases there: a list CASES of `Case`.
+"""
+
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
@@ -12,9 +14,27 @@ from train.losses import build_loss
 
 IGNORE = 255
 
-# Every loss, with the options that change its shape. None of them is left out of a property below without a reason.
-Case = tuple[str, dict[str, Any]]
-SHARED: list[Case] = [
+
+@dataclass(frozen=True)
+class Case:
+    """A loss to try every property on.
+
+    Attributes:
+        name: Name of the loss.
+        opts: Its options.
+        num_classes: Channels to try it with.
+        exempt: Properties that it can't have, each with the reason: "order" (a mean over a list of pixels), "zero" (0
+            for what is right), "host" (computed on the device alone).
+    """
+
+    name: str
+    opts: dict[str, Any] = field(default_factory=dict)
+    num_classes: tuple[int, ...] = (1, 3)
+    exempt: dict[str, str] = field(default_factory=dict)
+
+
+# None of them is left out of a property without a reason.
+SHARED: list[tuple[str, dict[str, Any]]] = [
     ("DiceLoss", {}),
     ("DiceLoss", {"smooth": 0.0}),
     ("DiceLoss", {"log_loss": True}),
@@ -32,29 +52,17 @@ SHARED: list[Case] = [
     ("MCCLoss", {}),
     ("FocalDiceComboLoss", {"alpha": 0.3, "focal_kwargs": {"gamma": 1.0}, "dice_kwargs": {"smooth": 0.5}}),
 ]
-BINARY: list[Case] = [("BCELoss", {}), ("BCELoss", {"pos_weight": 30.0, "class_weights": [0.5, 20.0]})]
-MULTICLASS: list[Case] = [
+BINARY: list[tuple[str, dict[str, Any]]] = [
+    ("BCELoss", {}),
+    ("BCELoss", {"pos_weight": 30.0, "class_weights": [0.5, 20.0]}),
+]
+MULTICLASS: list[tuple[str, dict[str, Any]]] = [
     ("CELoss", {"class_weights": [0.5, 2.0, 30.0]}),
     ("DiceLoss", {"classes": [1, 2], "class_weights": [1.0, 2.0, 3.0]}),
     ("FocalLoss", {"alpha": [0.2, 0.3, 0.5]}),
     ("LovaszLoss", {"classes": "all"}),
     ("LovaszLoss", {"classes": [0, 2]}),
 ]
-CASES = [
-    (name, opts, num_classes)
-    for num_classes, cases in ((1, SHARED + BINARY), (3, SHARED + MULTICLASS))
-    for name, opts in cases
-]
-
-
-def every_loss_but(left_out: Callable[[int, dict[str, Any]], bool]) -> pytest.MarkDecorator:
-    """Every loss for which ``left_out(num_classes, options)`` doesn't hold; each use says why."""
-    chosen = [case for case in CASES if not left_out(case[2], case[1])]
-    ids = [f"{name}-{num_classes}-{'-'.join(opts)}" for name, opts, num_classes in chosen]
-    return pytest.mark.parametrize(("name", "opts", "num_classes"), chosen, ids=ids)
-
-
-every_loss = every_loss_but(lambda num_classes, opts: False)
 
 
 def make(name: str, opts: dict[str, Any], num_classes: int, ignore_index: int = IGNORE) -> nn.Module:

@@ -1,19 +1,22 @@
-"""The schema of a training YAML. Together with the modules of its sections this is the only place that knows its keys.
+"""Schema of a training YAML. With the modules of its sections it is the only place that defines keys and defaults.
 
 Each section is a Pydantic model; the text below a field is its documentation (and its description in the JSON Schema
-that `python -m train --schema` prints). The models check one key at a time; what two keys say together is checked in
-`train/configs/rules/data.py`, and `train/configs/loader.py` turns every problem into FILE:LINE:COL.
+that `python -m train --schema` prints). The models check one key at a time; `train/configs/rules/` checks several keys
+together, `train/configs/registries/` has the names, and `train/configs/loader.py` reports every problem as
+FILE:LINE:COL.
 """
 
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
-from train.configs import tables
-from train.configs.data import DataModuleConfig
-from train.configs.fields import BatchSize, Classes, Positive, Section, Seed, TileSize
-from train.configs.network import SegmentationConfig
-from train.configs.training import CheckpointConfig, EarlyStoppingConfig, LoggingConfig, TrainerConfig
+from train.configs.data import SPECIES_LABEL_TRANSFORM, DataModuleConfig
+from train.configs.fields import BatchSize, Classes, Positive, Section, Seed, TileSize, mistake
+from train.configs.network import SegmentationConfig, default_ignore_index, default_swa_start
+from train.configs.registries import families
+from train.configs.registries.families import FAMILIES
+from train.configs.training import CheckpointConfig, EarlyStoppingConfig, LoggingConfig, TrainerConfig, default_mode
+from train.configs.wording import nearest, shown
 
 __all__ = [
     "SHARED",
@@ -26,7 +29,7 @@ __all__ = [
     "TrainerConfig",
 ]
 
-# Keys that the earlier tool's files repeat: the top level's name of each, and the sections' copies.
+# Keys that files of the earlier tool repeat: name at the top level, and the copies in sections.
 SHARED: dict[str, tuple[tuple[str, str], ...]] = {
     "num_bands": (("segmentation_config", "num_bands"), ("data_module", "num_bands")),
     "num_classes": (("segmentation_config", "num_classes"), ("data_module", "num_classes")),
@@ -37,12 +40,29 @@ SHARED: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
+if TYPE_CHECKING:
+    FamilyName = str
+else:
+    FamilyName = Literal[*FAMILIES]
+
+
+def _family(value: Any) -> Any:
+    if isinstance(value, str) and value not in FAMILIES:
+        home = families.family_of(value)
+        hint = f"{nearest(value, FAMILIES)} (allowed: {', '.join(FAMILIES)})"
+        if home is not None:
+            architecture = home.match(value)
+            hint = (
+                f" (that is an architecture: write segmentation_model_cls: {home.name}, architecture: {architecture})"
+            )
+        raise mistake(f"unknown class {shown(value)}{hint}")
+    return value
+
+
 class Config(Section):
     """A training run."""
 
-    segmentation_model_cls: Literal["SMPSegmentationModel", "DINOv2Segmentation", "AerialFormer"] = (
-        "SMPSegmentationModel"
-    )
+    segmentation_model_cls: Annotated[FamilyName, BeforeValidator(_family)] = families.DEFAULT
     """Family of networks."""
     enable_logging: bool = False
     """Log to Weights & Biases; false: the run folder only."""
@@ -60,7 +80,7 @@ class Config(Section):
     """Shared key: side of a training window, pixels."""
     batch_size: BatchSize = 4
     """Shared key: windows in a batch, each device; auto: what fits."""
-    max_epoch: Positive = tables.MAX_EPOCH
+    max_epoch: Positive = 100
     """Shared key: epochs."""
     segmentation_config: SegmentationConfig = Field(default_factory=SegmentationConfig)
     """The network."""
@@ -69,48 +89,42 @@ class Config(Section):
     trainer: TrainerConfig = Field(default_factory=TrainerConfig)
     """The training loop."""
     logging: LoggingConfig = Field(default_factory=LoggingConfig)
-    """Where it is written down."""
+    """Run folders and Weights & Biases."""
     checkpoint: CheckpointConfig = Field(default_factory=CheckpointConfig)
-    """What is kept."""
+    """Checkpoints."""
     early_stopping: EarlyStoppingConfig | None = None
-    """When to give up."""
+    """Early stopping."""
 
     @model_validator(mode="after")
     def _follow(self) -> Self:
-        """Fills what follows from other keys, so that the resolved config says everything."""
+        """Set what follows from other keys, so that the resolved config is complete."""
         for top, copies in SHARED.items():
             for section, key in copies:
                 setattr(getattr(self, section), key, getattr(self, top))
         network = self.segmentation_config
         if network.ignore_index is None:
-            network.ignore_index = tables.default_ignore_index(self.num_classes)
+            network.ignore_index = default_ignore_index(self.num_classes)
         network.task = "binary" if self.num_classes == 1 else "multiclass"
-        if self.segmentation_model_cls == "SMPSegmentationModel":
-            network.architecture = tables.match_architecture(network.architecture or "UnetPlusPlus")
-            network.backbone = tables.resolve_backbone(network.backbone or "resnet34")[0]
-        elif self.segmentation_model_cls == "AerialFormer":
-            network.architecture = tables.match_aerialformer(network.architecture or "AerialFormer")
-            network.backbone = "na"
-        else:
-            network.architecture = tables.match_dinov2_decoder(network.architecture or "multilevel")
-            network.backbone = tables.resolve_dinov2(network.backbone or "dinov2_s")
+        family = FAMILIES[self.segmentation_model_cls]
+        network.architecture = family.match(network.architecture)
+        network.backbone = "na" if family.backbones is None else family.resolve(network.backbone)
         if network.freeze_encoder is None:
-            network.freeze_encoder = self.segmentation_model_cls == "DINOv2Segmentation" and not network.finetune
+            network.freeze_encoder = family.freezes and not network.finetune
         if network.swa is not None and network.swa.start_epoch is None:
             stage = network.finetune[-1].epoch if network.finetune else 0
-            network.swa.start_epoch = tables.default_swa_start(stage, self.max_epoch)
+            network.swa.start_epoch = default_swa_start(stage, self.max_epoch)
         if self.checkpoint.mode is None:
-            self.checkpoint.mode = "min" if self.checkpoint.monitor.endswith("/loss") else "max"
+            self.checkpoint.mode = default_mode(self.checkpoint.monitor)
         data = self.data_module
         if self.extra_transforms:
-            data.label_map = dict(tables.SPECIES_LABEL_TRANSFORM)
+            data.label_map = dict(SPECIES_LABEL_TRANSFORM)
             if data.background_index is None and self.num_classes > 1:
                 data.background_index = "none"  # class 0 is a species
         return self
 
     @property
     def batch(self) -> int:
-        """Windows in a batch; `auto` must have been settled (`recipes.batch_size`)."""
+        """Windows in a batch; `auto` must have been replaced (`train/run/auto_batch.py`)."""
         if self.batch_size == "auto":
             raise RuntimeError("batch_size: auto has not been settled")
         return self.batch_size
@@ -123,7 +137,7 @@ class Config(Section):
 
     @property
     def labels(self) -> int:
-        """How many classes a label may hold: a binary model has background and target."""
+        """Number of classes that a label may hold: a binary model has background and target."""
         return max(2, self.num_classes)
 
     @property
@@ -146,27 +160,26 @@ class Config(Section):
 
     @property
     def loss_terms(self) -> list[dict[str, Any]]:
-        """The loss as plain data: one `{name, weight, opts}` for each term of the sum."""
-        loss = self.segmentation_config.loss
-        terms = [term.model_dump(exclude_none=True) for term in (loss if isinstance(loss, list) else [loss])]
+        """Loss as plain data: one `{name, weight, opts}` for each term of the sum."""
+        terms = [term.model_copy(deep=True) for term in self.segmentation_config.terms]
         for term in terms:
-            # Repeated there for old files' sake; the losses are told by segmentation_config's.
-            for opts in (found := term.get("opts", {}), found.get("focal_kwargs", {}), found.get("dice_kwargs", {})):
-                opts.pop("ignore_index", None)
-                # Training puts numbers in its place (`recipes.class_weights`); elsewhere no loss is computed.
-                if opts.get("class_weights") == "auto":
-                    del opts["class_weights"]
-        return terms
+            for opts in term.options:
+                # Old files repeat it there; the losses get that of segmentation_config.
+                opts.ignore_index = None
+                # Training puts numbers in its place (`train/data/class_weights.py`); elsewhere no loss is computed.
+                if opts.class_weights == "auto":
+                    opts.class_weights = None
+        return [term.model_dump(exclude_none=True) for term in terms]
 
     def plain(self) -> dict[str, Any]:
-        """Plain data that reads back as this config: no other types than a checkpoint may hold."""
+        """Return plain data that reads back as this config, of types that a checkpoint may hold."""
         plain = _plain(self)
         assert isinstance(plain, dict)
         return plain
 
 
 def _plain(value: Any) -> Any:
-    """A model without what was left out: a null is written down where it differs from the default."""
+    """Return a model as plain data without its nulls, but for those that differ from the default."""
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         content = {name: getattr(value, name) for name in fields}

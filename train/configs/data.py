@@ -1,17 +1,18 @@
-"""The section `data_module`: the data set, and how its pixels reach the network."""
+"""Section `data_module`: the data set, and how its pixels reach the network."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from train.configs import tables
 from train.configs.fields import (
     BatchSize,
     Classes,
     Count,
     Fraction,
+    Index,
     Label,
     Positive,
+    PositiveNumber,
     Section,
     Seed,
     Text,
@@ -19,6 +20,9 @@ from train.configs.fields import (
     mistake,
 )
 from train.configs.wording import shown
+
+DEMO = "demo://kelp"
+SPECIES_LABEL_TRANSFORM = {0: 2, 1: 0, 2: 1}
 
 
 class DataModuleConfig(Section):
@@ -45,22 +49,22 @@ class DataModuleConfig(Section):
     persistent_workers: bool = True
     """Keep the workers between epochs; only with workers."""
     mean: Annotated[list[float], Field(min_length=1)] | Literal["auto"] | None = None
-    """Of each band, after division by max_pixel_value; auto: measured on the train split. Default for three uint8 bands: ImageNet's."""  # noqa: E501
-    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] | Literal["auto"] | None = None
-    """Like mean."""
-    max_pixel_value: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None
-    """What pixels are divided by; auto: the data type's largest value. Default: auto for integers, 1 for floats."""
+    """Mean of each band, after division by max_pixel_value; auto: measured on the train split. Default for three uint8 bands: ImageNet's."""  # noqa: E501
+    std: Annotated[list[PositiveNumber], Field(min_length=1)] | Literal["auto"] | None = None
+    """Standard deviation of each band, like mean."""
+    max_pixel_value: PositiveNumber | Literal["auto"] | None = None
+    """Divisor of the pixels; auto: the data type's largest value. Default: auto for integers, 1 for floats."""
     fill_value: float = 0
-    """What the network sees at invalid pixels, in units of the file."""
+    """Value of invalid pixels before normalisation, in units of the file."""
     fill_mask: int | None = None
-    """Of the earlier tool; accepted, not obeyed: pixels without a label are ignored."""
+    """Key of the earlier tool; accepted, not obeyed: pixels without a label are ignored."""
     label_map: dict[int, Label] | None = None
     """Label value in the file: class index (or ignore_index). Values left out stay."""
     label_nodata: int | Literal["none"] | None = None
     """Label value that means no label; none: no value does. Default: the file's nodata, unless it is a class."""
     class_names: list[Text] | None = None
     """A name for each class, background first where there is one."""
-    background_index: Annotated[int, Field(ge=0)] | Literal["none"] | None = None
+    background_index: Index | Literal["none"] | None = None
     """The class that is background, or none. Default: 0; none under species_label_transform."""
     samples_per_epoch: Count | None = None
     """Training windows in an epoch; default: as many as cover the train split once."""
@@ -74,8 +78,8 @@ class DataModuleConfig(Section):
     @field_validator("data_dir")
     @classmethod
     def _somewhere(cls, value: str) -> str:
-        if not value.strip() or ("://" in value and value != tables.DEMO):
-            raise mistake(f"{shown(value)} is no folder and no demo data set (allowed: a folder, or {tables.DEMO})")
+        if not value.strip() or ("://" in value and value != DEMO):
+            raise mistake(f"{shown(value)} is no folder and no demo data set (allowed: a folder, or {DEMO})")
         return value
 
     @field_validator("class_names")

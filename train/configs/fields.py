@@ -1,15 +1,19 @@
-"""What the sections of a config are made of: strict mappings, and the kinds of values that several of them use."""
+"""Building blocks of the config's sections: strict mappings, and the types of values that several of them use.
 
-from typing import Annotated, Literal
+The options of a loss are annotated with these types too (`train/configs/registries/losses.py` looks them up by name).
+"""
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
-    """A mapping of the YAML: no key it doesn't know, no value silently converted, no number that isn't one."""
+    """A mapping of the YAML that refuses unknown keys, converts no value silently, and takes finite numbers only."""
 
-    # Built as a part of Config, and not once more for itself: that is a tenth of the time that a typo costs.
+    # Built once, as a part of Config: building each section for itself too would cost a tenth of a typo's time.
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
@@ -21,20 +25,44 @@ class Section(BaseModel):
 
 
 def mistake(message: str) -> PydanticCustomError:
-    """A problem with a value, in words of our own (Pydantic would take braces in a message for its own)."""
+    """Return a validation error with our own message (Pydantic would format braces in a plain message)."""
     return PydanticCustomError("mistake", "{message}", {"message": message})
 
 
+def _only_true(value: bool) -> bool:
+    if not value:
+        raise mistake("our networks end in logits: from_logits can only be true (or be left out)")
+    return value
+
+
 Text = Annotated[str, Field(min_length=1)]
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
-# Bounds above, so that a slip of the finger is not a number that no array, seed or file can hold.
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+NonZeroFraction = Annotated[float, Field(gt=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+PositiveNumber = Annotated[float, Field(gt=0)]
+
+# Upper bounds, so that a slip of the finger is not a number that no array, seed or file can hold.
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
-BatchSize = Positive | Literal["auto"]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Classes = Annotated[int, Field(ge=1, le=255)]  # labels are bytes, and 255 is kept for what is ignored
+Index = Annotated[int, Field(ge=0)]
+Indices = Annotated[list[Index], Field(min_length=1)]
+BatchSize = Positive | Literal["auto"]
 TileSize = Annotated[int, Field(ge=16, le=65_536)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-Label = Annotated[int, Field(ge=0, le=255)]
-# 1.0 is all batches, 1 is one batch: the type carries the meaning, as in Lightning.
+# A float is a share of all batches, a whole number counts them (1.0: all, 1: one), as in Lightning.
 Batches = Annotated[int, Field(ge=0, le=1_000_000_000)] | Fraction
-SomeBatches = Count | Annotated[float, Field(gt=0, le=1)]
+SomeBatches = Count | NonZeroFraction
+
+Classes = Annotated[int, Field(ge=1, le=255)]  # labels are bytes, and 255 is kept for what is ignored
+Label = Annotated[int, Field(ge=0, le=255)]
+Task = Literal["binary", "multiclass"]
+
+# Options of losses. `train/configs/rules/losses.py` holds those about classes against num_classes.
+FromLogits = Annotated[bool, AfterValidator(_only_true)]
+ClassIndices = Indices
+PerClass = Annotated[list[NonNegative], Field(min_length=1)]
+ClassWeights = PerClass | Literal["auto"]
+# Options of the loss that the option's name begins with: focal_kwargs are those of FocalLoss.
+LossOptions = Mapping[str, Any]

@@ -12,14 +12,16 @@ import yaml
 from pydantic import ValidationError
 
 from inference.common.errors import UserError
-from train.configs import document, tables
+from train.configs import document
 from train.configs.config import Config
+from train.configs.data import DEMO
 from train.configs.document import Document, KeyPath, Mark
 from train.configs.network import LossConfig
 from train.configs.overrides import Overrides, override
-from train.configs.problems import Problem, View, value_at
-from train.configs.rules import data as data_rules
-from train.configs.rules import network as network_rules
+from train.configs.problems import Problem, value_at
+from train.configs.registries import losses
+from train.configs.rules import check
+from train.configs.rules.facts import Facts
 from train.configs.schema import allowed, choices, kinds, unknown_key
 from train.configs.schema import json_schema as schema
 from train.configs.shared import Settled, covered, settle
@@ -52,14 +54,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     said = override(data, overrides)
     _fill_in(data, Path(path).stem)
     settled = settle(data, said.values)
-    problems = [*settled.problems, *data_rules.check(data, settled.origin)]
-    problems += network_rules.check(data, settled.origin)
+    problems = list(settled.problems)
+    invalid: set[KeyPath] = set()
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
         config = None
         reported = {problem.paths[0] for problem in problems}
-        problems += [p for p in _explain(error, data, settled) if p.paths[0] not in reported]
+        explained = _explain(error, data, settled)
+        problems += [problem for problem in explained if problem.paths[0] not in reported]
+        invalid = {problem.paths[0] for problem in explained}
+    problems += check(Facts(data, settled.origin, invalid))
     found = [(Mark(0, 0), line) for line in said.problems]
     found += [
         (mark, f"{source.path}:{mark.line}:{mark.column}: {dotted(at)}: {text}")
@@ -141,7 +146,7 @@ def _sentence(path: KeyPath, details: list[tuple[str, str]], value: Any) -> tupl
     if types & {"extra_forbidden", "invalid_key"}:
         return unknown_key(path) or "unknown key", True
     if "missing" in types:
-        hint = f" (a folder with train/, val/ and test/, or {tables.DEMO})" if path[-1] == "data_dir" else ""
+        hint = f" (a folder with train/, val/ and test/, or {DEMO})" if path[-1] == "data_dir" else ""
         return f"is missing{hint}", True
     if "key" in types:
         return f"the key should be {'a whole number' if 'label_map' in path else 'text'}", True
@@ -162,7 +167,7 @@ def _advice(path: KeyPath, value: Any) -> str:
             return f" (write {'true' if value.lower() in {'yes', 'on', 'y'} else 'false'})"
         if near := nearest(value, choices(path)):
             return near
-        if LossConfig in wanted and (loss := tables.match_loss(value)):
+        if LossConfig in wanted and (loss := losses.match(value)):
             return f" (write {{name: {loss}}})"
         if any(kind.items for kind in found) and value.isidentifier():
             return f" (write [{value}])"
@@ -182,18 +187,17 @@ def _numbers(wanted: set[Any]) -> set[Any]:
 
 def _notices(data: dict[str, Any], config: Config) -> list[str]:
     """What the user should know: names that were translated, keys that are accepted and not obeyed."""
-    view = View(data)
     notices = []
-    backbone = view.typed(str, "segmentation_config", "backbone")
-    if backbone is not None and config.segmentation_model_cls == "SMPSegmentationModel":
-        notice = tables.resolve_backbone(backbone)[1]
-        notices += [notice] if notice else []
+    backbone = value_at(data, ("segmentation_config", "backbone"))
+    if config.segmentation_config.backbone == f"tu-{backbone}":
+        notices.append(f"backbone {backbone!r} is timm's: read as 'tu-{backbone}'")
     for path, why in {
         ("data_module", "fill_mask"): "pixels without a label are ignored, whatever it says",
         ("checkpoint", "dirpath"): "checkpoints lie in the run folder",
         ("checkpoint", "save_on_train_epoch_end"): "checkpoints are taken after validation",
         ("segmentation_config", "opts", "head_upsampling"): "the output always has the input's size",
     }.items():
-        if view.get(*path) is not None and view.get(*path) is not False:
+        value = value_at(data, path)
+        if value is not None and value is not False:
             notices.append(f"{'.'.join(path)} is accepted, not obeyed: {why}")
     return notices

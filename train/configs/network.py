@@ -1,72 +1,78 @@
-"""The section `segmentation_config`: the network, its options, its loss and how it is optimised."""
+"""Section `segmentation_config`: the network, its options, its loss and how it is optimised."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, create_model, field_validator
 
-from train.configs import tables
-from train.configs.fields import BatchSize, Classes, Fraction, Label, Positive, Section, Text, TileSize, mistake
+from train.configs.fields import (
+    BatchSize,
+    BelowOne,
+    Classes,
+    Fraction,
+    Index,
+    Indices,
+    Label,
+    NonNegative,
+    NonZeroFraction,
+    Positive,
+    PositiveNumber,
+    Section,
+    Task,
+    Text,
+    TileSize,
+    mistake,
+)
+from train.configs.registries import losses
+from train.configs.registries.families import FAMILIES
+from train.configs.registries.losses import COMMON, LOSSES, Loss, Option
+from train.configs.registries.schedules import SCHEDULES
 from train.configs.wording import nearest, shown
 
+if TYPE_CHECKING:
+    ScheduleName = str
+else:
+    ScheduleName = Literal[*SCHEDULES]
 
-class LossOpts(Section):
-    """Options of a loss; which loss takes which, and what they mean: README, "Losses"."""
 
-    mode: Literal["binary", "multiclass"] | None = None
-    """Follows from num_classes; may be repeated here."""
-    from_logits: bool | None = None
-    """Our networks end in logits: only true is right."""
-    ignore_index: Label | None = None
-    """That of segmentation_config; may be repeated here."""
-    smooth: Annotated[float, Field(ge=0)] | None = None
-    """Added to numerator and denominator of an overlap, in pixels (Dice, Jaccard, Tversky, FocalTversky)."""
-    eps: Annotated[float, Field(gt=0)] | None = None
-    """Keeps a denominator off zero (Dice, Jaccard, Tversky, FocalTversky, MCC)."""
-    log_loss: bool | None = None
-    """-log(overlap) in place of 1 - overlap (Dice, Jaccard, Tversky, FocalTversky)."""
-    classes: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | Literal["present", "all"] | None = None
-    """Only these classes enter the mean (multiclass). Lovász: also present (default) or all."""
-    class_weights: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] | Literal["auto"] | None = None
-    """A weight for each class (of a binary BCE or CE: background and target), or auto: pixels / (classes x pixels of the class) in the train split."""  # noqa: E501
-    alpha: Annotated[float, Field(ge=0)] | list[Annotated[float, Field(ge=0)]] | None = None
-    """Tversky: weight of false positives. Focal: weight of the target class, or a list of all. FocalDiceCombo: share of Focal."""  # noqa: E501
-    beta: Annotated[float, Field(ge=0)] | None = None
-    """Tversky: weight of false negatives."""
-    gamma: Annotated[float, Field(ge=0)] | None = None
-    """Exponent that turns attention to what is hard (Focal, Tversky, FocalTversky)."""
-    delta: Fraction | None = None
-    """FocalTversky: weight of false negatives; false positives weigh 1 - delta."""
-    reduction: Literal["mean", "sum"] | None = None
-    """Focal: how pixels are put together."""
-    normalized: bool | None = None
-    """Focal: divide by the sum of the focal weights."""
-    reduced_threshold: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Focal: below this probability of the true class a pixel keeps its full weight."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """BCE, CE: share of the label that is spread over all classes."""
-    pos_weight: Annotated[float, Field(gt=0)] | None = None
-    """BCE: weight of target pixels."""
-    per_image: bool | None = None
-    """Lovász: one loss an image, then their mean, in place of one for the batch."""
-    focal_kwargs: "LossOpts | None" = None
-    """FocalDiceCombo: options of its Focal."""
-    dice_kwargs: "LossOpts | None" = None
-    """FocalDiceCombo: options of its Dice."""
+def _loss_options(**nested: Any) -> dict[str, Any]:
+    """Return the fields of `LossOpts`: each option of a loss, of any of the types that it has in some loss."""
+    found: dict[str, list[tuple[Loss, Option]]] = {}
+    for loss in LOSSES.values():
+        for option in loss.options.values():
+            found.setdefault(option.name, []).append((loss, option))
+    options = {}
+    for key in sorted(found, key=lambda key: key not in COMMON):
+        uses = found[key]
+        if losses.nested(key) and not nested:
+            continue
+        types = [option.type for _, option in uses]
+        annotation = nested["options"] if losses.nested(key) else Union[tuple(types)]  # noqa: UP007 - a list of types
+        texts: dict[str, list[str]] = {}
+        for loss, option in uses:
+            texts.setdefault(option.summary, []).append(loss.short)
+        described = [text if key in COMMON else f"{', '.join(names)}: {text}" for text, names in texts.items()]
+        options[key] = (annotation | None, Field(default=None, description=" ".join(described)))
+    return options
 
-    @field_validator("from_logits")
-    @classmethod
-    def _logits(cls, value: bool | None) -> bool | None:
-        if value is False:
-            raise mistake("our networks end in logits: from_logits can only be true (or be left out)")
-        return value
+
+# Classes made of the registry's rows have attributes that mypy doesn't know.
+_PlainLossOpts: Any = create_model("PlainLossOpts", __base__=Section, __module__=__name__, **_loss_options())
+_PlainLossOpts.__doc__ = "Options of a loss within a loss."
+_LossOpts: Any = create_model(
+    "_LossOpts", __base__=Section, __module__=__name__, **_loss_options(options=_PlainLossOpts)
+)
+
+
+class LossOpts(_LossOpts):
+    """Options of a loss; what they mean for each loss, and their defaults: table of the losses."""
 
 
 class LossConfig(Section):
     """One loss, or one term of a weighted sum of losses."""
 
-    name: str
-    """DiceLoss, JaccardLoss, TverskyLoss, FocalTverskyLoss, LovaszLoss, FocalLoss, BCELoss, CELoss, MCCLoss or FocalDiceComboLoss; any case, with or without Loss."""  # noqa: E501
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    name: Annotated[str, Field(description=f"{', '.join(LOSSES)}; any case, with or without Loss.")]
+    weight: PositiveNumber = 1.0
     """Factor of this term in the sum."""
     opts: LossOpts | None = None
     """Options of this loss."""
@@ -74,11 +80,18 @@ class LossConfig(Section):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        canonical = tables.match_loss(name)
+        canonical = losses.match(name)
         if canonical is None:
-            near = nearest(name, [*tables.LOSSES, *(known.removesuffix("Loss") for known in tables.LOSSES)])
-            raise mistake(f"unknown loss {shown(name)}{near} (allowed: {', '.join(tables.LOSSES)})")
+            near = nearest(name, [*LOSSES, *(row.short for row in LOSSES.values())])
+            raise mistake(f"unknown loss {shown(name)}{near} (allowed: {', '.join(LOSSES)})")
         return canonical
+
+    @property
+    def options(self) -> Iterator[Any]:
+        """Options of this loss, and those of the losses within it."""
+        if self.opts is not None:
+            yield self.opts
+            yield from (value for _, value in self.opts if isinstance(value, _PlainLossOpts))
 
 
 def _finite(value: Any) -> Any:
@@ -92,7 +105,7 @@ def _finite(value: Any) -> Any:
 
 
 class ModelOpts(Section):
-    """Options of a network; which architecture takes which: README, "Networks"."""
+    """Options of a network; which architecture takes which: table of the architectures."""
 
     encoder_weights: Text | bool | None = "imagenet"
     """imagenet or true: pretrained (from the cache or the hub); null or false: random; or the path of a local file."""
@@ -100,9 +113,9 @@ class ModelOpts(Section):
     """Stages of the encoder that are used."""
     encoder_output_stride: Literal[8, 16, 32] | None = None
     """DeepLabV3, DeepLabV3Plus (8, 16), PAN (16, 32): input size over size of the deepest features."""
-    encoder_indices: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    encoder_indices: Indices | None = None
     """ViT encoders: the blocks whose features are used."""
-    encoder_output_indices: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    encoder_output_indices: Indices | None = None
     """DPT: the blocks whose features are used."""
     encoder_params: Annotated[dict[str, Any], AfterValidator(_finite)] | None = None
     """Passed to timm; for ViT encoders scale_factors and img_size."""
@@ -113,7 +126,7 @@ class ModelOpts(Section):
     decoder_use_norm: bool | Literal["batchnorm", "identity"] | None = None
     """Normalisation in the decoder."""
     decoder_interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
-    """How the decoder enlarges its features."""
+    """Interpolation with which the decoder enlarges its features."""
     decoder_pab_channels: Positive | None = None
     """MAnet: channels of its position-wise attention."""
     decoder_pyramid_channels: Positive | None = None
@@ -121,7 +134,7 @@ class ModelOpts(Section):
     decoder_segmentation_channels: Positive | None = None
     """FPN, Segformer: channels before the head."""
     decoder_merge_policy: Literal["add", "cat"] | None = None
-    """FPN: how the pyramid's levels are put together."""
+    """FPN: how the pyramid's levels are merged."""
     decoder_dropout: Fraction | None = None
     """FPN: dropout before the head."""
     decoder_atrous_rates: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
@@ -131,7 +144,7 @@ class ModelOpts(Section):
     decoder_aspp_dropout: Fraction | None = None
     """DeepLabV3, DeepLabV3Plus: dropout in the pyramid pooling."""
     decoder_readout: Literal["cat", "add", "ignore"] | None = None
-    """DPT: what happens to the class token."""
+    """DPT: use of the class token."""
     decoder_intermediate_channels: Annotated[list[Positive], Field(min_length=1)] | None = None
     """DPT: channels of the reassembled features."""
     decoder_fusion_channels: Positive | None = None
@@ -141,65 +154,79 @@ class ModelOpts(Section):
     psp_dropout: Fraction | None = None
     """PSPNet: dropout of the pyramid pooling."""
     upsampling: Positive | None = None
-    """Factor of the last enlargement; whatever it is, the output has the input's size."""
-    head_upsampling: Annotated[float, Field(gt=0)] | None = None
-    """Of the earlier tool; accepted, not needed: the output always has the input's size."""
-    drop_path_rate: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Factor of the last enlargement; the output always has the input's size."""
+    head_upsampling: PositiveNumber | None = None
+    """Key of the earlier tool; accepted, not needed: the output always has the input's size."""
+    drop_path_rate: BelowOne | None = None
     """AerialFormer: stochastic depth."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    dropout: BelowOne | None = None
     """AerialFormer, DINOv2: dropout before the classifier."""
 
 
 class FinetuneStage(Section):
     """A stage of staged unfreezing."""
 
-    epoch: Annotated[int, Field(ge=0)]
+    epoch: Index
     """First epoch of the stage, from 0."""
     unfreeze: Literal["decoder", "all"] | Positive
-    """What is trained: decoder; all; or the decoder and the encoder's last so many layers (of 12 at most)."""
-    lr: Annotated[float, Field(gt=0)] | None = None
-    """Highest learning rate of the stage; that of segmentation_config where it is left out."""
+    """Trained part: decoder; all; or a number N: the decoder and the encoder's last N layers (of 12 at most)."""
+    lr: PositiveNumber | None = None
+    """Highest learning rate of the stage; default: that of segmentation_config."""
 
 
 class EmaConfig(Section):
-    """An exponential moving average of the weights, which is then what is validated, kept and exported."""
+    """Exponential moving average of the weights, which is then validated, kept and exported."""
 
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
-    """Share of the average that stays with each optimiser step; the first steps average faster."""
-    start_epoch: Annotated[int, Field(ge=0)] = 0
-    """Epoch from which on weights are averaged; until the first average the weights themselves count."""
+    """Decay of the average per optimiser step; the first steps average faster."""
+    start_epoch: Index = 0
+    """First epoch in which weights are averaged, from 0; before that the weights themselves are used."""
 
 
 class SwaConfig(Section):
-    """Stochastic weight averaging: the mean of the last epochs' weights is what is validated, kept and exported."""
+    """Stochastic weight averaging: the mean of the last epochs' weights is validated, kept and exported."""
 
-    start_epoch: Annotated[int, Field(ge=0)] | None = None
-    """Epoch, from 0, from which on the learning rate is held and weights are averaged; default: after 3/4 of them."""
-    lr: Annotated[float, Field(gt=0)] | None = None
-    """Learning rate from then on; default: what it is by then."""
+    start_epoch: Index | None = None
+    """First epoch, from 0, in which the learning rate is held and weights are averaged; default: after 3/4 of them."""
+    lr: PositiveNumber | None = None
+    """Learning rate from then on; default: its value by then."""
+
+
+_ARCHITECTURES = (
+    "; ".join(
+        f"{family.name}: {', '.join(family.architectures)} (default {family.default})" for family in FAMILIES.values()
+    )
+    + ". Any case."
+)
+_BACKBONES = (
+    "; ".join(
+        f"{family.name}: {family.backbones.allowed} (default {family.backbones.default})"
+        for family in FAMILIES.values()
+        if family.backbones is not None
+    )
+    + "; na where the architecture brings its own encoder."
+)
 
 
 class SegmentationConfig(Section):
     """The network, its loss and how it is optimised."""
 
-    architecture: str | None = None
-    """SMP: Unet, UnetPlusPlus (default), MAnet, Linknet, FPN, PSPNet, PAN, DeepLabV3, DeepLabV3Plus, Segformer, UPerNet or DPT; AerialFormer-T, -S or -B; DINOv2: multilevel (default) or linear. Any case."""  # noqa: E501
-    backbone: str | None = None
-    """Encoder: a name of SMP's, or tu-NAME for one of timm's (default resnet34; DINOv2: dinov2_s). na where the architecture brings its own."""  # noqa: E501
+    architecture: Annotated[str | None, Field(description=_ARCHITECTURES)] = None
+    backbone: Annotated[str | None, Field(description=_BACKBONES)] = None
     opts: ModelOpts = Field(default_factory=ModelOpts)
     """Options of the network."""
     freeze_encoder: bool | None = None
-    """Train the decoder alone; the encoder's normalisation layers stay as they are. Default: only with DINOv2."""
+    """Train the decoder alone; the encoder's normalisation layers stay as they are. Default: true with DINOv2 only."""
     finetune: Annotated[list[FinetuneStage], Field(min_length=1)] | None = None
-    """Staged unfreezing, one mapping a stage: epoch, unfreeze, lr. The learning rate goes its way anew in each."""
-    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Each of the encoder's layers learns this times as fast as the one behind it; the decoder learns at lr."""
+    """Staged unfreezing, one mapping a stage: epoch, unfreeze, lr. The learning rate schedule restarts in each."""
+    layer_decay: NonZeroFraction | None = None
+    """Ratio of the learning rates of each of the encoder's layers and the next one; the decoder has lr."""
     ema: EmaConfig | None = None
     """Averaged weights: decay, start_epoch. Null: none."""
     swa: SwaConfig | None = None
     """Mean of the weights at the end of each of the last epochs: start_epoch, lr. Null: none."""
     gradient_checkpointing: bool = False
-    """The encoder's activations are computed a second time in place of being kept: less memory, a third more time."""
+    """Recompute the encoder's activations instead of keeping them: less memory, a third more time."""
     num_classes: Classes | None = None
     """Shared key: 1 is background and one target (sigmoid); 2 and more are classes (softmax)."""
     num_bands: Positive | None = None
@@ -212,7 +239,7 @@ class SegmentationConfig(Section):
     """Shared key: epochs."""
     ignore_index: Label | None = None
     """Label value that counts nowhere; 2 when num_classes <= 2, else 255."""
-    task: Literal["binary", "multiclass"] | None = None
+    task: Task | None = None
     """Follows from num_classes; may be repeated here."""
     loss: Annotated[
         # Chosen by shape, so that a mistake in one loss is not reported a second time as "not a list".
@@ -220,11 +247,33 @@ class SegmentationConfig(Section):
         Discriminator(lambda value: "sum" if isinstance(value, list) else "one"),
     ] = Field(default_factory=lambda: LossConfig(name="DiceLoss"))
     """One loss, or a list of losses whose weighted sum is minimised."""
-    lr: Annotated[float, Field(gt=0)] = 3e-4
+    lr: PositiveNumber = 3e-4
     """Highest learning rate of AdamW."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """Of AdamW; none on norms and biases."""
-    lr_scheduler: Literal["onecycle", "cosine", "poly", "constant"] = "onecycle"
-    """How the learning rate goes after the warm-up; stepped with every optimiser step."""
-    warmup_period: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    weight_decay: NonNegative = 0.01
+    """Weight decay of AdamW; none on norms and biases."""
+    lr_scheduler: ScheduleName = "onecycle"
+    """Learning rate schedule; stepped with every optimiser step."""
+    warmup_period: BelowOne = 0.1
     """Share of all steps in which the learning rate rises."""
+
+    @property
+    def terms(self) -> list[LossConfig]:
+        """Terms of the loss."""
+        return self.loss if isinstance(self.loss, list) else [self.loss]
+
+
+def default_ignore_index(num_classes: int) -> int:
+    """Return the label that counts nowhere where the config doesn't say."""
+    return 2 if num_classes <= 2 else 255
+
+
+def default_swa_start(stage: int, epochs: int) -> int:
+    """Return the first epoch of weight averaging where the config doesn't say.
+
+    It is three quarters into the last stage of fine-tuning, or into training.
+
+    Args:
+        stage: First epoch of the last stage; 0 without stages.
+        epochs: Number of epochs of the whole training.
+    """
+    return stage + 3 * (epochs - stage) // 4

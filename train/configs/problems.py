@@ -1,22 +1,20 @@
-"""Something that the user must mend, and how what is wrong is found in plain data."""
+"""Problem in a config, and access to plain data by path."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from train.configs.document import KeyPath
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that the user must mend.
+    """Problem that the user has to fix.
 
     Attributes:
-        message: What is wrong, and what is allowed.
-        paths: Where it shows, and then what it clashes with.
-        of_key: The key itself is wrong, not its value.
+        message: Text that says what is wrong and what is allowed.
+        paths: Path of the wrong value, then those of what it clashes with.
+        of_key: True where the key itself is wrong, not its value.
     """
 
     message: str
@@ -25,7 +23,7 @@ class Problem:
 
 
 def value_at(data: Any, path: KeyPath) -> Any:
-    """The value at a path of plain data; None where there is nothing."""
+    """Return the value at a path of plain data; None where there is nothing."""
     for key in path:
         if isinstance(data, Mapping):
             data = data.get(key)
@@ -34,19 +32,3 @@ def value_at(data: Any, path: KeyPath) -> Any:
         else:
             return None
     return data
-
-
-@dataclass(frozen=True)
-class View:
-    """Typed reading of an untyped mapping: what has another type is Pydantic's to report, and passed over."""
-
-    data: Any
-
-    def get(self, *path: str | int) -> Any:
-        """The value at a path; None where there is nothing."""
-        return value_at(self.data, path)
-
-    def typed(self, kind: type[T], *path: str | int) -> T | None:
-        """The value at a path if it has this type."""
-        value = value_at(self.data, path)
-        return value if isinstance(value, kind) and not (kind is int and isinstance(value, bool)) else None

@@ -1,8 +1,8 @@
-"""The reference of all keys, written from the schema: `python -m train.configs.reference` prints README's section."""
+"""Reference of all keys, from the schema, and of all names, from the registries, as Markdown tables."""
 
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -11,12 +11,17 @@ from pydantic_core import PydanticUndefined
 
 from train.configs.config import Config
 from train.configs.network import LossConfig
+from train.configs.registries.families import FAMILIES
+from train.configs.registries.losses import COMMON, LOSSES
+from train.configs.registries.schedules import SCHEDULES
+from train.configs.schema import in_words
+from train.export.formats import FORMATS
 
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true, false", dict: "mapping", list: "list"}
 
 
 def _kinds(annotation: Any) -> Iterator[str]:
-    """What a value may be, in words."""
+    """Yield the kinds of values that are allowed, in words."""
     origin = get_origin(annotation)
     if origin is Annotated:
         yield from _kinds(get_args(annotation)[0])
@@ -70,7 +75,7 @@ def _inner(annotation: Any) -> list[type[BaseModel]]:
 
 
 def reference() -> str:
-    """Markdown: a table for each section, a row for each key."""
+    """Return Markdown with a table for each section, a row for each key."""
     lines: list[str] = []
     for path, model in _sections(Config, ""):
         about = (model.__doc__ or "").strip().splitlines()[0]
@@ -82,6 +87,75 @@ def reference() -> str:
             lines.append(f"| `{name}` | {_default(field)} | {kinds} | {meaning} |")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
+
+
+def tables() -> dict[str, str]:
+    """Return Markdown tables of the registries: losses, families, architectures, schedules and formats."""
+    return {
+        "losses": _losses(),
+        "families": table(
+            ["family", "default architecture", "default encoder", "meaning"],
+            (
+                [f"`{f.name}`", f"`{f.default}`", f"`{f.backbones.default}`" if f.backbones else "its own", f.meaning]
+                for f in FAMILIES.values()
+            ),
+        ),
+        "architectures": table(
+            ["family", "architecture", "meaning", "options"],
+            (
+                [f"`{family.name}`", f"`{row.name}`", row.meaning, _codes(sorted(row.opts))]
+                for family in FAMILIES.values()
+                for row in family.architectures.values()
+            ),
+        ),
+        "schedules": table(
+            ["schedule", "meaning", "source"],
+            ([f"`{row.name}`", row.meaning, row.source] for row in SCHEDULES.values()),
+        ),
+        "formats": table(
+            ["format", "file", "meaning"],
+            ([f"`{row.name}`", f"`{row.stem}{row.suffix}`", row.meaning] for row in FORMATS.values()),
+        ),
+    }
+
+
+def _losses() -> str:
+    """Return a table of the losses and one of the options of each."""
+    options: dict[tuple[str, ...], list[str]] = {}
+    for row in LOSSES.values():
+        for key, option in row.options.items():
+            if key not in COMMON:
+                cells = (f"`{key}`", _shown(option.default), in_words(option.type), option.meaning)
+                options.setdefault(cells, []).append(row.short)
+    parts = [
+        table(
+            ["loss", "aliases", "task", "meaning"],
+            (
+                [f"`{row.name}`", ", ".join(row.aliases), row.only or "binary, multiclass", row.meaning]
+                for row in LOSSES.values()
+            ),
+        ),
+        f"Options of all losses: {_codes(sorted(COMMON))}. Options of each loss:\n",
+        table(
+            ["losses", "option", "default", "values", "meaning"],
+            ([", ".join(names), *cells] for cells, names in options.items()),
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def _codes(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _shown(value: Any) -> str:
+    return "" if value is None else f"`{_yaml(value)}`"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,8 @@
-"""What the schema says about a path of keys: what may stand there, in words, and where a misplaced key belongs.
-
-Also the JSON Schema itself, for editors.
-"""
+"""Queries of the schema: values that are allowed at a path, where a misplaced key belongs, and the JSON Schema."""
 
 import json
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -20,11 +17,11 @@ from train.configs.wording import nearest
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the kinds of values that may stand at a path.
+    """One of the kinds of values that are allowed at a path.
 
     Attributes:
         type: `int`, `list[int]`, a model, a `Literal` and so on; never a union.
-        limits: What bounds it, such as `annotated_types.Ge`.
+        limits: Bounds, such as `annotated_types.Ge`.
     """
 
     type: Any
@@ -32,25 +29,25 @@ class Kind:
 
     @property
     def model(self) -> type[BaseModel] | None:
-        """The model, where it is one."""
+        """Model, where it is one."""
         return self.type if isinstance(self.type, type) and issubclass(self.type, BaseModel) else None
 
     @property
     def free(self) -> bool:
-        """Whether it is a mapping whose keys are the user's own."""
+        """True for a mapping whose keys are the user's own."""
         return get_origin(self.type) is dict
 
     @property
     def items(self) -> list["Kind"]:
-        """What the items are, where it is a list."""
+        """Kinds of the items, where it is a list."""
         return list(_kinds(get_args(self.type)[0])) if get_origin(self.type) is list else []
 
     def limit(self, name: str) -> Any:
-        """The bound of this name (ge, gt, le, lt); None without one."""
+        """Return the bound of this name (ge, gt, le, lt); None without one."""
         return next((getattr(limit, name) for limit in self.limits if hasattr(limit, name)), None)
 
     def words(self) -> str:
-        """The kind in words: `a number > 0`."""
+        """Return the kind in words: `a number > 0`."""
         if get_origin(self.type) is Literal:
             return ", ".join(map(str, get_args(self.type)))
         names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", types.NoneType: "null"}
@@ -95,7 +92,7 @@ def _fields(model: type[BaseModel]) -> dict[str, list[Kind]]:
 
 
 def kinds(path: KeyPath) -> list[Kind]:
-    """What may stand at a path; nothing where the schema has no such path."""
+    """Return the kinds of values that are allowed at a path; none where the schema has no such path."""
     here = [Kind(Config)]
     for key in path:
         below: list[Kind] = []
@@ -112,25 +109,39 @@ def kinds(path: KeyPath) -> list[Kind]:
     return here
 
 
+def default(path: KeyPath) -> Any:
+    """Return the default of the key at a path of sections."""
+    model = next(kind.model for kind in kinds(path[:-1]) if kind.model is not None)
+    return model.model_fields[str(path[-1])].get_default(call_default_factory=True, validated_data={})
+
+
+def in_words(annotation: Any) -> str:
+    """Return the values that a type allows, in words."""
+    return _listed(kind.words() for kind in _kinds(annotation) if kind.type is not types.NoneType)
+
+
+def _listed(words: Iterable[str]) -> str:
+    *others, last = dict.fromkeys(words)
+    return f"{', '.join(others)}{',' * (len(others) > 1)} or {last}" if others else last
+
+
 def allowed(path: KeyPath) -> str:
-    """What may stand at a path, in words."""
+    """Return the values that are allowed at a path, in words."""
     null_counts = any(
         kind.model.model_fields[str(path[-1])].default is not None
         for kind in kinds(path[:-1])
         if kind.model is not None and path[-1] in kind.model.model_fields
     )
-    words = [kind.words() for kind in kinds(path) if kind.type is not types.NoneType or null_counts]
-    *others, last = dict.fromkeys(words)
-    return f"{', '.join(others)}{',' * (len(others) > 1)} or {last}" if others else last
+    return _listed(kind.words() for kind in kinds(path) if kind.type is not types.NoneType or null_counts)
 
 
 def choices(path: KeyPath) -> list[str]:
-    """The words that may stand at a path."""
+    """Return the words that are allowed at a path."""
     return [str(c) for kind in kinds(path) if get_origin(kind.type) is Literal for c in get_args(kind.type)]
 
 
 def unknown_key(path: KeyPath) -> str | None:
-    """What is wrong with the last key of a path; None where the schema has it."""
+    """Describe what is wrong with the last key of a path; None where the schema has it."""
     around, key = kinds(path[:-1]), str(path[-1])
     models = [kind.model for kind in around if kind.model is not None]
     if kinds(path) or not around:
@@ -151,13 +162,13 @@ def unknown_key(path: KeyPath) -> str | None:
 
 
 def _section(path: KeyPath) -> str:
-    """The mapping that a key is in, as `_homes` names it."""
+    """Return the mapping that a key is in, as `_homes` names it."""
     return ".".join(part for part in path[:-1] if isinstance(part, str)) or "the top level"
 
 
 @cache
 def _homes() -> dict[str, list[str]]:
-    """Key -> the sections that have it."""
+    """Map each key to the sections that have it."""
     homes: dict[str, list[str]] = {}
     seen: set[type[BaseModel]] = set()
     sections: list[tuple[str, type[BaseModel]]] = [("the top level", Config)]
@@ -175,6 +186,6 @@ def _homes() -> dict[str, list[str]]:
 
 
 def json_schema() -> str:
-    """The JSON Schema (draft 2020-12) of a training YAML."""
+    """Return the JSON Schema (draft 2020-12) of a training YAML."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Config.model_json_schema()
     return json.dumps(schema, indent=2)

@@ -1,4 +1,4 @@
-"""The keys that stand in several places of a YAML and are one value: settled before anything else is checked."""
+"""Shared keys: one value that may stand in several places of a YAML, settled before anything else is checked."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,11 +12,11 @@ from train.configs.wording import dotted, shown
 
 @dataclass
 class Settled:
-    """What became of the shared keys.
+    """Shared keys after settling.
 
     Attributes:
-        origin: Key of the top level -> the path whose value counts; only of keys that were given.
-        moved: The same, of those that a section had and the top level had not.
+        origin: Path whose value counts, by key of the top level; only of keys that were given.
+        moved: Part of `origin`: keys that a section had and the top level had not.
         problems: One for each place whose value disagrees with the one that counts.
     """
 
@@ -26,12 +26,12 @@ class Settled:
 
 
 def covered(path: KeyPath, overrides: Iterable[KeyPath]) -> bool:
-    """Whether an override wrote this value, or the mapping that it is in."""
+    """Say whether an override wrote this value, or the mapping that it is in."""
     return any(path[: len(override)] == override for override in overrides)
 
 
 def settle(data: dict[str, Any], overrides: Mapping[KeyPath, Any]) -> Settled:
-    """Moves each shared key to the top level of `data`, in place.
+    """Move each shared key to the top level of `data`, in place.
 
     Where an override names a shared key, whatever the file says of it is dropped: the one of the top level reaches all
     sections, and one of a section is the value that counts. A value of a wrong type stays where it is, to be reported.

@@ -1,4 +1,4 @@
-"""The sections around the training loop: `trainer`, `logging`, `checkpoint` and `early_stopping`."""
+"""Sections around the training loop: `trainer`, `logging`, `checkpoint` and `early_stopping`."""
 
 import re
 from string import Formatter
@@ -7,22 +7,23 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from train.configs import tables
-from train.configs.fields import Batches, Positive, Section, SomeBatches, Text, mistake
+from train.configs.fields import Batches, Index, NonNegative, Positive, Section, SomeBatches, Text, mistake
 from train.configs.wording import nearest, shown
+
+METRICS = ("loss", "accuracy", "iou", "dice", "f1", "precision", "recall")
 
 
 class TrainerConfig(Section):
     """Lightning's Trainer."""
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"
-    """Where to train."""
-    devices: Positive | Literal["auto"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = 1
-    """How many devices, which ones, or auto: all."""
+    """Kind of device."""
+    devices: Positive | Literal["auto"] | Annotated[list[Index], Field(min_length=1)] = 1
+    """Number of devices, a list of their indices, or auto: all."""
     num_nodes: Positive = 1
     """Machines of a cluster."""
     strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"
-    """How several devices work together."""
+    """Strategy for several devices."""
     sync_batchnorm: bool = False
     """Several devices: batch statistics over all of them."""
     precision: Annotated[
@@ -35,7 +36,7 @@ class TrainerConfig(Section):
     """Arithmetic of the network; the loss is always computed in 32 bits."""
     accumulate_grad_batches: Positive = 1
     """Batches whose gradients make one optimiser step."""
-    gradient_clip_val: Annotated[float, Field(ge=0)] | None = 0.5
+    gradient_clip_val: NonNegative | None = 0.5
     """Largest norm of a gradient; null: no clipping."""
     max_epochs: Positive | None = None
     """Shared key."""
@@ -44,25 +45,25 @@ class TrainerConfig(Section):
     limit_train_batches: SomeBatches = 1.0
     """Use only this share (float) or number (int) of batches."""
     limit_val_batches: Batches = 1.0
-    """Like limit_train_batches; the scores are then those of a part."""
+    """Like limit_train_batches; scores then cover only this part of the split."""
     limit_test_batches: Batches = 1.0
-    """Like limit_train_batches; the scores are then those of a part."""
+    """Like limit_train_batches; scores then cover only this part of the split."""
     val_check_interval: SomeBatches = 1.0
     """Validate after this share (float) of an epoch or number (int) of batches."""
     log_every_n_steps: Positive = 10
     """How often the training loss goes to W&B."""
     deterministic: bool = True
-    """Deterministic algorithms where there are any (elsewhere a warning)."""
+    """Use deterministic algorithms; a warning where there is none."""
     benchmark: bool = False
     """Let cuDNN try its algorithms: faster for a fixed size, not repeatable."""
     channels_last: bool = False
-    """Keep weights and features pixel by pixel, as NVIDIA's tensor cores want convolutions."""
+    """Use the channels-last memory format, which is faster for convolutions on NVIDIA's tensor cores."""
     compile: bool = False
-    """Compile the network (torch.compile): slow to start, then faster; goes on without it where that isn't possible."""
+    """Compile the network (torch.compile): slow to start, then faster; training goes on without it where it fails."""
 
 
 class LoggingConfig(Section):
-    """Where runs are kept, and Weights & Biases."""
+    """Run folders and Weights & Biases."""
 
     project: str = "hakai-ml-train"
     """W&B project, and folder of the runs."""
@@ -86,7 +87,7 @@ class LoggingConfig(Section):
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a folder or file of this name can be made on any system, with room for a time behind it."""
+    """Say whether a folder or file of this name can be made on any system, with room for a time after it."""
     return (
         bool(name.strip())
         and name not in {".", ".."}
@@ -100,11 +101,11 @@ _SPEC = re.compile(r"[<>^=]?[+ -]?0?[0-9]{0,2}(\.[0-9]{1,2})?[a-zA-Z%]?")
 
 
 def checkpoint_filename(template: str) -> str:
-    """A checkpoint's name as a format string over `epoch`, `step` and the names of scores.
+    """Return a checkpoint's name as a format string over `epoch`, `step` and the names of scores.
 
     The earlier tool's `{val/dice_epoch:.4f}` becomes `{dice:.4f}`: a slash would make a folder of it.
     """
-    fields = {"epoch": 1, "step": 1} | dict.fromkeys(tables.METRICS, 0.5)
+    fields = {"epoch": 1, "step": 1} | dict.fromkeys(METRICS, 0.5)
     named = ""
     try:
         for text, field, spec, conversion in Formatter().parse(template):
@@ -128,16 +129,21 @@ def checkpoint_filename(template: str) -> str:
 
 
 def score_name(value: str) -> str | None:
-    """The score that a monitor means, without the earlier tool's `_epoch`; None where nothing measures it."""
+    """Return the score that a monitor means, without the earlier tool's `_epoch`; None where nothing measures it."""
     phase, _, metric = value.removesuffix("_epoch").partition("/")
-    return f"{phase}/{metric}" if phase in {"train", "val"} and metric in tables.METRICS else None
+    return f"{phase}/{metric}" if phase in {"train", "val"} and metric in METRICS else None
+
+
+def default_mode(monitor: str) -> Literal["max", "min"]:
+    """Return whether the largest or the smallest value of a score is the best."""
+    return "min" if monitor.endswith("/loss") else "max"
 
 
 def _score(value: str) -> str:
     name = score_name(value)
     if name is None:
-        near = nearest(value.removesuffix("_epoch"), [f"{p}/{m}" for p in ("val", "train") for m in tables.METRICS])
-        allowed = f"val/ or train/ with {', '.join(tables.METRICS)}"
+        near = nearest(value.removesuffix("_epoch"), [f"{p}/{m}" for p in ("val", "train") for m in METRICS])
+        allowed = f"val/ or train/ with {', '.join(METRICS)}"
         raise mistake(f"unknown score {shown(value)}{near} (allowed: {allowed})")
     return name
 
@@ -146,23 +152,23 @@ class CheckpointConfig(Section):
     """Which checkpoints are kept."""
 
     monitor: str = "val/dice"
-    """The score that decides: val/ or train/ and loss, accuracy, iou, dice, f1, precision or recall."""
+    """Score that decides: val/ or train/ and loss, accuracy, iou, dice, f1, precision or recall."""
     mode: Literal["max", "min"] | None = None
     """max or min; follows from monitor."""
     save_top_k: Annotated[int, Field(ge=-1, le=1_000_000)] = 1
-    """How many of the best are kept; -1: all."""
+    """Number of the best that are kept; -1: all."""
     save_last: bool = True
-    """Keep last.ckpt as well, which --resume goes on from."""
+    """Keep last.ckpt as well, from which --resume continues."""
     filename: str = "{epoch:03d}-{dice:.4f}"
     """Name of a checkpoint; may hold {epoch}, {step} and any score of the monitored phase, such as {iou:.3f}."""
     dirpath: str | None = None
-    """Of the earlier tool; accepted, not obeyed: checkpoints lie in the run folder."""
+    """Key of the earlier tool; accepted, not obeyed: checkpoints are in the run folder."""
     every_n_epochs: Positive = 1
-    """Of the earlier tool: keep the best of every n-th epoch only."""
+    """Keep the best of every n-th epoch only."""
     save_on_train_epoch_end: bool = False
-    """Of the earlier tool; accepted, not obeyed: checkpoints are taken after validation."""
+    """Key of the earlier tool; accepted, not obeyed: checkpoints are written after validation."""
     verbose: bool = False
-    """Say when a checkpoint is written."""
+    """Report each checkpoint that is written."""
 
     @field_validator("monitor")
     @classmethod
@@ -181,8 +187,8 @@ class EarlyStoppingConfig(Section):
     monitor: str | None = None
     """Default: checkpoint.monitor."""
     patience: Positive = 10
-    """Validations without an improvement."""
-    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """Number of validations without an improvement after which training stops."""
+    min_delta: NonNegative = 0.0
     """A smaller change is no improvement."""
 
     @field_validator("monitor")

@@ -1,4 +1,4 @@
-"""How names and values are shown to the user: on one line, never endless, with the nearest right name."""
+"""Names and values as messages show them: on one line, of limited length, with the nearest right name."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -8,7 +8,7 @@ _LONGEST = 60
 
 
 def shown(value: Any) -> str:
-    """A value as the user wrote it, near enough: `nothing` for null, `true` for True, quotes around text."""
+    """Return a value much as the user wrote it: `nothing` for null, `true` for True, quotes around text."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -25,13 +25,13 @@ def shown(value: Any) -> str:
 
 
 def dotted(path: Iterable[str | int]) -> str:
-    """A path of keys as overrides write it."""
+    """Return a path of keys as overrides write it."""
     parts = (str(part) for part in path)
     return ".".join(part if part.isprintable() and len(part) <= _LONGEST else shown(part) for part in parts)
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """` (did you mean 'X'?)`, or nothing where no known name is near."""
+    """Return ` (did you mean 'X'?)`, or nothing where no known name is near."""
     names = {str(k).lower(): str(k) for k in known}
     found = get_close_matches(str(name).lower(), names, n=1, cutoff=cutoff)
     return f" (did you mean {names[found[0]]!r}?)" if found else ""

@@ -6,7 +6,6 @@ from typing import Any
 from inference.common.cpu import cores
 from inference.common.errors import UserError
 from train.configs.config import Config
-from train.configs.network import LossConfig, LossOpts
 from train.data.reader import Reader
 from train.data.statistics import survey, together
 from train.datamodule import DataModule
@@ -61,10 +60,6 @@ def balanced(counts: Sequence[int]) -> list[float]:
     return [sum(counts) / (len(counts) * count) for count in counts]
 
 
-def _options(config: Config) -> list[LossOpts]:
-    """The options of every term of the loss, nested ones included."""
-    loss = config.segmentation_config.loss
-    terms: list[LossConfig] = loss if isinstance(loss, list) else [loss]
-    found: list[Any] = [term.opts for term in terms]
-    found += [nested for opts in found if opts is not None for nested in (opts.focal_kwargs, opts.dice_kwargs)]
-    return [opts for opts in found if opts is not None]
+def _options(config: Config) -> list[Any]:
+    """Return the options of every term of the loss, nested ones included."""
+    return [opts for term in config.segmentation_config.terms for opts in term.options]

@@ -1,4 +1,4 @@
-"""How a model is optimised: groups of parameters, and the way of the learning rate."""
+"""Groups of parameters for the optimiser, and learning rate schedules."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from train.configs.registries.schedules import SCHEDULES
 from train.optim.layers import encoder_layers
 from train.optim.unfreezing import Stage, stage_at
 
@@ -13,14 +14,14 @@ from train.optim.unfreezing import Stage, stage_at
 def parameter_groups(
     network: nn.Module, lr: float, weight_decay: float, layer_decay: float | None = None
 ) -> list[dict[str, Any]]:
-    """The parameters of a network for AdamW; no weight decay on norms, biases and positions.
+    """Group the parameters of a network for AdamW, with no weight decay on norms, biases and positions.
 
     Args:
-        network: With an `encoder`, and a decoder around it.
-        lr: Of the decoder.
-        weight_decay: Of matrices and kernels.
-        layer_decay: The learning rate of the encoder's last layer is this times the decoder's, that of the layer before
-            this times that, and so on (Clark et al. 2020, arXiv:2003.10555); null: one rate for all.
+        network: Network with an `encoder`.
+        lr: Learning rate of the decoder.
+        weight_decay: Weight decay of matrices and kernels.
+        layer_decay: Learning rate of the encoder's last layer over the decoder's, of the layer before over that, and so
+            on (Clark et al. 2020, arXiv:2003.10555); None: one rate for all.
 
     Returns:
         Groups with `params`, `lr` and `weight_decay`; the decoder's first. Frozen parameters are in them too: without
@@ -44,43 +45,60 @@ def _is_position(name: str) -> bool:
 
 
 def learning_rate(schedule: str, warmup: float) -> Callable[[float], float]:
-    """The learning rate as a share of its highest value, over the share of training that is done.
+    """Return the learning rate as a share of its highest value, as a function of the share of training that is done.
 
     Args:
-        schedule: onecycle: both flanks are half cosines, from 1/25 and down to 1/250000 (Smith and Topin,
-            arXiv:1708.07120, as in PyTorch's OneCycleLR). cosine: a straight rise, then half a cosine down to 0
-            (Loshchilov and Hutter, arXiv:1608.03983). poly: a straight rise, then a straight fall to 0 (power 1, as
-            AerialFormer and Swin have it). constant: a straight rise, then 1.
-        warmup: Share of training in which it rises.
+        schedule: Key of `train.configs.registries.schedules.SCHEDULES`.
+        warmup: Share of training in which it rises, in [0, 1).
     """
-    start, end = {"onecycle": (1 / 25, 1 / 250_000), "constant": (0.0, 1.0)}.get(schedule, (0.0, 0.0))
+    shape = SCHEDULES[schedule].load()
+    return lambda done: shape(done, warmup)
 
-    def half_cosine(begin: float, finish: float, x: float) -> float:
-        return finish + (begin - finish) * (1 + math.cos(math.pi * x)) / 2
 
-    def factor(done: float) -> float:
-        if done < warmup:
-            rise = done / warmup
-            # Never 0: the first step should count.
-            return half_cosine(start, 1.0, rise) if schedule == "onecycle" else max(1e-6, rise)
-        rest = (done - warmup) / (1 - warmup)
-        if schedule in {"onecycle", "cosine"}:
-            return half_cosine(1.0, end, rest)
-        return 1.0 + (end - 1.0) * rest
+def onecycle(done: float, warmup: float) -> float:
+    """Rise by half a cosine from 1/25, fall by half a cosine to 1/250000."""
+    if done < warmup:
+        return _half_cosine(1 / 25, 1.0, done / warmup)
+    return _half_cosine(1.0, 1 / 250_000, _rest(done, warmup))
 
-    return factor
+
+def cosine(done: float, warmup: float) -> float:
+    """Rise linearly, fall by half a cosine to 0."""
+    return _rise(done, warmup) if done < warmup else _half_cosine(1.0, 0.0, _rest(done, warmup))
+
+
+def poly(done: float, warmup: float) -> float:
+    """Rise linearly, fall linearly to 0."""
+    return _rise(done, warmup) if done < warmup else 1.0 - _rest(done, warmup)
+
+
+def constant(done: float, warmup: float) -> float:
+    """Rise linearly, then stay."""
+    return _rise(done, warmup) if done < warmup else 1.0
+
+
+def _rise(done: float, warmup: float) -> float:
+    return max(1e-6, done / warmup)  # never 0: the first step should count
+
+
+def _rest(done: float, warmup: float) -> float:
+    return (done - warmup) / (1 - warmup)
+
+
+def _half_cosine(begin: float, finish: float, x: float) -> float:
+    return finish + (begin - finish) * (1 + math.cos(math.pi * x)) / 2
 
 
 def staged(
     factor: Callable[[float], float], stages: Sequence[Stage], lr: float, epochs: int
 ) -> Callable[[float], float]:
-    """A learning rate that goes its whole way in every stage, up to that stage's own highest value.
+    """Repeat a schedule in every stage of fine-tuning, up to that stage's own highest value.
 
     Args:
-        factor: See `learning_rate`.
-        stages: By their first epoch.
-        lr: What the result is a share of.
-        epochs: Of the whole training.
+        factor: Schedule, see `learning_rate`.
+        stages: Stages in the order of their first epochs.
+        lr: Learning rate that the result is a share of.
+        epochs: Number of epochs of the whole training.
     """
     ends = [*(stage.epoch for stage in stages[1:]), epochs]
 
@@ -94,13 +112,13 @@ def staged(
 
 
 def held(factor: Callable[[float], float], epoch: int, share: float | None, epochs: int) -> Callable[[float], float]:
-    """A learning rate that is held from an epoch on, as averaging weights wants it (Izmailov et al., arXiv:1803.05407).
+    """Hold a schedule from an epoch on, for averaging weights (Izmailov et al. 2018, arXiv:1803.05407).
 
     Args:
-        factor: See `learning_rate`.
-        epoch: From which on, counted from 0.
-        share: What it is held at, to which it goes by half a cosine within that epoch; None: what it is by then.
-        epochs: Of the whole training.
+        factor: Schedule, see `learning_rate`.
+        epoch: First epoch in which it is held, counted from 0.
+        share: Value that it is held at, reached by half a cosine within that epoch; None: its value by then.
+        epochs: Number of epochs of the whole training.
     """
     begin = epoch / epochs
     level = factor(begin)
@@ -110,6 +128,6 @@ def held(factor: Callable[[float], float], epoch: int, share: float | None, epoc
         if done < begin:
             return factor(done)
         x = min(1.0, (done - begin) * epochs)
-        return end + (level - end) * (1 + math.cos(math.pi * x)) / 2
+        return _half_cosine(level, end, x)
 
     return over_all

@@ -9,8 +9,8 @@ from tests.train.configs.conftest import DATA, network
 def test_three_mistakes_are_three_lines(answers):
     text = "segmentation_config:\n  architecture: Unett\n  lr: -3\n  lrr: 2\ndata_module:\n  data_dir: x\n"
     assert answers(text) == [
-        "2:17: segmentation_config.architecture: unknown architecture 'Unett' (did you mean 'Unet'?) (allowed: DPT, "
-        "DeepLabV3, DeepLabV3Plus, FPN, Linknet, MAnet, PAN, PSPNet, Segformer, UPerNet, Unet, UnetPlusPlus)",
+        "2:17: segmentation_config.architecture: unknown architecture 'Unett' (did you mean 'Unet'?) (allowed with "
+        "SMPSegmentationModel: DPT, DeepLabV3, DeepLabV3Plus, FPN, Linknet, MAnet, PAN, PSPNet, Segformer, UPerNet, Unet, UnetPlusPlus)",
         "3:7: segmentation_config.lr: -3 is out of range (allowed: a number > 0)",
         "4:3: segmentation_config.lrr: unknown key (did you mean 'lr'?)",
     ]
@@ -55,7 +55,7 @@ WRONG_VALUES = [
     (network("loss: []"), "3:3: segmentation_config.loss: [] is not allowed (allowed: a mapping or a list that isn't empty)"),
     (network("loss: [dice]"), "3:10: segmentation_config.loss.0: 'dice' is not allowed (write {name: DiceLoss}) (allowed: a mapping)"),
     (network("loss: {opts: {gamma: 1}}"), "3:3: segmentation_config.loss.name: is missing"),
-    (network("loss: {name: dicee}"), "3:16: segmentation_config.loss.name: unknown loss 'dicee' (did you mean 'Dice'?) (allowed: DiceLoss, JaccardLoss"),
+    (network("loss: {name: dicee}"), "3:16: segmentation_config.loss.name: unknown loss 'dicee' (did you mean 'Dice'?) (allowed: BCELoss, CELoss,"),
     (network("loss: {name: dice, weight: 0}"), "3:30: segmentation_config.loss.weight: 0 is out of range (allowed: a number > 0)"),
     (network("loss: {name: dice, opts: {smooth: .nan}}"), "3:37: segmentation_config.loss.opts.smooth: .nan is not allowed"),
     (network("loss: {name: dice, opts: {from_logits: false}}"), "3:42: segmentation_config.loss.opts.from_logits: our networks end in logits"),

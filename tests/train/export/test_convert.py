@@ -17,7 +17,7 @@ from train.convert_checkpoint import main
 from train.data.datasets import GridDataset
 from train.datamodule import DataModule
 from train.export import convert as convert_module
-from train.export import formats
+from train.export import formats, torchscript_file
 from train.model import SMPSegmentationModel
 
 from .conversions import ROOT, best, config_of, old_checkpoint, refused, save
@@ -126,9 +126,9 @@ def test_any_size_and_logits(run: Path, tmp_path: Path, capsys: pytest.CaptureFi
     model = SMPSegmentationModel.load_from_checkpoint(best(run), map_location="cpu", weights_only=True).eval()
     with torch.no_grad():
         wanted = model(x)
-    assert torch.allclose(formats.load_onnx(path, torch.device("cpu"))(x), wanted, atol=1e-4)
+    assert torch.allclose(formats.FORMATS["onnx"].load(path, torch.device("cpu"))(x), wanted, atol=1e-4)
     (scripted,) = tmp_path.glob("*.pt")
-    assert torch.allclose(formats.load_torchscript(scripted, torch.device("cpu"))(x), wanted, atol=1e-4)
+    assert torch.allclose(formats.FORMATS["torchscript"].load(scripted, torch.device("cpu"))(x), wanted, atol=1e-4)
 
 
 def test_a_second_conversion_replaces_the_files(run: Path, tmp_path: Path) -> None:
@@ -143,16 +143,15 @@ def test_a_second_conversion_replaces_the_files(run: Path, tmp_path: Path) -> No
 def test_a_file_that_answers_otherwise_is_not_written(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = formats.FORMATS["torchscript"]
+    write = torchscript_file.write
 
     def off(network: Any, card: Any, example: Any, path: Path) -> None:
         with torch.no_grad():
             network.network.segmentation_head[0].bias += 0.001
-        good.write(network, card, example, path)
+        write(network, card, example, path)
         network.network.segmentation_head[0].bias -= 0.001
 
-    bad = formats.Format(good.stem, good.suffix, off, good.load)
-    monkeypatch.setitem(formats.FORMATS, "torchscript", bad)
+    monkeypatch.setattr(torchscript_file, "write", off)
     said = refused(capsys, tmp_path, run, code=3)
     assert "does not give the checkpoint's answers at 64x64: largest difference" in said
     assert "not written" in said

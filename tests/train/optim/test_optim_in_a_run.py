@@ -252,7 +252,7 @@ def test_pipelines_that_do_not_fit(augmentation: dict[str, Any], said: str, writ
         ({"swa": {}}, {"trainer": {"max_steps": 5}}, "max_steps counts steps"),
         ({"swa": {"lr": 0}}, {}, "swa.lr"),
         ({"layer_decay": 0}, {}, "layer_decay"),
-        ({"loss": {"name": "DiceLoss", "opts": {"class_weights": "auto"}}}, {}, "weighs several classes"),
+        ({"loss": {"name": "DiceLoss", "opts": {"class_weights": "auto"}}}, {}, "is for several classes"),
         ({"loss": {"name": "BCELoss", "opts": {"class_weights": "balanced"}}}, {}, "class_weights"),
     ],
 )
