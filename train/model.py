@@ -28,8 +28,9 @@ from train.models.padding import pad_to_multiple
 from train.models.pretrained import load_smp
 from train.models.vit import is_plain_vit
 from train.models.vit_pyramid import ViTPyramidModel, build_vit_pyramid_model
-from train.optim.schedules import held, learning_rate, parameter_groups, staged
-from train.optim.unfreezing import Stage, set_trainable, stage_at
+from train.optim.parameter_groups import parameter_groups
+from train.optim.schedules import hold_from_epoch, learning_rate, restart_per_stage
+from train.optim.unfreezing import UnfreezingStage, set_trainable, stage_at
 from train.optim.weight_averaging import WeightAverage
 
 PHASES = ("train", "val", "test")
@@ -54,7 +55,7 @@ class SegmentationModel(L.LightningModule):
         self.card = ModelCard.model_validate(dict(card))
         settings = self.config.segmentation_config
         self.model = self.build(self.config, settings.opts.encoder_weights if pretrained else None)
-        self.stages = [Stage(s.epoch, s.unfreeze, s.lr or settings.lr) for s in settings.finetune or []]
+        self.stages = [UnfreezingStage(s.epoch, s.unfreeze, s.lr or settings.lr) for s in settings.finetune or []]
         self.frozen: list[nn.Module] = []
         if settings.freeze_encoder or self.stages:
             unfreeze = self.stages[0].unfreeze if self.stages else "decoder"
@@ -231,10 +232,10 @@ class SegmentationModel(L.LightningModule):
         total = max(1, int(self.trainer.estimated_stepping_batches))
         factor = learning_rate(settings.lr_scheduler, settings.warmup_period)
         if self.stages:
-            factor = staged(factor, self.stages, settings.lr, self.config.max_epoch)
+            factor = restart_per_stage(factor, self.stages, settings.lr, self.config.max_epoch)
         if settings.swa is not None:
             share = None if settings.swa.lr is None else settings.swa.lr / settings.lr
-            factor = held(factor, cast(int, settings.swa.start_epoch), share, self.config.max_epoch)
+            factor = hold_from_epoch(factor, cast(int, settings.swa.start_epoch), share, self.config.max_epoch)
         # A closure: LambdaLR would save an object's state and so bring back the old total when a run is prolonged.
         scheduler = LambdaLR(optimizer, lambda step: factor(min(1.0, step / total)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

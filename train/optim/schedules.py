@@ -1,47 +1,10 @@
-"""Groups of parameters for the optimiser, and learning rate schedules."""
+"""Learning rate schedules: as a share of the highest learning rate, over the share of training that is done."""
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
-
-from torch import nn
 
 from train.configs.registries.schedules import SCHEDULES
-from train.optim.layers import encoder_layers
-from train.optim.unfreezing import Stage, stage_at
-
-
-def parameter_groups(
-    network: nn.Module, lr: float, weight_decay: float, layer_decay: float | None = None
-) -> list[dict[str, Any]]:
-    """Group the parameters of a network for AdamW, with no weight decay on norms, biases and positions.
-
-    Args:
-        network: Network with an `encoder`.
-        lr: Learning rate of the decoder.
-        weight_decay: Weight decay of matrices and kernels.
-        layer_decay: Learning rate of the encoder's last layer over the decoder's, of the layer before over that, and so
-            on (Clark et al. 2020, arXiv:2003.10555); None: one rate for all.
-
-    Returns:
-        Groups with `params`, `lr` and `weight_decay`; the decoder's first. Frozen parameters are in them too: without
-        a gradient they are passed over, and the state fits whatever is frozen.
-    """
-    encoder = network.encoder
-    layers = encoder_layers(encoder) if layer_decay is not None else None  # type: ignore[arg-type]
-    rates = {}
-    for name, parameter in encoder.named_parameters():  # type: ignore[union-attr]
-        depth = 0 if layers is None else len(layers) - layers.index(name)
-        rates[id(parameter)] = lr * (layer_decay or 1.0) ** depth
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {(lr, weight_decay): [], (lr, 0.0): []}
-    for name, parameter in network.named_parameters():
-        decay = 0.0 if parameter.ndim <= 1 or _is_position(name) else weight_decay
-        groups.setdefault((rates.get(id(parameter), lr), decay), []).append(parameter)
-    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
-
-
-def _is_position(name: str) -> bool:
-    return name.endswith(("pos_embed", "cls_token", "reg_token", "mask_token", "relative_position_bias_table"))
+from train.optim.unfreezing import UnfreezingStage, stage_at
 
 
 def learning_rate(schedule: str, warmup: float) -> Callable[[float], float]:
@@ -89,8 +52,8 @@ def _half_cosine(begin: float, finish: float, x: float) -> float:
     return finish + (begin - finish) * (1 + math.cos(math.pi * x)) / 2
 
 
-def staged(
-    factor: Callable[[float], float], stages: Sequence[Stage], lr: float, epochs: int
+def restart_per_stage(
+    factor: Callable[[float], float], stages: Sequence[UnfreezingStage], lr: float, epochs: int
 ) -> Callable[[float], float]:
     """Repeat a schedule in every stage of fine-tuning, up to that stage's own highest value.
 
@@ -111,7 +74,9 @@ def staged(
     return over_all
 
 
-def held(factor: Callable[[float], float], epoch: int, share: float | None, epochs: int) -> Callable[[float], float]:
+def hold_from_epoch(
+    factor: Callable[[float], float], epoch: int, share: float | None, epochs: int
+) -> Callable[[float], float]:
     """Hold a schedule from an epoch on, for averaging weights (Izmailov et al. 2018, arXiv:1803.05407).
 
     Args:

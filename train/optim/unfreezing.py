@@ -12,7 +12,7 @@ Unfreeze = Literal["decoder", "all"] | int
 
 
 @dataclass(frozen=True)
-class Stage:
+class UnfreezingStage:
     """Stage of fine-tuning.
 
     Attributes:
@@ -26,7 +26,7 @@ class Stage:
     lr: float
 
 
-def stage_at(stages: Sequence[Stage], epoch: float) -> int:
+def stage_at(stages: Sequence[UnfreezingStage], epoch: float) -> int:
     """Return the index of the stage that an epoch, whole or fractional, belongs to."""
     # Fractional epochs are computed from steps; rounding must not put the first step of an epoch into the one before.
     return max(i for i, stage in enumerate(stages) if stage.epoch <= epoch + 1e-9)
@@ -37,7 +37,7 @@ def set_trainable(encoder: nn.Module, unfreeze: Unfreeze) -> list[nn.Module]:
 
     Args:
         encoder: Encoder, modified in place.
-        unfreeze: See `Stage`.
+        unfreeze: See `UnfreezingStage`.
 
     Returns:
         Modules all of whose parameters are frozen. Put them into evaluation mode, so that norm layers keep their

@@ -8,8 +8,8 @@ import torch
 from train.configs.config import Config
 from train.model import SegmentationModel
 from train.optim.gradient_checkpointing import checkpoint_blocks
+from train.optim.parameter_groups import parameter_groups
 from train.optim.precision import native_precision
-from train.optim.schedules import parameter_groups
 from train.run.progress import print_message
 
 
