@@ -113,6 +113,7 @@ def test_every_marker_is_known_and_used() -> None:
         ("card", ["| `max_pixel_value` |  | number or `auto` |", "| `label_map` | `{}` |", "### `training_data`"]),
         ("losses", ["FocalTversky", "`label_smoothing`", "BCE"]),
         ("networks", ["## Families", "`DINOv2Segmentation`", "DeepLabV3Plus"]),
+        ("schedules", ["onecycle", "`poly`"]),
         ("formats", ["onnx", "torchscript", "openvino"]),
         ("benchmarks", ["# Measurements"]),
         ("contributing", ["# Contributing"]),
