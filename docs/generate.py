@@ -33,6 +33,7 @@ _COMMANDS = (
     ("python eval/test_new_model.py", "eval.test_new_model"),
     ("python eval/test_kom.py", "eval.test_kom"),
 )
+_TITLES = {"backends": "Back ends"}
 _WIDTH = "100"  # columns of help texts
 _LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
 
@@ -61,7 +62,7 @@ def _table(*names: str) -> Callable[[], str]:
         made = _tables()
         if len(names) == 1:
             return made[names[0]]
-        return "\n\n".join(f"## {name.capitalize()}\n\n{made[name].strip()}" for name in names)
+        return "\n\n".join(f"## {_TITLES.get(name, name.capitalize())}\n\n{made[name].strip()}" for name in names)
 
     return render
 
