@@ -3,7 +3,13 @@
 The options of a loss are annotated with these types too (`train/configs/registries/losses.py` looks them up by name).
 """
 
+import ast
+import inspect
+import sys
 from collections.abc import Mapping
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -19,9 +25,34 @@ class Section(BaseModel):
         strict=True,
         allow_inf_nan=False,
         validate_default=False,
-        use_attribute_docstrings=True,
         defer_build=True,
     )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Take the text below a field as its description.
+
+        Pydantic's `use_attribute_docstrings` does the same, but its search for the source takes a tenth of a check.
+        """
+        for name, text in _attribute_docstrings(cls.__module__).get(cls.__name__, {}).items():
+            cls.model_fields[name].description = text
+
+
+@cache
+def _attribute_docstrings(module: str) -> dict[str, dict[str, str]]:
+    """Return the text below each annotated attribute of each class of a module."""
+    found: dict[str, dict[str, str]] = {}
+    body = ast.parse(Path(str(sys.modules[module].__file__)).read_text("utf-8")).body
+    for node in (part for part in body if isinstance(part, ast.ClassDef)):
+        for field, text in pairwise(node.body):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(text, ast.Expr)
+                and isinstance(text.value, ast.Constant)
+            ):
+                found.setdefault(node.name, {})[field.target.id] = inspect.cleandoc(str(text.value.value))
+    return found
 
 
 def mistake(message: str) -> PydanticCustomError:

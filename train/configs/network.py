@@ -56,16 +56,23 @@ def _loss_options(**nested: Any) -> dict[str, Any]:
     return options
 
 
-# Classes made of the registry's rows have attributes that mypy doesn't know.
-_PlainLossOpts: Any = create_model("PlainLossOpts", __base__=Section, __module__=__name__, **_loss_options())
-_PlainLossOpts.__doc__ = "Options of a loss within a loss."
-_LossOpts: Any = create_model(
-    "_LossOpts", __base__=Section, __module__=__name__, **_loss_options(options=_PlainLossOpts)
+_PlainLossOpts: Any = create_model(
+    "PlainLossOpts",
+    __base__=Section,
+    __module__=__name__,
+    __doc__="Options of a loss within a loss.",
+    **_loss_options(),
 )
-
-
-class LossOpts(_LossOpts):
-    """Options of a loss; what they mean for each loss, and their defaults: table of the losses."""
+if TYPE_CHECKING:
+    LossOpts = Any
+else:
+    LossOpts = create_model(
+        "LossOpts",
+        __base__=Section,
+        __module__=__name__,
+        __doc__="Options of a loss; what they mean for each loss, and their defaults: table of the losses.",
+        **_loss_options(options=_PlainLossOpts),
+    )
 
 
 class LossConfig(Section):

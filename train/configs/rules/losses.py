@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from train.configs.document import KeyPath
 from train.configs.problems import Problem, value_at
@@ -70,7 +70,9 @@ def _classes(facts: Facts) -> Iterator[Problem]:
 
 
 @cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter  # seldom needed, and not imported by the schema
+
     return TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
