@@ -1,4 +1,4 @@
-"""The LightningModules: a network, its loss, its optimiser and its scores.
+"""LightningModules: a network, its loss, its optimiser and its scores.
 
 All families share `SegmentationModel`; each says only how its network is built. The network itself is `.model`, and
 takes normalised images; what a batch holds is normalised here, on the device.
@@ -37,15 +37,15 @@ PHASES = ("train", "val", "test")
 
 
 class SegmentationModel(L.LightningModule):
-    """Trains a network to tell the classes of pixels apart.
+    """Semantic segmentation of GeoTIFFs: base class of the families of networks.
 
     Its hyper-parameters are plain data, so that `load_from_checkpoint` needs neither the YAML nor the network.
 
     Args:
         config: A resolved config as plain data (`Config.plain`).
         card: A model card as plain data: how pixels are normalised and what the classes are called.
-        pretrained: Whether the encoder starts from the weights that the config names. Not when a checkpoint is loaded:
-            nothing is ever downloaded for weights that are replaced at once.
+        pretrained: True to start the encoder from the weights that the config names; False when a checkpoint is
+            loaded, so that nothing is downloaded for weights that are replaced at once.
     """
 
     def __init__(self, config: Mapping[str, Any], card: Mapping[str, Any], pretrained: bool = False) -> None:
@@ -80,16 +80,16 @@ class SegmentationModel(L.LightningModule):
 
     @staticmethod
     def build(config: Config, weights: str | bool | None) -> nn.Module:
-        """The network: normalised (N, bands, H, W) to logits (N, channels, H, W)."""
+        """Build the network: normalised (N, bands, H, W) to logits (N, channels, H, W)."""
         raise TypeError("SegmentationModel has no network of its own: use one of its families")
 
     def normalize(self, image: Tensor) -> Tensor:
-        """Pixels in units of the file, (N, bands, H, W) of any type, to what the network takes, float32."""
+        """Normalise pixels in units of the file, (N, bands, H, W) of any dtype, to float32."""
         return image.float() * cast(Tensor, self.scale) + cast(Tensor, self.shift)
 
     @staticmethod
     def run_network(network: nn.Module, image: Tensor) -> Tensor:
-        """Normalised (N, bands, H, W) of any size to logits (N, channels, H, W) of the same size.
+        """Run a network on normalised (N, bands, H, W) of any size; return logits (N, channels, H, W) of the same size.
 
         What a family does around its network, apart from Lightning, so that both can be exported together.
         """
@@ -97,21 +97,21 @@ class SegmentationModel(L.LightningModule):
         return logits
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalised (N, bands, H, W) of any size to logits (N, channels, H, W) of the same size."""
+        """Return logits (N, channels, H, W) for normalised (N, bands, H, W) of any size."""
         return self.run_network(self.model, image)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Loss of a batch, a scalar."""
+        """Return the loss of a batch, a scalar."""
         loss = self._step("train", batch)
         self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Counts a batch of the val split."""
+        """Count a batch of the val split."""
         self._step("val", batch)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Counts a batch of the test split."""
+        """Count a batch of the test split."""
         self._step("test", batch)
 
     def _step(self, phase: str, batch: dict[str, Tensor]) -> Tensor:
@@ -123,19 +123,19 @@ class SegmentationModel(L.LightningModule):
         return loss
 
     def predict_classes(self, image: Tensor) -> Tensor:
-        """Pixels in units of the file, (N, bands, H, W), to class indices (N, H, W) int64."""
+        """Return class indices (N, H, W), int64, for pixels in units of the file, (N, bands, H, W)."""
         logits: Tensor = self(self.normalize(image))
         if logits.shape[1] == 1:
             return (logits[:, 0].sigmoid() > self.card.threshold).long()
         return logits.argmax(dim=1)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Makes dropout and its like a function of (seed, epoch, batch, rank), so that a resumed run repeats them."""
+        """Seed dropout and the like by (seed, epoch, batch, rank), so that a resumed run repeats them."""
         entropy = [self.config.seed, 2, self.current_epoch, batch_idx, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def on_train_start(self) -> None:
-        """Puts back gradients that a checkpoint caught between two optimiser steps."""
+        """Restore gradients that a checkpoint holds from between two optimiser steps."""
         for name, parameter in self.named_parameters():
             if name in self._gradients:
                 parameter.grad = self._gradients[name].to(parameter.device)
@@ -144,7 +144,7 @@ class SegmentationModel(L.LightningModule):
         self._enter_stage()
 
     def on_train_epoch_start(self) -> None:
-        """Starts counting anew, and freezes what this epoch's stage doesn't train."""
+        """Reset the counts, and freeze what this epoch's stage doesn't train."""
         self.pooled["train"].reset()
         self._published = False
         self._enter_stage()
@@ -156,11 +156,11 @@ class SegmentationModel(L.LightningModule):
             self.train()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Averages the weights, where this is the time."""
+        """Update the average of the weights, where it is due."""
         self._take_average()
 
     def _take_average(self) -> None:
-        """Takes the last optimiser step in, once; callbacks may save before Lightning comes to this module.
+        """Add the last optimiser step to the average, once; callbacks may save before Lightning calls this module.
 
         The exponential average takes every step in, the plain mean the last one of each epoch.
         """
@@ -174,37 +174,37 @@ class SegmentationModel(L.LightningModule):
             self._averaged_step = self.trainer.global_step
 
     def on_validation_epoch_start(self) -> None:
-        """Starts counting anew; the averaged weights are judged, where there are any yet."""
+        """Reset the counts; validate the averaged weights, where there are any yet."""
         self.pooled["val"].reset()
         if self.average is not None and self.trainer.state.fn == "fit":
             self.average.swap(self.model)
 
     def on_test_epoch_start(self) -> None:
-        """Starts counting anew."""
+        """Reset the counts."""
         self.pooled["test"].reset()
 
     def on_train_epoch_end(self) -> None:
-        """Publishes the scores of the epoch, if no callback has asked for them by now."""
+        """Publish the scores of the epoch, if no callback has asked for them yet."""
         if not self._published:
             self.publish("train")
 
     def on_validation_epoch_end(self) -> None:
-        """Publishes the scores of the val split."""
+        """Publish the scores of the val split."""
         self.publish("val")
         if self.average is not None and self.average.in_place:
             self.average.swap(self.model)
 
     def on_fit_end(self) -> None:
-        """What is left at the end is what counts: the averaged weights."""
+        """Leave the averaged weights in the network."""
         if self.average is not None and not self.average.in_place:
             self.average.swap(self.model)
 
     def on_test_epoch_end(self) -> None:
-        """Publishes the scores of the test split."""
+        """Publish the scores of the test split."""
         self.publish("test")
 
     def publish(self, phase: str) -> None:
-        """Makes the scores of what was counted known to Lightning.
+        """Log the scores of the counts to Lightning.
 
         Callbacks are called before the module, so the first of them that needs an epoch's training scores asks here.
         """
@@ -217,7 +217,7 @@ class SegmentationModel(L.LightningModule):
         self.log_dict({f"{phase}/{name}": value for name, value in values.items()}, logger=False, sync_dist=False)
 
     def train(self, mode: bool = True) -> "SegmentationModel":
-        """Lightning calls this before each epoch; what is frozen stays in evaluation mode."""
+        """Set training mode, but leave frozen modules in evaluation mode; called by Lightning before each epoch."""
         super().train(mode)
         if mode:
             for module in self.frozen:
@@ -225,7 +225,7 @@ class SegmentationModel(L.LightningModule):
         return self
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with decoupled decay (Loshchilov and Hutter, arXiv:1711.05101)."""
+        """Return AdamW with decoupled decay (Loshchilov & Hutter 2017, arXiv:1711.05101) and its schedule."""
         settings = self.config.segmentation_config
         groups = parameter_groups(self.model, settings.lr, settings.weight_decay, settings.layer_decay)
         optimizer = torch.optim.AdamW(groups, lr=settings.lr)
@@ -241,7 +241,7 @@ class SegmentationModel(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def freeze_unreached(self) -> None:
-        """Freezes parameters that no gradient reaches, such as the stages behind the last feature that is used.
+        """Freeze parameters that no gradient reaches, such as the stages behind the last feature that is used.
 
         Distributed training waits for the gradient of every parameter that is not frozen.
         """
@@ -256,7 +256,7 @@ class SegmentationModel(L.LightningModule):
             parameter.requires_grad_(gradient is not None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what an unbroken run would still have: this epoch's counts, and gradients between two steps."""
+        """Add this epoch's counts, and gradients between two steps, so that a resumed run continues exactly."""
         checkpoint["pooled"] = {phase: pooled.reduce().state_dict() for phase, pooled in self.pooled.items()}
         scored = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
         checkpoint["hyper_parameters"]["card"] = {**self.card.model_dump(mode="json"), "scores": scored}
@@ -274,7 +274,7 @@ class SegmentationModel(L.LightningModule):
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes back what `on_save_checkpoint` added."""
+        """Restore what `on_save_checkpoint` added."""
         self._gradients = dict(checkpoint.get("gradients", {}))
         if self.average is not None and self._trainer is not None and self.trainer.state.fn == "fit":
             self.average.load(checkpoint, "model.", self.device)
@@ -284,7 +284,7 @@ class SegmentationModel(L.LightningModule):
 
 
 class SMPSegmentationModel(SegmentationModel):
-    """Any architecture of segmentation-models-pytorch on any of its encoders, those of timm included."""
+    """Architectures of segmentation-models-pytorch on any of its encoders, those of timm included."""
 
     @staticmethod
     def build(config: Config, weights: str | bool | None) -> nn.Module:
@@ -315,7 +315,7 @@ class SMPSegmentationModel(SegmentationModel):
 
 
 def smp_stride(network: nn.Module) -> int:
-    """What both sides of an SMP network's input must be divisible by."""
+    """Return the number that both sides of an SMP network's input must be divisible by."""
     if isinstance(network, ViTPyramidModel):
         return 1  # pads inside
     output_stride = int(network.encoder.output_stride)  # type: ignore[union-attr, arg-type]
@@ -324,7 +324,7 @@ def smp_stride(network: nn.Module) -> int:
 
 
 class DINOv2Segmentation(SegmentationModel):
-    """A DINOv2 or DINOv3 backbone with a light decoder."""
+    """DINOv2 or DINOv3 backbone with a light decoder."""
 
     @staticmethod
     def build(config: Config, weights: str | bool | None) -> nn.Module:

@@ -1,1 +1,1 @@
-"""The schema and loader of training YAMLs, and the configs that come with the project."""
+"""Schema, registries and loader of training YAMLs, and the configs that come with the project."""

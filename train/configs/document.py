@@ -49,7 +49,7 @@ _HINTS = (
 
 @dataclass(frozen=True)
 class Mark:
-    """A place in a file; line and column count from 1."""
+    """Place in a file; line and column count from 1."""
 
     line: int
     column: int
@@ -57,7 +57,7 @@ class Mark:
 
 @dataclass
 class Document:
-    """A YAML file as plain data, where its keys and values stand, and what is wrong with it short of bad YAML."""
+    """YAML file as plain data, with the places of its keys and values, and its problems short of bad YAML."""
 
     path: str
     data: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Document:
     problems: list[tuple[KeyPath, Mark, str]] = field(default_factory=list)
 
     def mark(self, path: KeyPath, of_key: bool = False) -> Mark:
-        """Where the value (or the key) of a path stands; of what is missing, where its nearest parent does."""
+        """Return the place of the value (or the key) at a path, or of its nearest parent where it is missing."""
         marks = self.keys if of_key and path in self.keys else self.values
         while path and path not in marks:
             path = path[:-1]
@@ -74,7 +74,7 @@ class Document:
 
 
 def read(path: str | Path) -> Document:
-    """Reads a YAML file whose top is a mapping.
+    """Read a YAML file whose top is a mapping.
 
     Raises:
         UserError: The file is missing, unreadable, empty, too large, no text, not YAML, or no mapping.
@@ -100,7 +100,7 @@ def read(path: str | Path) -> Document:
 
 
 def _beside(path: Path) -> str:
-    """What may have been meant: the config in the same folder whose name is nearest."""
+    """Return a hint at the config in the same folder whose name is nearest."""
     if "=" in path.name:
         return " (the config comes first, KEY=VALUE after it)"
     try:
@@ -110,7 +110,7 @@ def _beside(path: Path) -> str:
 
 
 def parse(text: str, name: str) -> Document:
-    """Like `read`, from text."""
+    """Parse YAML text, as `read` does with a file."""
     try:
         node, aliases = _compose(text)
         if node is None or (isinstance(node, yaml.ScalarNode) and node.tag == f"{_CORE}null"):
@@ -132,7 +132,7 @@ def parse(text: str, name: str) -> Document:
 
 
 def dump(data: dict[str, Any]) -> str:
-    """YAML text that `parse` and PyYAML alike read as this data.
+    """Return YAML text that both `parse` and PyYAML read as this data.
 
     PyYAML's own writer leaves text such as 1e-3 without quotes, as its reader takes that for text.
     """
@@ -140,7 +140,7 @@ def dump(data: dict[str, Any]) -> str:
 
 
 def parse_value(text: str) -> tuple[Any, list[tuple[KeyPath, str]]]:
-    """The value that a YAML file would hold with this text, and what is wrong within it; raises `yaml.YAMLError`."""
+    """Parse the value of a key, and return it with the problems in it; raise `yaml.YAMLError` for bad YAML."""
     node, aliases = _compose(text)
     document = Document("")
     value = None if node is None else _Builder(document, aliases).build(node, ())
@@ -148,7 +148,7 @@ def parse_value(text: str) -> tuple[Any, list[tuple[KeyPath, str]]]:
 
 
 def _explain(error: yaml.MarkedYAMLError) -> str:
-    """What PyYAML found wrong, in one line, with a hint."""
+    """Return PyYAML's error in one line, with a hint."""
     problem, context = str(error.problem), error.context or ""
     said = f"{context} {problem}".strip()
     if context.startswith("while"):
@@ -159,7 +159,7 @@ def _explain(error: yaml.MarkedYAMLError) -> str:
 
 
 class _Composer(Reader, Scanner, Parser, Composer, BaseResolver):
-    """Text to nodes: scalars by YAML 1.2's core schema, and where each alias is used."""
+    """Composer of nodes: scalars by YAML 1.2's core schema, and the places where aliases are used."""
 
     def __init__(self, text: str) -> None:
         Reader.__init__(self, text)
@@ -215,7 +215,7 @@ def _kind(node: yaml.Node) -> str:
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:
-    """The value of a scalar; raises `MarkedYAMLError` where a tag was written by hand that doesn't fit."""
+    """Return the value of a scalar; raise `MarkedYAMLError` where an explicit tag doesn't fit."""
     kind, text = node.tag.removeprefix(_CORE), str(node.value)
     if kind in {"str", "merge"}:
         return text
@@ -241,7 +241,7 @@ def _no_tag(node: yaml.Node) -> yaml.MarkedYAMLError:
 
 @dataclass
 class _Builder:
-    """Nodes to plain data; fills in the marks and problems of the document on the way."""
+    """Builder of plain data from nodes, which also records the marks and problems of the document."""
 
     document: Document
     aliases: dict[tuple[int, int], Mark]
@@ -279,7 +279,7 @@ class _Builder:
     def _pairs(
         self, node: yaml.MappingNode, path: KeyPath, above: frozenset[int]
     ) -> Iterator[tuple[str | int, yaml.Node, yaml.Node]]:
-        """A mapping's own pairs, then those that it merges (`<<: *anchor`) and doesn't have."""
+        """Yield a mapping's own pairs, then those that it merges (`<<: *anchor`) and doesn't have."""
         if node.tag != f"{_CORE}map":
             raise _no_tag(node)
         seen: dict[str | int, Mark] = {}
@@ -306,7 +306,7 @@ class _Builder:
                     yield key, key_node, value_node
 
     def _key(self, node: yaml.Node) -> str | int:
-        """A key: a whole number (of a label map) or, whatever YAML takes it for, its text."""
+        """Return a key: a whole number (of a label map), or its text, whatever YAML takes it for."""
         if not isinstance(node, yaml.ScalarNode):
             raise yaml.MarkedYAMLError(problem="a key that is no plain word", problem_mark=node.start_mark)
         value = _scalar(node)

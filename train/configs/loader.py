@@ -1,6 +1,6 @@
-"""A YAML file and overrides to a `Config`; every mistake in it, each with its file, line and column.
+"""Loader of a YAML file with overrides: returns a `Config`, or all problems with file, line and column.
 
-No torch here, nor anything else that is slow to import: a typo is answered in well under a second.
+Imports neither torch nor anything else that is slow, so that a typo is reported in well under a second.
 """
 
 from collections.abc import Sequence
@@ -33,14 +33,14 @@ __all__ = ["Loaded", "load_config", "schema"]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A config that is right, and what the user should know about how it was read."""
+    """Valid config, and notices about how it was read."""
 
     config: Config
     notices: list[str] = field(default_factory=list)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
-    """Reads a YAML file, lets the overrides replace what they name, and validates the result.
+    """Read a YAML file, apply the overrides, and validate the result.
 
     Args:
         path: The YAML file.
@@ -80,7 +80,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
 
 
 def _fill_in(data: dict[str, Any], name: str) -> None:
-    """What a section that was left empty means, and the name of a run that has none: in place."""
+    """Fill in empty sections and the name of the run, in place."""
     for section in ("segmentation_config", "data_module", "trainer", "logging", "checkpoint"):
         if data.get(section) is None:
             data[section] = {}
@@ -92,7 +92,7 @@ def _fill_in(data: dict[str, Any], name: str) -> None:
 
 
 def _locate(problem: Problem, source: Document, said: Overrides) -> tuple[Mark, str]:
-    """A problem as a line that names its place, and the places it clashes with."""
+    """Return a problem as a line with its place, and the places it clashes with."""
     first, *others = problem.paths
     by_hand = covered(first, said.values)
     mark = Mark(0, 0) if by_hand else source.mark(first, problem.of_key)
@@ -108,7 +108,7 @@ def _locate(problem: Problem, source: Document, said: Overrides) -> tuple[Mark, 
 
 
 def _explain(error: ValidationError, data: dict[str, Any], settled: Settled) -> list[Problem]:
-    """Pydantic's errors in our words, those of one union put together."""
+    """Return Pydantic's errors in our own words, those of one union merged."""
     groups: dict[KeyPath, list[tuple[str, str]]] = {}
     for detail in error.errors(include_url=False):
         path = _in_document(detail["loc"], data)
@@ -126,7 +126,7 @@ def _explain(error: ValidationError, data: dict[str, Any], settled: Settled) -> 
 
 
 def _in_document(loc: tuple[str | int, ...], data: Any) -> KeyPath:
-    """The part of a Pydantic location that is in the YAML: unions and discriminators add names of their own."""
+    """Return the part of a Pydantic location that is in the YAML: unions and discriminators add names of their own."""
     path: KeyPath = ()
     for i, part in enumerate(loc):
         if (isinstance(data, dict) and part in data) or (isinstance(data, list) and part in range(len(data))):
@@ -138,7 +138,7 @@ def _in_document(loc: tuple[str | int, ...], data: Any) -> KeyPath:
 
 
 def _sentence(path: KeyPath, details: list[tuple[str, str]], value: Any) -> tuple[str, bool]:
-    """What is wrong at a path, and whether it is the key."""
+    """Describe what is wrong at a path, and say whether it is the key."""
     types = {kind for kind, _ in details}
     own = next((message for kind, message in details if kind == "mistake"), None)
     if own is not None:
@@ -159,7 +159,7 @@ _RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 
 
 def _advice(path: KeyPath, value: Any) -> str:
-    """The most likely slip behind a value of a wrong type."""
+    """Return a hint at the most likely slip behind a value of a wrong type."""
     found = kinds(path)
     wanted = {kind.type for kind in found}
     if isinstance(value, str) and value:
@@ -186,7 +186,7 @@ def _numbers(wanted: set[Any]) -> set[Any]:
 
 
 def _notices(data: dict[str, Any], config: Config) -> list[str]:
-    """What the user should know: names that were translated, keys that are accepted and not obeyed."""
+    """Return the notices: names that were translated, keys that are accepted and not obeyed."""
     notices = []
     backbone = value_at(data, ("segmentation_config", "backbone"))
     if config.segmentation_config.backbone == f"tu-{backbone}":

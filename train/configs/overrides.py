@@ -1,4 +1,4 @@
-"""`KEY=VALUE` from the command line, written into the data of a YAML file before that is checked."""
+"""Overrides: `KEY=VALUE` from the command line, written into the data of a YAML file before it is checked."""
 
 import re
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from train.configs.wording import dotted, shown
 
 @dataclass
 class Overrides:
-    """What the command line says.
+    """Overrides that were applied.
 
     Attributes:
-        values: What was written into the data, by path; of a path that was given twice the last counts.
-        problems: A line for each override that can't be used.
-        notices: What the user should know of the others.
+        values: Values written into the data, by path; of a path that was given twice the last counts.
+        problems: One line for each override that can't be used.
+        notices: Notices about the others.
     """
 
     values: dict[KeyPath, Any] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class Overrides:
 
 
 def override(data: dict[str, Any], texts: Sequence[str]) -> Overrides:
-    """Writes `KEY=VALUE`s into the data of a YAML file, in place.
+    """Write overrides into the data of a YAML file, in place.
 
     Args:
         data: The YAML's content.
@@ -63,7 +63,7 @@ def override(data: dict[str, Any], texts: Sequence[str]) -> Overrides:
 
 
 def _unknown(path: KeyPath) -> tuple[KeyPath, str] | None:
-    """The first key of a path that the schema doesn't have, and what is wrong with it."""
+    """Return the first key of a path that the schema doesn't have, and what is wrong with it."""
     for depth in range(1, len(path) + 1):
         if wrong := unknown_key(path[:depth]):
             return path[:depth], wrong
@@ -71,7 +71,7 @@ def _unknown(path: KeyPath) -> tuple[KeyPath, str] | None:
 
 
 def _write(data: Any, path: KeyPath, value: Any) -> str | None:
-    """Puts the value in its place; what is wrong where there is no such place."""
+    """Write a value at its place; return what is wrong where there is no such place."""
     for depth, key in enumerate(path):
         at = path[:depth]
         if wrong := _no_place(data, key, at):
@@ -88,7 +88,7 @@ def _write(data: Any, path: KeyPath, value: Any) -> str | None:
 
 
 def _no_place(data: Any, key: str | int, at: KeyPath) -> str | None:
-    """Why `data`, which stands at a path, has no place for this key."""
+    """Return why `data`, at a path, has no place for this key; None where it has."""
     if isinstance(data, list):
         if not isinstance(key, int):
             return f"{dotted(at)} is a list: say which item ({dotted((*at, 0))} to {dotted((*at, len(data) - 1))})"
