@@ -23,11 +23,10 @@ from torch import nn
 from inference.card import ModelCard
 from inference.common.errors import UserError
 from train.configs.config import Config
+from train.export.export_wrapper import ExportWrapper, fixed_size_reason
 from train.export.formats import FORMATS
-from train.export.network import ExportedNetwork
-from train.export.parity import Agreement, agreement, reference
-from train.export.pixels import real_pixels
-from train.export.sizes import fixed_size_reason, other_size
+from train.export.parity import ParityResult, check_parity, other_size, reference_output
+from train.export.parity_images import parity_images
 from train.model import MODELS, SegmentationModel
 
 TILE = 128
@@ -100,7 +99,7 @@ def random_model(settings: Config) -> tuple[SegmentationModel, ModelCard]:
             nn.init.constant_(parameter, 0.3)
         elif name.endswith(("pos_embed", "relative_position_bias_table")):
             nn.init.normal_(parameter, std=0.2)
-    image = model.normalize(real_pixels([settings], card, (settings.tile_size, settings.tile_size)).image)
+    image = model.normalize(parity_images([settings], card, (settings.tile_size, settings.tile_size)).image)
     with torch.no_grad():
         model.train()
         for module in model.modules():
@@ -133,11 +132,11 @@ def rows(wanted: Sequence[tuple[str, str, str]], folder: Path) -> Iterator[str]:
 
 def measure(model: SegmentationModel, card: ModelCard, settings: Config, chosen: Any, path: Path) -> str:
     """Export a network, compare it with PyTorch, and return the cells of difference, seconds and megabytes."""
-    network = ExportedNetwork(model, "probabilities").eval()
-    tile = card.tile_size
-    found: list[Agreement] = []
+    network = ExportWrapper(model, "probabilities").eval()
+    tile, cpu = card.tile_size, torch.device("cpu")
+    found: list[ParityResult] = []
     for size in [(tile, tile)] + ([other_size(tile)] if card.any_size else []):
-        image = model.normalize(real_pixels([settings], card, size).image)
+        image = model.normalize(parity_images([settings], card, size).image)
         if not found:
             began = time.perf_counter()
             try:
@@ -145,9 +144,7 @@ def measure(model: SegmentationModel, card: ModelCard, settings: Config, chosen:
             except UserError as error:
                 return f"| refused: {str(error).partition(': ')[2][:90]} | | |"
             seconds = time.perf_counter() - began
-        found.append(
-            agreement(chosen.load(path, torch.device("cpu")), reference(network, image, torch.device("cpu")), card)
-        )
+        found.append(check_parity(chosen.load(path, cpu), reference_output(network, image, cpu), card))
     shown = ", ".join(f"{one.difference:.0e}" if one.error is None else "can't be run" for one in found)
     verdict = "correct" if all(one.passed for one in found) else "wrong, refused when converting"
     return f"| {verdict}: {shown} | {seconds:.0f} | {path.stat().st_size / 1e6:.0f} |"

@@ -65,14 +65,17 @@ def open_model(
     if card_file is not None:
         raise UserError(f"--card: only for .onnx and .pt files; {text} has its own card (omit --card)")
     assert text is not None
-    from train.models.import_timm import import_timm
+    from train.models import import_timm
 
     import_timm()
-    from train.export.rebuild import Given, rebuild
+    from train.export.config_comparison import UserConfig
     from train.export.source import find_source
+    from train.export.trained_model import load_trained_model
 
     source = find_source(text)
-    rebuilt = rebuild(source.checkpoint, None if config is None or given is None else Given(config, given))
+    rebuilt = load_trained_model(
+        source.checkpoint, None if config is None or given is None else UserConfig(config, given)
+    )
     used = rebuilt.config if given is None else given.config
     traced, card = _trace(rebuilt.model, rebuilt.card, folder)
     run = Path(text) if source.config is not None else None
@@ -107,12 +110,12 @@ def _trace(model: object, card: ModelCard, folder: Path) -> tuple[Path, ModelCar
     """Write the network of a checkpoint as TorchScript; return the file and its card."""
     import torch
 
+    from train.export.export_wrapper import ExportWrapper
     from train.export.formats import FORMATS
-    from train.export.network import ExportedNetwork
     from train.model import SegmentationModel
 
     assert isinstance(model, SegmentationModel)
-    network = ExportedNetwork(model, "probabilities").eval()
+    network = ExportWrapper(model, "probabilities").eval()
     card = card.model_copy(update={"output": "probabilities", "any_size": False})
     path = folder / f"{len(list(folder.iterdir()))}.pt"
     generator = torch.Generator().manual_seed(0)

@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
 
     # Slow imports come after the config is validated, so that a typo in the YAML is reported at once.
     sys.stderr.write("loading ...\n")
-    from train.models.import_timm import import_timm
+    from train.models import import_timm
 
     import_timm()
     if options.check:

@@ -1,4 +1,4 @@
-"""`python train/convert_checkpoint.py SOURCE CONFIG.yml --model_name N --task T`: the command line, nothing else."""
+"""Command line of the export: `python train/convert_checkpoint.py SOURCE [CONFIG.yml] --model_name N --task T`."""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__" and not __package__:
-    # Run as a file: its own folder comes first on the path, and there `train` is not to be found.
+    # Python puts the folder of a script first on the path, and the package `train` is in its parent folder.
     sys.path[0] = str(ROOT)
 
 EXAMPLES = """\
@@ -21,14 +21,14 @@ examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments."""
+    """Return the argument parser."""
     from inference.common.cli import Parser
     from train.export.formats import FORMATS
 
     known = ",".join(FORMATS)
     arguments = Parser(
         prog="python train/convert_checkpoint.py",
-        description="Turn a checkpoint into ONNX and TorchScript files that give its own answers.",
+        description="Convert a checkpoint to ONNX and TorchScript files with the same outputs.",
         examples=EXAMPLES,
         check="an exported file does not reproduce the checkpoint; nothing is written",
     )
@@ -37,36 +37,46 @@ def parser() -> argparse.ArgumentParser:
         "config",
         nargs="?",
         metavar="CONFIG.yml",
-        help="the YAML it was trained with; our own checkpoints know",
+        help="YAML of the training; optional for checkpoints that contain it",
     )
-    arguments.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="replaces a key of the config")
+    arguments.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="override a key of the config")
     add = arguments.add_argument
-    add("--model_name", "--model-name", metavar="N", help="the model, in the files' names (default: the card's)")
-    add("--task", metavar="T", help="what it maps, in the files' names (default: the card's)")
-    add("--score", type=float, metavar="DICE", help="in the files' names (default: what came with the checkpoint)")
-    add("--formats", default=known, metavar="LIST", help=f"what to write (default: {known})")
-    add("--output", choices=["probabilities", "logits"], default="probabilities", help="what the files give")
-    add("--dynamic", action="store_true", help="files that take any height and width, not the card's tile size alone")
+    add("--model_name", "--model-name", metavar="N", help="model name in the file names (default: the card's)")
+    add("--task", metavar="T", help="task in the file names, what the model maps (default: the card's)")
+    add(
+        "--score",
+        type=float,
+        metavar="DICE",
+        help="Dice score in the file names (default: that of the artifact or card)",
+    )
+    add("--formats", default=known, metavar="LIST", help=f"formats to write (default: {known})")
+    add(
+        "--output",
+        choices=["probabilities", "logits"],
+        default="probabilities",
+        help="kind of output (default: probabilities)",
+    )
+    add("--dynamic", action="store_true", help="accept any height and width instead of the tile size only")
     add(
         "--revision",
         metavar="YYYYMMDD[-X]",
-        help="which of all models of that name (default: day and hash)",
+        help="revision of the model (default: day of training and hash of the weights)",
     )
-    add("--licence", "--license", metavar="SPDX", help="on what terms it may be used, such as CC-BY-4.0")
-    add("--device", default="auto", metavar="D", help="compare on auto, cpu, cuda or mps (default: auto)")
+    add("--licence", "--license", metavar="SPDX", help="licence of the model, such as CC-BY-4.0")
+    add("--device", default="auto", metavar="D", help="device of the check: auto, cpu, cuda or mps (default: auto)")
     add(
         "--output_dir",
         "--output-dir",
         type=Path,
         default=ROOT / "inference" / "weights",
         metavar="DIR",
-        help="where the files go (default: inference/weights)",
+        help="output folder (default: inference/weights)",
     )
     return arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
+    """Run the command and return its exit code."""
     from inference.common.cli import exit_code
 
     options = parser().parse_intermixed_args(argv)
@@ -85,24 +95,24 @@ def _run(options: argparse.Namespace) -> int:
         overrides.insert(0, config)
         config = None
     if overrides and config is None:
-        raise UserError(f"{overrides[0]}: overrides a config, but none was given (CONFIG.yml comes after SOURCE)")
+        raise UserError(f"{overrides[0]}: overrides a config, but none was given (give CONFIG.yml after SOURCE)")
     formats = list(dict.fromkeys(name.strip() for name in options.formats.split(",") if name.strip()))
     if not formats or (unknown := [name for name in formats if name not in FORMATS]):
         found = ", ".join(unknown) if formats else "nothing"
         raise UserError(f"--formats: found {found} (allowed: {', '.join(FORMATS)}, with commas between)")
     if options.revision is not None and not re.fullmatch(r"\d{8}(-\S+)?", options.revision):
-        raise UserError(f"--revision: {options.revision} is none (allowed: YYYYMMDD or YYYYMMDD-variant)")
+        raise UserError(f"--revision: {options.revision} is not a revision (allowed: YYYYMMDD or YYYYMMDD-variant)")
     if config is not None:
-        load_config(config, overrides)  # a typo must not wait for PyTorch
+        load_config(config, overrides)  # reports a typo before the slow import of PyTorch
 
     sys.stderr.write("loading ...\n")
-    from train.models.import_timm import import_timm
+    from train.models import import_timm
 
     import_timm()
-    from train.export.convert import Request, convert
+    from train.export.convert import ConversionRequest, convert
 
     written = convert(
-        Request(
+        ConversionRequest(
             source=options.source,
             folder=options.output_dir.expanduser(),
             config=config,

@@ -1,8 +1,8 @@
-"""GeoTIFF pairs to batches: the LightningDataModule.
+"""LightningDataModule that reads batches of windows from pairs of GeoTIFFs.
 
 A batch is a dict: `image` (N, bands, H, W) in units of the file, uint8 where the files are uint8, else float32 (the
-network normalises, on the device); `label` (N, H, W) uint8 with ignore_index where a pixel counts nowhere; `at` (N, 3)
-int64, the scene's number, row and column of each window.
+network normalises on the device); `label` (N, H, W) uint8, with ignore_index at ignored pixels; `at` (N, 3) int64, the
+scene number, row and column of each window.
 """
 
 from collections import Counter
@@ -16,21 +16,35 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from inference.common.cpu import cores, default_workers
 from inference.common.errors import UserError
 from train.configs.config import Config, DataModuleConfig
-from train.data.datasets import GridBatches, GridDataset, Sample, TrainBatches, TrainDataset, collate, init_worker
+from train.data.datasets import (
+    GridBatchSampler,
+    GridDataset,
+    Sample,
+    TrainBatchSampler,
+    TrainDataset,
+    collate,
+    init_worker,
+)
+from train.data.foreground import find_foreground
 from train.data.labels import LabelRule, label_rule
 from train.data.normalization import Normalization, given_normalization, measured_normalization
 from train.data.pairs import SPLITS, Scene, choose_bands, data_dir, find_pairs, join_some, misplaced, read_scenes
 from train.data.reader import Reader
-from train.data.statistics import Survey, foreground, survey, together
+from train.data.statistics import Statistics, measure, merge
 from train.data.windows import TrainingWindows, quotas
 from train.transforms import Augmentation, UserAugmentation
 
 
 class DataModule(L.LightningDataModule):
-    """Windows of the GeoTIFFs in `data_dir`, as the config has it.
+    """Windows of the GeoTIFFs in the config's `data_dir`.
 
-    After `prepare`, `scenes` has the images of each split; `bands`, `dtype`, `rule` and `normalization` say how they
-    are read. `notices` is what the user should know.
+    Attributes:
+        scenes: Images of each split; empty before `prepare`.
+        bands: Bands to read, from 1.
+        dtype: Data type of the images.
+        rule: Label rule: classes, ignored values.
+        normalization: Normalisation of pixels; None before `prepare`.
+        notices: Lines for the user.
     """
 
     def __init__(self, config: Config) -> None:
@@ -46,10 +60,10 @@ class DataModule(L.LightningDataModule):
         self._resume: tuple[int, int] | None = None
 
     def prepare(self) -> None:
-        """Finds the files, reads their headers and settles how pixels are normalised; once.
+        """Find the files, read their headers and determine the normalisation; later calls do nothing.
 
         Raises:
-            UserError: The data set doesn't fit the config.
+            UserError: The data set does not fit the config.
         """
         if self.normalization is not None:
             return
@@ -58,10 +72,10 @@ class DataModule(L.LightningDataModule):
         self.normalize()
 
     def find(self) -> list[str]:
-        """Finds the files and reads their headers; `prepare` without reading pixels.
+        """Find the files and read their headers, but no pixels.
 
         Returns:
-            What must be mended, a line each. With any, `scenes` has what is sound.
+            Problems, one line each. If there are any, `scenes` contains the valid images.
         """
         try:
             self.data_dir = data_dir(self.settings.data_dir)
@@ -73,10 +87,10 @@ class DataModule(L.LightningDataModule):
                 self.notices.append(f"{self.data_dir}: has no test/, so there will be no test scores")
                 continue
             found = find_pairs(self.data_dir, split)
-            self.scenes[split], unsound = read_scenes(found.pairs)
+            self.scenes[split], invalid = read_scenes(found.pairs)
             self.notices += found.notices
-            problems += found.problems + unsound
-        problems += self._settle_kind()
+            problems += found.problems + invalid
+        problems += self._settle_bands_and_dtype()
         self.notices += self._label_notices()
         try:
             self.notices += self._augmentation_notices()
@@ -84,31 +98,31 @@ class DataModule(L.LightningDataModule):
             problems.append(str(error))
         return problems
 
-    def normalize(self, measured: Survey | None = None) -> None:
-        """Settles how pixels are normalised.
+    def normalize(self, measured: Statistics | None = None) -> None:
+        """Determine the normalisation, by measuring the train split where the config asks for it.
 
         Args:
-            measured: A survey of the train split, if there is one already.
+            measured: Statistics of the train split; None to measure them if needed.
 
         Raises:
-            UserError: The config leaves it open, or it can't be measured.
+            UserError: The config does not determine the normalisation, or it can't be measured.
         """
         self.normalization = given_normalization(self.settings, self.bands, self.dtype)
         if self.normalization is not None:
             return
         if measured is None:
             reader = Reader(self.rule, self.settings.fill_value, cores())
-            surveys, problems = survey(self.scenes["train"], self.bands, reader, "measuring mean and std", labels=False)
+            parts, problems = measure(self.scenes["train"], self.bands, reader, "measuring mean and std", labels=False)
             reader.close()
             if problems:
                 raise UserError("\n".join(problems))
-            measured = together(surveys, len(self.bands), self.rule.classes)
+            measured = merge(parts, len(self.bands), self.rule.classes)
         self.normalization = found = measured_normalization(self.settings, self.bands, self.dtype, measured)
         shown = ", ".join(f"{m:.4g}±{s:.4g}" for m, s in zip(found.mean, found.std, strict=True))
         self.notices.append(f"normalisation measured on the train split: {shown} of {found.max_pixel_value:g}")
 
-    def _settle_kind(self) -> list[str]:
-        """Bands to read and data type, which must be the same in all files; returns what must be mended."""
+    def _settle_bands_and_dtype(self) -> list[str]:
+        """Determine bands and data type, which must be the same in all files; return problems, one line each."""
         problems, chosen = [], []
         for scene in (s for scenes in self.scenes.values() for s in scenes):
             try:
@@ -117,7 +131,7 @@ class DataModule(L.LightningDataModule):
                 problems.append(str(error))
         if not chosen:
             return problems
-        # What most files are is what is meant.
+        # The majority decides; the other files are reported.
         self.dtype, _ = Counter(scene.image.dtype for scene, _ in chosen).most_common(1)[0]
         self.bands, _ = Counter(bands for _, bands in chosen).most_common(1)[0]
         for scene, bands in chosen:
@@ -126,7 +140,9 @@ class DataModule(L.LightningDataModule):
                     f"{scene.pair.image}: is {scene.image.dtype}, most images are {self.dtype} (all must be the same)"
                 )
             elif bands != self.bands:
-                problems.append(f"{scene.pair.image}: has its alpha band elsewhere (choose with data_module.bands)")
+                problems.append(
+                    f"{scene.pair.image}: its alpha band has another number than in most images (set data_module.bands)"
+                )
         try:
             self._check_fill_value()
             given_normalization(self.settings, self.bands, self.dtype)
@@ -141,17 +157,19 @@ class DataModule(L.LightningDataModule):
             inside = info.min <= value <= info.max
         if not inside:
             raise UserError(
-                f"data_module.fill_value: {value:g} is no value of {self.dtype} (allowed: {info.min:g} to {info.max:g})"
+                f"data_module.fill_value: {value:g} is not a value of {self.dtype} "
+                f"(allowed: {info.min:g} to {info.max:g})"
             )
         if integer and not float(value).is_integer():
-            raise UserError(f"data_module.fill_value: {value:g} must be a whole number, as pixels of {self.dtype} are")
+            raise UserError(
+                f"data_module.fill_value: {value:g} is not a whole number (allowed: whole numbers, for {self.dtype})"
+            )
 
     def _label_notices(self) -> list[str]:
-        """What is odd about label files and goes on all the same, which should not come as a surprise."""
+        """Return notices about label files with unusual nodata values or georeferences, which are used nevertheless."""
         scenes = [s for scenes in self.scenes.values() for s in scenes]
         notices = []
         if self.rule.nodata is None:
-            # A nodata value that is a class stays that class.
             kept = Counter(s.label.nodata[0] for s in scenes if _nodata_class(s.label.nodata[0], self.rule))
             notices = [
                 f"{'a label file has' if count == 1 else f'{count} label files have'} nodata {value:g}, which is a "
@@ -163,18 +181,18 @@ class DataModule(L.LightningDataModule):
             shown = join_some(f"{name} by {far:.{0 if far >= 10 else 1}f} pixels" for name, far in off)
             notices.append(
                 f"{'a label file lies' if len(off) == 1 else f'{len(off)} label files lie'} off the image by the "
-                f"georeference ({shown}): pixels are paired by row and column all the same"
+                f"georeference ({shown}): pixels are paired by row and column nevertheless"
             )
         return notices
 
     def _augmentation_notices(self) -> list[str]:
-        left_out = self._augmentation().left_out if self.dtype else []
-        if not left_out:
+        omitted = self._augmentation().omitted if self.dtype else []
+        if not omitted:
             return []
-        why = f"made for three bands, these are {len(self.bands)}"
+        why = f"defined for three bands, the images have {len(self.bands)}"
         if self.dtype != "uint8":
-            why = f"made for uint8, these images are {self.dtype}"
-        return [f"augmentation {self.settings.augmentation} does without {', '.join(left_out)}: {why}"]
+            why = f"defined for uint8, the images are {self.dtype}"
+        return [f"augmentation {self.settings.augmentation} omits {', '.join(omitted)}: {why}"]
 
     def _augmentation(self) -> Augmentation | UserAugmentation:
         wanted, fill_value = self.settings.augmentation, self.settings.fill_value
@@ -184,55 +202,60 @@ class DataModule(L.LightningDataModule):
         return Augmentation(wanted, bands, self.dtype, ignore_index, fill_value)
 
     def setup(self, stage: str | None = None) -> None:
-        """Lightning's hook; the same as `prepare`."""
+        """Call `prepare`; Lightning's hook."""
         self.prepare()
 
     def train_dataset(self) -> TrainDataset:
-        """Windows of the train split."""
+        """Return the dataset of the train split.
+
+        Raises:
+            UserError: `foreground_share` is set and the split has no foreground.
+        """
         scenes = self.scenes["train"]
         settings = self.settings
-        where = None
+        foreground = None
         if settings.foreground_share:
             reader = Reader(self.rule, settings.fill_value, cores())
-            where = foreground(scenes, reader, self.config.background_index, "looking for foreground")
+            foreground = find_foreground(scenes, reader, self.config.background_index, "looking for foreground")
             reader.close()
-            if not len(where):
+            if not len(foreground):
                 raise UserError(
-                    "data_module.foreground_share: the train split has no pixel of any class but the background"
+                    "data_module.foreground_share: the train split has no pixel of any class but the background "
+                    "(leave foreground_share out)"
                 )
         windows = TrainingWindows(
             [(s.height, s.width) for s in scenes],
             self.config.tile_size,
             self.config.seed,
             settings.samples_per_epoch,
-            where,
+            foreground,
             settings.foreground_share or 0.0,
         )
         return TrainDataset(scenes, self.bands, self.reader(), windows, self._augmentation())
 
     def grid_dataset(self, split: str) -> GridDataset:
-        """Windows of the val or test split."""
+        """Return the dataset of the val or test split."""
         return GridDataset(self.scenes[split], self.bands, self.reader(), self.config.tile_size)
 
     def reader(self) -> Reader:
-        """What reads windows of this data set, by its label rule and fill value."""
-        # With workers every core is busy anyway.
+        """Return a reader with the label rule and fill value of this data set."""
+        # With worker processes all cores are busy already.
         threads = 1 if self.workers else cores()
         return Reader(self.rule, self.settings.fill_value, threads, processes=self.workers)
 
-    def take_over(self, config: Config) -> None:
-        """Takes a config over in which nothing has changed that has to do with files and pixels."""
+    def replace_config(self, config: Config) -> None:
+        """Replace the config by one with the same settings of files and pixels (another batch size, for instance)."""
         self.config, self.settings = config, config.data_module
 
     @property
     def windows_per_epoch(self) -> int:
-        """Windows of the train split that an epoch has, on all devices together."""
+        """Number of training windows in an epoch, over all devices."""
         sizes = [(s.height, s.width) for s in self.scenes["train"]]
         return self.settings.samples_per_epoch or sum(quotas(sizes, self.config.tile_size))
 
     @property
     def workers(self) -> int:
-        """Processes that read and augment."""
+        """Number of worker processes that read and augment."""
         return default_workers() if self.settings.num_workers is None else self.settings.num_workers
 
     def _rank(self) -> tuple[int, int]:
@@ -250,9 +273,9 @@ class DataModule(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Batches of training windows."""
+        """Return the loader of training windows."""
         dataset = self.train_dataset()
-        sampler = TrainBatches(len(dataset.windows), self.config.batch, *self._rank())
+        sampler = TrainBatchSampler(len(dataset.windows), self.config.batch, *self._rank())
         if self._resume is not None:
             sampler.epoch, sampler.start = self._resume
             if sampler.start >= len(sampler):
@@ -260,32 +283,32 @@ class DataModule(L.LightningDataModule):
         return self._loader(dataset, sampler)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Batches of validation windows."""
+        """Return the loader of validation windows."""
         dataset = self.grid_dataset("val")
-        return self._loader(dataset, GridBatches(len(dataset), self.config.batch, *self._rank()))
+        return self._loader(dataset, GridBatchSampler(len(dataset), self.config.batch, *self._rank()))
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """Batches of test windows."""
+        """Return the loader of test windows."""
         dataset = self.grid_dataset("test")
-        return self._loader(dataset, GridBatches(len(dataset), self.config.batch, *self._rank()))
+        return self._loader(dataset, GridBatchSampler(len(dataset), self.config.batch, *self._rank()))
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training stands: the epoch, and how many of its batches are done."""
+        """Return the position of training: the epoch, its finished batches, and its number of batches."""
         if self.trainer is None:
             return {}
         done: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
         return {
-            # Of the epoch in progress: `current_epoch` is one ahead while an epoch's last hooks run.
+            # Not `current_epoch`, which is one ahead while the last hooks of an epoch run.
             "epoch": self.trainer.fit_loop.epoch_progress.current.completed,
             "batches": done.processed,
             "of": int(self.trainer.num_training_batches),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on where training stood."""
+        """Continue at the position that `state_dict` returned."""
         self._resume = (state_dict["epoch"], state_dict["batches"])
 
 
 def _nodata_class(nodata: float | None, rule: LabelRule) -> bool:
-    """Whether a label file's nodata value is a class."""
+    """Return True if the nodata value of a label file is a class."""
     return nodata is not None and float(nodata).is_integer() and rule.class_of(int(nodata)) is not None

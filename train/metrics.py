@@ -1,7 +1,8 @@
-"""What is measured, and how it is averaged: every score comes from one confusion matrix pooled over all pixels.
+"""Scores of an epoch from one confusion matrix, pooled over all pixels.
 
-A mean of the scores of batches isn't the score: it weighs a tile with three kelp pixels like one full of kelp, and it
-changes with the batch size. So an epoch only counts, in whole numbers, and :func:`scores` divides once at its end.
+The mean of batch scores is a different number: it weighs a tile with three kelp pixels like one full of kelp, and it
+depends on the batch size. So the batches only add integer counts, and :func:`scores` divides once at the end of the
+epoch.
 """
 
 import math
@@ -13,16 +14,16 @@ from torch import distributed as dist
 
 
 class PooledConfusion:
-    """Pixel counts by true and predicted class, and the loss's weighted sum, over any number of batches.
+    """Confusion matrix and weighted sum of the loss over any number of batches.
 
-    Ignored pixels are in no count. Nothing waits for the device beyond what ``torch.bincount`` itself does.
+    Ignored pixels are not counted. The updates synchronise with the device no more than ``torch.bincount`` does.
 
     Args:
-        num_classes: Channels of the logits; 1 is binary, counted in 2 x 2.
-        ignore_index: Label of the pixels that don't count; not itself a class.
+        num_classes: Channels of the logits; 1 is binary, counted in a 2 x 2 matrix.
+        ignore_index: Label of ignored pixels; must not be a class.
 
     Raises:
-        ValueError: ``ignore_index`` is a class; from the updates, shapes that don't fit; from :attr:`confusion`, some
+        ValueError: ``ignore_index`` is a class; from the update methods, shapes don't match; from :attr:`confusion`, a
             label or prediction was neither a class nor ignored.
     """
 
@@ -33,14 +34,14 @@ class PooledConfusion:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything counted so far."""
-        # The matrix row by row, and last the pixels that are in no cell of it.
+        """Reset all counts and sums to zero."""
+        # The matrix row by row, followed by the number of pixels outside it.
         self._counts = torch.zeros(self.num_labels**2 + 1, dtype=torch.int64)
         self._loss = torch.zeros(2, dtype=torch.float64)  # Σ loss · weight, Σ weight
 
     @property
     def confusion(self) -> Tensor:
-        """The counts so far, int64 ``(K, K)``: rows are the truth, columns the prediction."""
+        """Confusion matrix, int64 ``(K, K)``: rows are the true class, columns the predicted class."""
         stray = int(self._counts[-1])
         if stray:
             raise ValueError(f"{stray} pixels have a label or prediction outside 0..{self.num_labels - 1}")
@@ -48,13 +49,18 @@ class PooledConfusion:
 
     @property
     def loss(self) -> float:
-        """The mean loss so far, each batch weighted by its valid pixels; NaN before the first of them."""
+        """Mean loss, each batch weighted by its valid pixels; NaN if there are none."""
         total, weight = self._loss.tolist()
         return total / weight if weight else math.nan
 
     @torch.no_grad()
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Count class indices ``prediction`` against ``target``: same shape, any integer dtype (or bool)."""
+        """Count class indices.
+
+        Args:
+            prediction: Predicted classes, any shape, integer or bool.
+            target: True classes of the same shape, integer or bool.
+        """
         if prediction.shape != target.shape:
             raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape")
         size, prediction, target = self.num_labels, prediction.long(), target.long()
@@ -66,24 +72,34 @@ class PooledConfusion:
 
     @torch.no_grad()
     def update_from_logits(self, logits: Tensor, target: Tensor, *, threshold: float = 0.5) -> None:
-        """Count what ``logits`` (N, C, H, W) predict against ``target`` (N, H, W).
+        """Count the classes that logits predict.
 
-        Binary: the target class where its probability exceeds ``threshold``, which is strictly between 0 and 1;
-        multiclass: the class with the highest logit, whatever the threshold.
+        Binary models predict class 1 where its probability exceeds the threshold; multiclass models predict the class
+        with the highest logit.
+
+        Args:
+            logits: Logits (N, C, H, W), float.
+            target: True classes (N, H, W), integer.
+            threshold: Probability strictly between 0 and 1; ignored by multiclass models.
         """
         if logits.shape[1] != self.num_classes:
-            raise ValueError(f"logits {tuple(logits.shape)} have not {self.num_classes} channels")
+            raise ValueError(f"logits {tuple(logits.shape)} don't have {self.num_classes} channels")
         if not 0 < threshold < 1:
             raise ValueError(f"threshold must be between 0 and 1, got {threshold}")
         if self.num_classes == 1:
-            # On the logits' side of the sigmoid, which rounds to 0 or 1 in half precision.
+            # Compare logits instead of probabilities, which round to 0 or 1 in half precision.
             self.update(logits[:, 0] > math.log(threshold / (1 - threshold)), target)
         else:
-            self.update(logits.max(dim=1).indices, target)  # argmax is ten times slower on a CPU
+            self.update(logits.max(dim=1).indices, target)  # ten times faster than argmax on a CPU
 
     @torch.no_grad()
     def update_loss(self, loss: Tensor, n_valid_pixels: int | Tensor) -> None:
-        """Add the scalar ``loss`` of a batch, weighted by its valid pixels; a batch without any leaves no trace."""
+        """Add the loss of a batch, weighted by its valid pixels; a batch without any has no effect.
+
+        Args:
+            loss: Scalar; may be NaN or infinite if there are no valid pixels.
+            n_valid_pixels: Number of valid pixels in the batch.
+        """
         device = torch.device("cpu") if loss.device.type == "mps" else loss.device  # MPS has no float64
         loss = loss.to(device, torch.float64)
         count = n_valid_pixels.to(device) if isinstance(n_valid_pixels, Tensor) else n_valid_pixels
@@ -92,7 +108,7 @@ class PooledConfusion:
         self._loss = self._loss.to(device) + torch.stack([total, weight])
 
     def reduce(self) -> "PooledConfusion":
-        """A copy that holds the sum over all processes of ``torch.distributed``; a plain copy where there is one."""
+        """Return a copy with the sums over all processes of ``torch.distributed``; a plain copy if there is one."""
         pooled = PooledConfusion(self.num_classes, ignore_index=self.ignore_index)
         pooled.load_state_dict(self.state_dict())
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
@@ -104,33 +120,41 @@ class PooledConfusion:
         return pooled
 
     def state_dict(self) -> dict[str, Tensor]:
-        """This process's counts as CPU tensors of their own, to go on from in the middle of an epoch."""
+        """Return copies of this process's counts and sums on the CPU, to resume within an epoch."""
         return {"counts": self._counts.to("cpu", copy=True), "loss": self._loss.to("cpu", copy=True)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the counts of :meth:`state_dict`; ValueError where they are of another number of classes."""
+        """Load the counts and sums of :meth:`state_dict`.
+
+        Raises:
+            ValueError: They are of another number of classes.
+        """
         if state["counts"].shape != self._counts.shape:
             raise ValueError(f"{len(state['counts'])} saved counts don't fit {self.num_labels} classes")
         self._counts, self._loss = state["counts"].clone(), state["loss"].clone()
 
 
 def scores(confusion: Tensor, class_names: Sequence[str], *, target_only: bool) -> dict[str, float]:
-    """The scores of pooled counts.
+    """Compute scores from a confusion matrix.
 
-    * ``accuracy``: right pixels over all valid pixels, in binary and multiclass alike (micro).
-    * ``iou``, ``dice``, ``f1``, ``precision``, ``recall``: of class 1 where ``target_only`` (binary); otherwise the
-      plain mean over the classes that are present (macro), and each class's own as ``iou/NAME`` and so on. f1 is Dice
-      by another name.
+    * ``accuracy``: correct pixels over all valid pixels, binary and multiclass (micro average).
+    * ``iou`` = TP / (TP + FP + FN) (Jaccard 1912, doi:10.1111/j.1469-8137.1912.tb05611.x), ``dice`` = ``f1`` =
+      2 TP / (2 TP + FP + FN) (Dice 1945, doi:10.2307/1932409), ``precision`` = TP / (TP + FP) and ``recall`` =
+      TP / (TP + FN): of class 1 if ``target_only`` (binary); otherwise the unweighted mean over the classes that are
+      present (macro average), and the score of each class as ``iou/NAME`` and so on.
 
     A class is *present* if any valid pixel has it as its label or its prediction, as in torchmetrics and scikit-learn.
-    Of a present class nothing is undefined: precision is 0 if it is never predicted, recall 0 if it is never true. An
-    absent class has no score: NaN. So have the binary scores of a split without a target pixel that predicts none, and
-    all scores of one without a valid pixel. Checkpointing takes NaN as worst; JSON can't hold it.
+    Scores of a present class are always defined: precision is 0 if the class is never predicted, recall is 0 if it is
+    never true. Scores of an absent class are NaN. So are the binary scores if class 1 is absent, and all scores if
+    there is no valid pixel. Checkpointing treats NaN as the worst score; JSON can't represent it.
 
     Args:
-        confusion: Counts ``(K, K)``, rows truth, columns prediction.
-        class_names: The K names, in the order of the indices.
-        target_only: Score class 1 alone; K is 2.
+        confusion: Counts ``(K, K)``, integer; rows are the true class, columns the predicted class.
+        class_names: The K names in the order of the indices.
+        target_only: True to score class 1 only; requires K = 2.
+
+    Returns:
+        Score names to scores between 0 and 1, or NaN.
 
     Raises:
         ValueError: The names don't fit the matrix, or ``target_only`` with more than two classes.
@@ -139,11 +163,11 @@ def scores(confusion: Tensor, class_names: Sequence[str], *, target_only: bool) 
     size = len(rows)
     if len(class_names) != size or (target_only and size != 2):
         raise ValueError(f"{len(class_names)} class names and target_only={target_only} don't fit {size} classes")
-    right = [rows[k][k] for k in range(size)]
+    correct = [rows[k][k] for k in range(size)]
     true = [sum(row) for row in rows]
     predicted = [sum(column) for column in zip(*rows, strict=True)]
-    per_class = [_class_scores(*counts) for counts in zip(right, true, predicted, strict=True)]
-    result = {"accuracy": sum(right) / sum(true) if sum(true) else math.nan}
+    per_class = [_class_scores(*counts) for counts in zip(correct, true, predicted, strict=True)]
+    result = {"accuracy": sum(correct) / sum(true) if sum(true) else math.nan}
     if target_only:
         return result | per_class[1]
     present = [values for values in per_class if not math.isnan(values["iou"])]
@@ -154,14 +178,14 @@ def scores(confusion: Tensor, class_names: Sequence[str], *, target_only: bool) 
     return result
 
 
-def _class_scores(right: int, true: int, predicted: int) -> dict[str, float]:
+def _class_scores(correct: int, true: int, predicted: int) -> dict[str, float]:
     if true + predicted == 0:
         return dict.fromkeys(("iou", "dice", "f1", "precision", "recall"), math.nan)
-    dice = 2 * right / (true + predicted)
+    dice = 2 * correct / (true + predicted)
     return {
-        "iou": right / (true + predicted - right),
+        "iou": correct / (true + predicted - correct),
         "dice": dice,
         "f1": dice,
-        "precision": right / max(predicted, 1),
-        "recall": right / max(true, 1),
+        "precision": correct / max(predicted, 1),
+        "recall": correct / max(true, 1),
     }

@@ -22,11 +22,10 @@ from train.configs.config import Config
 from train.configs.registries.families import FAMILIES
 from train.losses import build_loss
 from train.metrics import PooledConfusion, scores
-from train.models.aerial_former import AerialFormer as AerialFormerNetwork
+from train.models.aerial_former import AerialFormerNetwork
+from train.models.backbones import is_plain_vit, pad_to_multiple
 from train.models.dinov2 import DINOv2
-from train.models.padding import pad_to_multiple
-from train.models.pretrained import load_smp
-from train.models.vit import is_plain_vit
+from train.models.smp_models import build_smp_model
 from train.models.vit_pyramid import ViTPyramidModel, build_vit_pyramid_model
 from train.optim.parameter_groups import parameter_groups
 from train.optim.schedules import hold_from_epoch, learning_rate, restart_per_stage
@@ -300,7 +299,7 @@ class SMPSegmentationModel(SegmentationModel):
         opts |= opts.pop("encoder_params", {})
         if indices := opts.pop("encoder_indices", None):
             opts["out_indices"] = indices
-        return load_smp(architecture, backbone, bands, classes, weights, **opts)
+        return build_smp_model(architecture, backbone, bands, classes, weights, **opts)
 
     @staticmethod
     def run_network(network: nn.Module, image: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Augmentation of training windows.
 
-A window arrives as it will reach the network, in units of the file, and leaves so: normalisation is the network's first
-step on the device. Photometric changes come first and see only the image; then invalid pixels are set back to
-`fill_value`; geometric changes come last, move what is invalid along, and whatever they bring in from outside the
-window is `fill_value` and ignored. All randomness comes from the seed of the call.
+Images stay in units of the file: the network normalises them on the device. Photometric transforms come first and
+change only the image; then invalid pixels are reset to `fill_value`. Geometric transforms come last and also move the
+mask of invalid pixels; pixels from outside the window get `fill_value` and are ignored. All randomness derives from the
+seed of the call.
 """
 
 import copy
@@ -20,17 +20,18 @@ from numpy.typing import NDArray
 from inference.common.errors import UserError
 from inference.common.validity import fill
 
-# Albumentations looks for a newer release on import, which takes seconds without a network.
+# On import Albumentations looks for a newer release, which takes seconds without a network.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 import albumentations as A
 
-_TOO = {"invalid": "mask"}
+_EXTRA_TARGETS = {"invalid": "mask"}
 Strength = Literal["none", "light", "drone", "strong"]
-# What marks pixels of the window in the mask that a user's pipeline moves along; no sensible fill_mask.
+# Value of the window's pixels in the mask that a user's pipeline transforms; an unlikely value of fill_mask.
 _INSIDE = 113
 
 
-def _bends(strength: Strength, ignore_index: int, fill_value: float) -> list[A.BasicTransform]:
+def _distortions(strength: Strength, ignore_index: int, fill_value: float) -> list[A.BasicTransform]:
+    """Return the geometric transforms that interpolate."""
     outside: dict[str, Any] = {
         "border_mode": cv2.BORDER_CONSTANT,
         "fill": fill_value,
@@ -38,13 +39,13 @@ def _bends(strength: Strength, ignore_index: int, fill_value: float) -> list[A.B
     }
     if strength in {"none", "light"}:
         return []
-    # A drone's height above ground, and so its ground sample distance, varies by a quarter within a flight.
-    shift = A.Affine(
+    # A drone's height above ground, and with it the ground sample distance, varies by a quarter within a flight.
+    affine = A.Affine(
         scale=(0.8, 1.25), rotate=(-30, 30), shear=(-5, 5), p=0.4 if strength == "drone" else 0.7, **outside
     )
     if strength == "drone":
-        return [shift]
-    bend = A.OneOf(
+        return [affine]
+    distortion = A.OneOf(
         [
             A.ElasticTransform(alpha=60, sigma=8, **outside),
             A.GridDistortion(distort_limit=0.2, **outside),
@@ -52,11 +53,11 @@ def _bends(strength: Strength, ignore_index: int, fill_value: float) -> list[A.B
         ],
         p=0.5,
     )
-    return [shift, bend]
+    return [affine, distortion]
 
 
 def _photometric(strength: Strength, bands: int, dtype: str) -> tuple[list[A.BasicTransform], list[str]]:
-    """The transforms, and the names of those that these data can't have."""
+    """Return the photometric transforms, and the names of those that are omitted for these bands and dtype."""
     if strength in {"none", "light"}:
         return [], []
     strong = strength == "strong"
@@ -68,7 +69,7 @@ def _photometric(strength: Strength, bands: int, dtype: str) -> tuple[list[A.Bas
     noise = [A.GaussNoise(std_range=(0.01, 0.04 if not strong else 0.08), p=0.15 if not strong else 0.3)]
     blur = [A.OneOf([A.GaussianBlur((3, 5), p=1), A.MotionBlur((3, 7), p=1)], p=0.1 if not strong else 0.25)]
     if dtype != "uint8":
-        # Their parameters are shares of a known range, which these data don't have.
+        # The parameters are fractions of a known value range, which other dtypes don't have.
         return [], ["brightness and contrast", "gamma", "hue and saturation", "noise", "blur"]
     if bands != 3:
         return [A.OneOf(light, p=0.5), *noise, *blur], ["hue and saturation"]
@@ -76,81 +77,84 @@ def _photometric(strength: Strength, bands: int, dtype: str) -> tuple[list[A.Bas
 
 
 class Augmentation:
-    """Augments a window; picklable, so that it may go to a worker.
+    """Built-in augmentation of a window; picklable for worker processes.
 
     Args:
-        strength: none, light (the eight flips and turns), drone (also scale, rotation, light, colour, noise, blur) or
-            strong (with distortions, and more of everything).
-        bands: Bands of the image.
-        dtype: Of the image: "uint8", or anything else (which arrives as float32).
-        ignore_index: What a label gets where the transform brings in pixels from outside.
-        fill_value: What an image gets there, in units of the file.
+        strength: none, light (the eight flips and quarter turns), drone (also scale, rotation, brightness, colour,
+            noise, blur) or strong (also distortions, and wider ranges).
+        bands: Number of bands.
+        dtype: Data type of the files: "uint8", or another one (whose images are float32 here).
+        ignore_index: Label of pixels from outside the window.
+        fill_value: Image value of invalid pixels and pixels from outside the window, in units of the file.
+
+    Attributes:
+        omitted: Names of the transforms that are not defined for these bands and this dtype.
     """
 
     def __init__(self, strength: Strength, bands: int, dtype: str, ignore_index: int, fill_value: float) -> None:
-        photometric, self.left_out = _photometric(strength, bands, dtype)
-        bends = _bends(strength, ignore_index, fill_value)
+        photometric, self.omitted = _photometric(strength, bands, dtype)
+        distortions = _distortions(strength, ignore_index, fill_value)
         self.fill_value = fill_value
         self._photometric = A.Compose(photometric) if photometric else None
-        self._turn = A.Compose([A.D4(p=1)], additional_targets=_TOO) if strength != "none" else None
-        self._bend = A.Compose(bends, additional_targets=_TOO) if bends else None
+        self._flip = A.Compose([A.D4(p=1)], additional_targets=_EXTRA_TARGETS) if strength != "none" else None
+        self._distort = A.Compose(distortions, additional_targets=_EXTRA_TARGETS) if distortions else None
 
     def __call__(
         self, image: NDArray[Any], label: NDArray[np.uint8], invalid: NDArray[np.bool_] | None, seed: int
     ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Augments one window.
+        """Augment one window.
 
         Args:
-            image: (H, W, bands), uint8 or float32, with `fill_value` where it is invalid. It may be written to.
-            label: (H, W) uint8.
-            invalid: (H, W) bool, True where there is no image; None where all is valid.
-            seed: The same seed gives the same result.
+            image: Image (H, W, bands), uint8 or float32, with `fill_value` at invalid pixels. May be modified.
+            label: Label (H, W) uint8.
+            invalid: Mask (H, W) bool, True at invalid pixels; None if all pixels are valid.
+            seed: Seed of all random numbers.
 
         Returns:
-            Image and label of the same shapes and types.
+            Image and label of the same shapes and dtypes.
         """
-        # One pair of generators for all: `set_random_seed` would give each transform one of its own with the same
-        # numbers, and what is rare would only ever happen together with what is frequent.
+        # One pair of generators for all transforms: `set_random_seed` would give each transform its own generator with
+        # the same numbers, so that a rare transform would occur only together with the frequent ones.
         state = np.random.default_rng(seed), random.Random(seed)
         if self._photometric is not None:
             self._photometric.set_random_state(*state)
             image = self._photometric(image=image)["image"]
             if invalid is not None:
                 fill(image.transpose(2, 0, 1), invalid, self.fill_value)
-        gone = None if invalid is None else invalid.view(np.uint8)
-        if self._turn is not None:
-            self._turn.set_random_state(*state)
-            turned = self._turn(image=image, mask=label, **({} if gone is None else {"invalid": gone}))
-            image, label, gone = turned["image"], turned["mask"], turned.get("invalid")
-        if self._bend is not None:
-            # What is invalid is bent as well, so that interpolation leaves no rim between it and the rest.
-            self._bend.set_random_state(*state)
-            bent = self._bend(image=image, mask=label, invalid=np.zeros_like(label) if gone is None else gone)
-            image, label, outside = bent["image"], bent["mask"], bent["invalid"] != 0
+        mask = None if invalid is None else invalid.view(np.uint8)
+        if self._flip is not None:
+            self._flip.set_random_state(*state)
+            flipped = self._flip(image=image, mask=label, **({} if mask is None else {"invalid": mask}))
+            image, label, mask = flipped["image"], flipped["mask"], flipped.get("invalid")
+        if self._distort is not None:
+            # The mask is transformed too, so that interpolation leaves no rim of mixed pixels around invalid ones.
+            self._distort.set_random_state(*state)
+            made = self._distort(image=image, mask=label, invalid=np.zeros_like(label) if mask is None else mask)
+            image, label, outside = made["image"], made["mask"], made["invalid"] != 0
             if outside.any():
                 fill(image.transpose(2, 0, 1), outside, self.fill_value)
         return image, label
 
 
 class UserAugmentation:
-    """Augments a window with a user's own Albumentations pipeline; picklable.
+    """Augmentation with a user's own Albumentations pipeline; picklable.
 
-    Whatever the pipeline fills in from outside the window is ignored, and what is invalid moves along, whatever its
-    `fill` and `fill_mask` say: mirrored or invented pixels with a label would be counted as truth.
+    Pixels from outside the window are ignored and invalid pixels are moved along, whatever `fill` and `fill_mask` of
+    the pipeline are: mirrored or filled pixels with a label would count as ground truth.
 
     Args:
-        pipeline: As `A.to_dict` writes it.
-        bands: Bands of the image.
-        dtype: Of the image: "uint8", or anything else (which arrives as float32).
-        ignore_index: What a label gets where there is no image.
-        fill_value: What an image gets there, in units of the file.
+        pipeline: Pipeline as written by `A.to_dict`.
+        bands: Number of bands.
+        dtype: Data type of the files: "uint8", or another one (whose images are float32 here).
+        ignore_index: Label of invalid pixels and pixels from outside the window.
+        fill_value: Image value of these pixels, in units of the file.
         size: Side of a window, pixels.
 
     Raises:
-        UserError: It is no pipeline, or none for such windows.
+        UserError: The dict is not a pipeline, or the pipeline does not work on such windows.
     """
 
-    left_out: Sequence[str] = ()
+    omitted: Sequence[str] = ()
 
     def __init__(
         self, pipeline: dict[str, Any], bands: int, dtype: str, ignore_index: int, fill_value: float, size: int
@@ -161,30 +165,30 @@ class UserAugmentation:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                made = A.from_dict(copy.deepcopy(pipeline))  # it takes its argument apart
+                made = A.from_dict(copy.deepcopy(pipeline))  # from_dict modifies its argument
             self.pipeline = A.Compose([made], additional_targets={"inside": "mask", "invalid": "mask"})
-            for seed in range(4):  # what happens with a probability happens in one of a few
+            for seed in range(4):  # several, since transforms are applied with a probability
                 found, _ = self(image.copy(), label.copy(), None, seed)
-        except Exception as error:  # whatever a transform raises for data that it isn't made for
+        except Exception as error:  # transforms raise many types for data that they don't support
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(
-                f"data_module.augmentation: is no Albumentations pipeline for windows of {bands} bands of "
+                f"data_module.augmentation: not an Albumentations pipeline for windows of {bands} bands of "
                 f"{image.dtype}: {reason} (allowed: none, light, drone, strong, or a dict of A.to_dict)"
             ) from None
         if found.shape != image.shape or found.dtype != image.dtype:
             raise UserError(
-                f"data_module.augmentation: makes {found.dtype} windows of shape {list(found.shape)} of {image.dtype} "
-                f"windows of shape {list(image.shape)} (leave out what changes size or type, such as Normalize: that "
-                "comes later)"
+                f"data_module.augmentation: turns {image.dtype} windows of shape {list(image.shape)} into "
+                f"{found.dtype} windows of shape {list(found.shape)} (leave out transforms that change size or dtype, "
+                "such as Normalize: the network normalises)"
             )
 
     def __call__(
         self, image: NDArray[Any], label: NDArray[np.uint8], invalid: NDArray[np.bool_] | None, seed: int
     ) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """See `Augmentation.__call__`."""
+        """Augment one window; see `Augmentation.__call__`."""
         self.pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        gone = np.zeros_like(label) if invalid is None else invalid.view(np.uint8)
-        made = self.pipeline(image=image, mask=label, inside=np.full_like(label, _INSIDE), invalid=gone)
+        mask = np.zeros_like(label) if invalid is None else invalid.view(np.uint8)
+        made = self.pipeline(image=image, mask=label, inside=np.full_like(label, _INSIDE), invalid=mask)
         image, label = np.ascontiguousarray(made["image"]), np.ascontiguousarray(made["mask"])
         outside = (made["inside"] != _INSIDE) | (made["invalid"] == 1)
         if outside.any():

@@ -22,7 +22,7 @@ import platformdirs
 from inference.card import ModelCard
 from inference.common.errors import CheckFailed, UserError
 from inference.model.signature import read_signature
-from train.export.consumers import habitat_mapper as configuration
+from train.export.consumers import habitat_mapper_config as configuration
 
 VERSION = "0.16.2"
 """Version of habitat-mapper whose differences from inference.py are known."""

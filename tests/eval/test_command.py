@@ -120,8 +120,8 @@ def test_a_checkpoint_and_its_exports_score_the_same(
 
     from train.configs.loader import load_config
     from train.datamodule import DataModule
+    from train.export.export_wrapper import ExportWrapper
     from train.export.formats import FORMATS
-    from train.export.network import ExportedNetwork
     from train.model import MODELS
     from train.run.card import model_card
 
@@ -141,7 +141,7 @@ def test_a_checkpoint_and_its_exports_score_the_same(
     models = [checkpoint]
     for key, chosen in FORMATS.items():
         models.append(tmp_path / f"{key}{chosen.suffix}")
-        chosen.write(ExportedNetwork(network, "probabilities").eval(), exported, torch.randn(2, 3, 64, 64), models[-1])
+        chosen.write(ExportWrapper(network, "probabilities").eval(), exported, torch.randn(2, 3, 64, 64), models[-1])
     found = []
     for number, path in enumerate(models):
         out = tmp_path / str(number)

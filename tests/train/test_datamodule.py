@@ -11,7 +11,7 @@ import torch
 
 from inference.common.cpu import cores, default_workers
 from tests.conftest import write_dataset
-from train.data.datasets import GridBatches, collate
+from train.data.datasets import GridBatchSampler, collate
 from train.datamodule import DataModule
 
 from .windows import ODD, epochs, keys, module, same
@@ -59,7 +59,7 @@ def test_ranks_share_validation(odd: Path, world: int) -> None:
     counted: dict[tuple[int, ...], int] = {}
     lengths = set()
     for rank in range(world):
-        sampler = GridBatches(len(dataset), 4, rank, world)
+        sampler = GridBatchSampler(len(dataset), 4, rank, world)
         lengths.add(len(list(sampler)))
         assert len(sampler) == len(list(sampler))
         for batch in (collate([dataset[i] for i in indices]) for indices in sampler):

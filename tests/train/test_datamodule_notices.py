@@ -40,7 +40,7 @@ def test_augmentations_that_are_left_out_are_told(tmp_path: Path, odd: Path) -> 
     wide = write_dataset(tmp_path / "wide", {s: [(20, 20)] for s in ("train", "val", "test")}, bands=5)
     settings: dict[str, Any] = {"num_bands": 5, "mean": [0.5] * 5, "std": [0.2] * 5}
     assert only(module(wide, **settings).notices) == (
-        "augmentation drone does without hue and saturation: made for three bands, these are 5"
+        "augmentation drone omits hue and saturation: defined for three bands, the images have 5"
     )
     assert module(wide, augmentation="light", **settings).notices == []
     deep = write_dataset(
@@ -49,8 +49,8 @@ def test_augmentations_that_are_left_out_are_told(tmp_path: Path, odd: Path) -> 
         change=lambda image, label: (image.astype(np.uint16), label),
     )
     assert only(module(deep, augmentation="strong", mean=[0.1] * 3, std=[0.1] * 3).notices) == (
-        "augmentation strong does without brightness and contrast, gamma, hue and saturation, noise, blur: "
-        "made for uint8, these images are uint16"
+        "augmentation strong omits brightness and contrast, gamma, hue and saturation, noise, blur: "
+        "defined for uint8, the images are uint16"
     )
 
 
@@ -95,7 +95,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         "test/x: no GeoTIFF in it",
         "train/x/s2.tif: is uint16, most images are uint8",
         "train/x/s3.tif: has 2 bands",
-        "data_module.fill_value: 300 is no value of uint8 (allowed: 0 to 255)",
+        "data_module.fill_value: 300 is not a value of uint8 (allowed: 0 to 255)",
     ]
     assert len(lines) == len(expected)
     assert all(any(part in line for line in lines) for part in expected), lines
@@ -126,7 +126,11 @@ def test_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "value", "expected"),
-    [("uint8", -1.0, "-1 is no value of uint8"), ("uint8", 0.5, "0.5 must be a whole number"), ("float32", 1e39, "1e")],
+    [
+        ("uint8", -1.0, "-1 is not a value of uint8"),
+        ("uint8", 0.5, "0.5 is not a whole number"),
+        ("float32", 1e39, "1e"),
+    ],
 )
 def test_fill_value_must_be_one_of_the_images(tmp_path: Path, dtype: str, value: float, expected: str) -> None:
     data = write_dataset(tmp_path, change=lambda image, label: (image.astype(dtype), label))

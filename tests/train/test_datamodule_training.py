@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from inference.common.errors import UserError
 from tests.conftest import write_dataset
-from train.data.datasets import TrainBatches, collate
+from train.data.datasets import TrainBatchSampler, collate
 
 from .windows import epochs, keys, module, same
 
@@ -54,7 +54,7 @@ def test_two_ranks_together_see_what_one_sees(odd: Path) -> None:
     count = len(dataset.windows)
 
     def seen(rank: int, world: int, batch_size: int) -> set[tuple[Any, ...]]:
-        sampler = TrainBatches(count, batch_size, rank, world)
+        sampler = TrainBatchSampler(count, batch_size, rank, world)
         sampler.set_epoch(3)
         samples = [dataset[key] for batch in sampler for key in batch]
         return {(at, image.tobytes(), label.tobytes()) for image, label, at in samples}

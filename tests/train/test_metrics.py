@@ -102,7 +102,7 @@ def test_arguments_that_do_not_fit_are_refused():
     target = torch.zeros(2, 3, 3, dtype=torch.int64)
     with pytest.raises(ValueError, match="differ in shape"):
         confusion.update(torch.zeros(1, 3, 3, dtype=torch.int64), target)
-    with pytest.raises(ValueError, match="have not 1 channels"):
+    with pytest.raises(ValueError, match="don't have 1 channels"):
         confusion.update_from_logits(torch.zeros(2, 3, 3, 3), target)
     with pytest.raises(ValueError, match="threshold must be between 0 and 1"):
         confusion.update_from_logits(torch.zeros(2, 1, 3, 3), target, threshold=1.0)

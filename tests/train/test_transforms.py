@@ -147,8 +147,8 @@ def test_changes_of_light_and_of_shape_are_drawn_apart() -> None:
 
 def test_photometric_changes_leave_labels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     augment = Augmentation("strong", 3, "uint8", IGNORED, 0)
-    monkeypatch.setattr(augment, "_turn", None)
-    monkeypatch.setattr(augment, "_bend", None)
+    monkeypatch.setattr(augment, "_flip", None)
+    monkeypatch.setattr(augment, "_distort", None)
     image, label, invalid = window(3, "uint8")
     changed = 0
     for seed in range(20):
@@ -173,7 +173,7 @@ def test_what_these_data_cannot_have_is_left_out_and_named(
     strength: Strength, bands: int, dtype: str, expected: list[str]
 ) -> None:
     augment = Augmentation(strength, bands, dtype, IGNORED, 0)
-    assert augment.left_out == expected
+    assert augment.omitted == expected
     transforms = augment._photometric.transforms if augment._photometric is not None else []
     names = {type(t).__name__ for group in transforms for t in getattr(group, "transforms", [group])}
     assert ("HueSaturationValue" in names) == (strength in {"drone", "strong"} and (bands, dtype) == (3, "uint8"))

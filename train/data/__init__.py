@@ -1,1 +1,1 @@
-"""From GeoTIFF pairs to windows: files, labels, statistics and the demo data set."""
+"""Reading of GeoTIFF pairs as windows: files, labels, statistics, normalisation, and the demo data set."""

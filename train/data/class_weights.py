@@ -1,4 +1,4 @@
-"""Class weights that follow from how often each class occurs."""
+"""Class weights of the loss from the class frequencies of the train split (`class_weights: auto`)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,43 +7,43 @@ from inference.common.cpu import cores
 from inference.common.errors import UserError
 from train.configs.config import Config
 from train.data.reader import Reader
-from train.data.statistics import survey, together
+from train.data.statistics import measure, merge
 from train.datamodule import DataModule
 
 
 def wants_class_weights(config: Config) -> bool:
-    """Whether a loss leaves its class weights to the data."""
+    """Return True if a loss has `class_weights: auto`."""
     return any(opts.class_weights == "auto" for opts in _options(config))
 
 
 def with_class_weights(config: Config, data: DataModule) -> tuple[Config, str]:
-    """Puts numbers in the place of `class_weights: auto`.
+    """Replace `class_weights: auto` by numbers.
 
-    The weight of class c is N / (K n_c), with n_c of N labelled pixels of the train split and K classes, so that every
-    class counts as much as any other (King and Zeng 2001, doi:10.1093/oxfordjournals.pan.a004868; scikit-learn's
+    The weight of class c is N / (K n_c), with n_c of N labelled pixels of the train split and K classes, so that all
+    classes have the same total weight (King and Zeng 2001, doi:10.1093/oxfordjournals.pan.a004868; scikit-learn's
     "balanced").
 
     Args:
-        config: See `wants_class_weights`.
-        data: Prepared.
+        config: Config with `class_weights: auto`.
+        data: Prepared data module.
 
     Returns:
-        The config, with numbers, and a line for the user.
+        A copy of the config with the numbers, and a line for the user.
 
     Raises:
-        UserError: A class doesn't occur, or labels can't be read.
+        UserError: A class does not occur in the train split, or a file can't be read.
     """
     reader = Reader(data.rule, config.data_module.fill_value, cores())
-    found, problems = survey(data.scenes["train"], data.bands, reader, "counting the pixels of each class")
+    found, problems = measure(data.scenes["train"], data.bands, reader, "counting the pixels of each class")
     reader.close()
     if problems:
         raise UserError("\n".join(problems))
-    counts = [int(n) for n in together(found, len(data.bands), data.rule.classes).classes]
+    counts = [int(n) for n in merge(found, len(data.bands), data.rule.classes).class_counts]
     names = config.class_names
     absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
     if absent:
         raise UserError(
-            f"class_weights: auto finds no pixel of {', '.join(absent)} in the train split (give numbers, or leave the "
+            f"class_weights: auto found no pixel of {', '.join(absent)} in the train split (give numbers, or leave the "
             "class out)"
         )
     weights = balanced(counts)
@@ -56,7 +56,7 @@ def with_class_weights(config: Config, data: DataModule) -> tuple[Config, str]:
 
 
 def balanced(counts: Sequence[int]) -> list[float]:
-    """N / (K n_c) for pixels n_c of each of K classes."""
+    """Return the weights N / (K n_c) for the pixel counts n_c of K classes, with N their sum."""
     return [sum(counts) / (len(counts) * count) for count in counts]
 
 

@@ -1,4 +1,4 @@
-"""Windows as samples, and the batches that they come in; see `train/datamodule.py` for what a batch holds."""
+"""Datasets of windows, and samplers that group them into batches; `train/datamodule.py` describes a batch."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -13,18 +13,26 @@ from torch.utils.data import Dataset, Sampler
 
 from train.data.pairs import Scene
 from train.data.reader import Reader
-from train.data.windows import TrainingWindows, WindowAt, batches, grid
+from train.data.windows import TrainingWindows, WindowPosition, batches, grid
 from train.transforms import Augmentation, UserAugmentation
 
 Sample = tuple[NDArray[Any], NDArray[np.uint8], tuple[int, int, int]]
 Batch = dict[str, torch.Tensor]
 
-# A window that is nowhere: it fills up a device's last batches in validation, and all of it is ignored.
-NOWHERE = -1
+# Index of a padding window: it fills up a rank's last batches in validation, and all of its labels are ignored.
+PADDING = -1
 
 
 class TrainDataset(Dataset[Sample]):
-    """Augmented training windows, by (epoch, index)."""
+    """Augmented training windows, by (epoch, index).
+
+    Args:
+        scenes: Scenes of the train split.
+        bands: Bands to read, from 1.
+        reader: Reader of the windows.
+        windows: Positions of the windows.
+        augment: Augmentation.
+    """
 
     def __init__(
         self,
@@ -47,18 +55,25 @@ class TrainDataset(Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
         rng = np.random.default_rng([self.windows.seed, 1, epoch, index])
-        at = self.windows.place(int(self._scene_numbers(epoch)[index]), rng)
+        at = self.windows.draw_position(int(self._scene_numbers(epoch)[index]), rng)
         image, label, invalid = self.reader.window(self.scenes[at.scene], self.bands, at.row, at.col, self.windows.tile)
         image, label = self.augment(image, label, invalid, int(rng.integers(2**31)))
         return image, label, (at.scene, at.row, at.col)
 
 
 class GridDataset(Dataset[Sample]):
-    """Every pixel of every scene exactly once, by number of the window; `NOWHERE` is a window that is all ignored."""
+    """Windows that cover every pixel of every scene exactly once, by index; `PADDING` is a window that is all ignored.
+
+    Args:
+        scenes: Scenes of the split.
+        bands: Bands to read, from 1.
+        reader: Reader of the windows.
+        tile: Side of a window, pixels.
+    """
 
     def __init__(self, scenes: Sequence[Scene], bands: Sequence[int], reader: Reader, tile: int) -> None:
         self.scenes, self.bands, self.reader, self.tile = scenes, bands, reader, tile
-        self.windows: list[WindowAt] = grid([(s.height, s.width) for s in scenes], tile)
+        self.windows: list[WindowPosition] = grid([(s.height, s.width) for s in scenes], tile)
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -66,13 +81,20 @@ class GridDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         at = self.windows[max(index, 0)]
         image, label, _ = self.reader.window(self.scenes[at.scene], self.bands, at.row, at.col, self.tile)
-        if index == NOWHERE:
+        if index == PADDING:
             label = np.full_like(label, self.reader.rule.ignore_index)
         return image, label, (at.scene, at.row, at.col)
 
 
-class TrainBatches(Sampler[list[tuple[int, int]]]):
-    """The batches of an epoch as (epoch, index) keys, for one rank; starts inside an epoch after a resume."""
+class TrainBatchSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index) keys for one rank; can start within an epoch when a run is resumed.
+
+    Args:
+        count: Windows in an epoch.
+        batch_size: Largest number of windows in a batch.
+        rank: Rank of this process.
+        world: Number of ranks.
+    """
 
     def __init__(self, count: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
         self._batches = batches(count, batch_size, world)[rank]
@@ -80,12 +102,12 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
         self.start = 0
 
     @property
-    def sampler(self) -> "TrainBatches":
-        """Where Lightning looks for the `set_epoch` of a batch sampler."""
+    def sampler(self) -> "TrainBatchSampler":
+        """This sampler: Lightning calls `set_epoch` on the `sampler` of a batch sampler."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Start an epoch; Lightning calls it before each one."""
         if epoch != self.epoch:
             self.epoch, self.start = epoch, 0
 
@@ -93,21 +115,27 @@ class TrainBatches(Sampler[list[tuple[int, int]]]):
         return len(self._batches)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        # Read now, not when the first batch is asked for: Lightning makes the iterator, then calls set_epoch.
+        # Evaluated here and not in a generator: Lightning creates the iterator before it calls set_epoch.
         epoch, rest = self.epoch, self._batches[self.start :]
         return ([(epoch, int(i)) for i in batch] for batch in rest)
 
 
-class GridBatches(Sampler[list[int]]):
-    """Windows in their order, dealt out to the ranks batch by batch.
+class GridBatchSampler(Sampler[list[int]]):
+    """Batches of consecutive windows, distributed over the ranks batch by batch.
 
-    Whole batches are dealt out, so that a batch is the same on one device and on many, and ranks with one batch less
-    get one that is all ignored: in a distributed run every rank must take every step.
+    A batch is the same on one device and on several. Ranks with one batch less get a padding batch, because in a
+    distributed run every rank must take every step.
+
+    Args:
+        count: Windows in the split.
+        batch_size: Largest number of windows in a batch.
+        rank: Rank of this process.
+        world: Number of ranks.
     """
 
     def __init__(self, count: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
         whole = [list(range(i, min(i + batch_size, count))) for i in range(0, count, batch_size)]
-        whole += [[NOWHERE]] * (-len(whole) % world)
+        whole += [[PADDING]] * (-len(whole) % world)
         self._batches = whole[rank::world]
 
     def __len__(self) -> int:
@@ -118,7 +146,7 @@ class GridBatches(Sampler[list[int]]):
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Windows to a batch; the image keeps its pixel-interleaved memory, which is PyTorch's channels-last."""
+    """Stack windows to a batch; the image stays pixel-interleaved in memory, PyTorch's channels-last format."""
     images, labels, at = zip(*samples, strict=True)
     return {
         "image": torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2),
@@ -128,6 +156,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def init_worker(_: int) -> None:
-    """Readies a worker process: one thread each, and Ctrl-C is the main process's to handle."""
+    """Prepare a worker process: one OpenCV thread, and Ctrl-C left to the main process."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

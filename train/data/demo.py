@@ -1,8 +1,8 @@
-"""The built-in demo data set: small georeferenced tiles of a kelp coast, drawn once and cached.
+"""Built-in demo data set: small georeferenced tiles of a synthetic kelp coast, drawn once and cached.
 
-`data_dir: demo://kelp` lets anybody train a model before they have labelled anything. The tiles are cut from 36 made-up
-sites (`demo_scene` draws them). A site belongs to one split, so no test pixel was seen in training, and some sites lie
-at the edge of their mosaic, where pixels are missing.
+`data_dir: demo://kelp` allows training a model without labelled data. The tiles are cut from 36 synthetic sites, which
+`demo_scene` draws. Each site belongs to one split, so that the splits share no pixels. Some sites lie at the edge of
+their mosaic, where pixels are invalid.
 """
 
 import os
@@ -25,17 +25,17 @@ from inference.common.errors import UserError
 from inference.common.progress import progress as show_progress
 from train.data.demo_scene import IGNORE, PIXEL_SIZE, Site, draw_scene, fractal_noise
 
-# Raise it when the drawing changes: it is part of the cached folder's name, so that old drawings aren't taken for new.
+# Increase it when the drawing changes: it is part of the cache folder's name, so that old drawings are not reused.
 VERSION = 1
 SEED = 2026
-# An hour is far more than a drawing takes: a temporary folder of that age belongs to a process that was killed.
+# A drawing takes far less than an hour: a temporary folder of this age belongs to a process that was killed.
 STALE_AFTER = 3600.0  # seconds
 
 CRS = "EPSG:32609"  # UTM 9N, British Columbia's central coast
 ORIGIN = (562_000.0, 5_722_000.0)  # easting and northing of the first site's upper left corner, metres
 SITE_SPACING = 200.0  # metres from one site to the next, eastwards
 
-# Column, row, width and height of each tile in a site's picture. The odd ones make loaders pad, crop and tile.
+# Column, row, width and height of each tile in a site's image. Uneven sizes exercise padding, cropping and tiling.
 Tiles = tuple[tuple[int, int, int, int], ...]
 EVEN: Tiles = ((0, 0, 256, 256), (256, 0, 256, 256))
 LARGE: Tiles = ((0, 0, 384, 256), (0, 256, 300, 270))
@@ -44,13 +44,13 @@ SMALL: Tiles = ((0, 0, 256, 256), (256, 0, 200, 240))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mosaic:
-    """A kind of coast and how its mosaic is stored.
+    """Kind of coast, and storage of its mosaic.
 
     Attributes:
-        site: The coast to draw.
-        tiles: How the mosaic is cut.
-        missing: How pixels beyond the mosaic's slanted outline are marked, where the outline crosses the tiles: by the
-            nodata value 0, or by a mask band inside the file.
+        site: Coast to draw.
+        tiles: Tiles of the mosaic.
+        missing: Marking of pixels beyond the mosaic's slanted edge: the nodata value 0, or a mask band inside the file;
+            None for a mosaic that covers all tiles.
     """
 
     site: Site
@@ -66,27 +66,27 @@ MOSAICS = (
     Mosaic(site=Site(shore="rock", waterline=0.5, kelp=0.0)),
     Mosaic(site=Site(shore="rock", waterline=0.1, kelp=0.3, islets=3), missing="mask"),
 )
-# Each round draws every mosaic once, at sites of its own: all splits show the same kinds of coast, none the same place.
+# Each round draws every mosaic once, at new sites: all splits show the same kinds of coast, but different places.
 ROUNDS: tuple[Literal["train", "val", "test"], ...] = ("train", "train", "train", "train", "val", "test")
 
 
 def demo_data_dir(name: str, cache_dir: Path | None = None, progress: bool = True) -> Path:
-    """Gives the folder of a demo data set, drawing it on first use.
+    """Return the folder of a demo data set, drawing it on first use.
 
-    The drawing is seeded: with the same NumPy and OpenCV it has the same pixels on every x86-64 processor. On others
-    OpenCV rounds differently, so that a blade may shift (under 1 % of the pixels). It is cached; several processes may
-    ask at once, and an interrupted drawing leaves nothing that passes for whole.
+    The drawing is seeded: with the same versions of NumPy and OpenCV it has the same pixels on every x86-64 processor.
+    On others OpenCV rounds differently, so that a kelp blade may shift (under 1 % of the pixels). The data set is
+    cached. Several processes may call this at once, and an interrupted drawing leaves no incomplete data set.
 
     Args:
-        name: `demo://kelp`.
-        cache_dir: Base folder of the cache; by default `HAKAI_CACHE_DIR`, else the user's cache folder.
-        progress: Whether to tell of the drawing on stderr.
+        name: Name of the data set, `demo://kelp`.
+        cache_dir: Base folder of the cache; `None` for `HAKAI_CACHE_DIR` or else the user's cache folder.
+        progress: True to show progress on stderr.
 
     Returns:
         The folder with `{train,val,test}/x/NAME.tif` and `{train,val,test}/y/NAME_label.tif`.
 
     Raises:
-        UserError: No such demo data set, or the cache can't be written.
+        UserError: There is no such demo data set, or the cache can't be written.
     """
     if name != "demo://kelp":
         raise UserError(f"{name!r}: no such demo data set (allowed: 'demo://kelp')")
@@ -109,7 +109,7 @@ def _default_cache_dir() -> Path:
 
 
 def _clear_stale(folder: Path) -> None:
-    """Removes what killed processes left beside `folder`."""
+    """Remove the temporary folders that killed processes left beside `folder`."""
     for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):
         # Another process may have finished with its folder since we saw it.
         with suppress(FileNotFoundError):
@@ -118,12 +118,12 @@ def _clear_stale(folder: Path) -> None:
 
 
 def _draw_whole(folder: Path, progress: bool) -> None:
-    """Draws into a temporary sibling and renames it, so that `folder` is there whole or not at all."""
+    """Draw into a temporary folder beside `folder` and rename it, so that `folder` is never incomplete."""
     # No mkdtemp: its private mode would shut colleagues out of a shared cache.
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     sites = range(len(ROUNDS) * len(MOSAICS))
     if progress:
-        sys.stderr.write(f"Drawing the demo data set into {folder} (once, some seconds)\n")
+        sys.stderr.write(f"drawing the demo data set into {folder} (once, takes some seconds)\n")
     try:
         temporary.mkdir(parents=True)
         for index in show_progress(sites, len(sites), "sites drawn") if progress else sites:
@@ -131,7 +131,7 @@ def _draw_whole(folder: Path, progress: bool) -> None:
         try:
             temporary.rename(folder)
         except OSError:
-            # Another process was first: its drawing is the same, ours goes.
+            # Another process was faster: its drawing is the same, and this one is dropped.
             if not folder.is_dir():
                 raise
     finally:
@@ -139,7 +139,7 @@ def _draw_whole(folder: Path, progress: bool) -> None:
 
 
 def _draw_site(folder: Path, index: int) -> None:
-    """Draws one site and writes its tiles below `folder`."""
+    """Draw one site and write its tiles below `folder`."""
     split, mosaic = ROUNDS[index // len(MOSAICS)], MOSAICS[index % len(MOSAICS)]
     rng = np.random.default_rng((SEED, index))
     height = max(row + rows for _, row, _, rows in mosaic.tiles)
@@ -149,7 +149,7 @@ def _draw_site(folder: Path, index: int) -> None:
     if mosaic.missing:
         valid = _outline(rng, height, width)
         label[~valid] = IGNORE
-        # Nodata takes black for itself, so no true pixel may be black. Under a mask band the filling is white.
+        # Black marks nodata, so no valid pixel may be black. Under a mask band the fill value is white.
         image = np.maximum(image, 1)
         image[~valid] = 0 if mosaic.missing == "nodata" else 255
 
@@ -171,7 +171,7 @@ def _draw_site(folder: Path, index: int) -> None:
 
 
 def _outline(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.bool_]:
-    """Which pixels lie inside the mosaic: all but a slanted, ragged strip along its top or bottom."""
+    """Return the mask (H, W) of pixels inside the mosaic: all but a slanted, ragged strip along its top or bottom."""
     near, far = rng.uniform(5, 30), rng.uniform(50, 90)
     edge = np.linspace(near, far, width) + 5 * fractal_noise(rng, (8, width), 40, 4)[0]
     inside = np.asarray(np.arange(height)[:, None] >= edge[None, :])
@@ -185,7 +185,7 @@ def _write(
     nodata: int | None = None,
     mask: npt.NDArray[np.bool_] | None = None,
 ) -> None:
-    """Writes `(bands, H, W)` as a tiled GeoTIFF whose upper left corner lies at `corner` (easting, northing)."""
+    """Write `(bands, H, W)` uint8 as a tiled GeoTIFF with its upper left corner at `corner` (easting, northing)."""
     count, height, width = bands.shape
     profile = {
         "driver": "GTiff",
@@ -202,7 +202,7 @@ def _write(
         "interleave": "pixel",
         "photometric": "RGB" if count == 3 else "MINISBLACK",
         "compress": "deflate",
-        "predictor": 2 if count == 3 else 1,  # differences of neighbours shrink pictures, not class maps
+        "predictor": 2 if count == 3 else 1,  # horizontal differences compress images, but not class maps
     }
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "w", **profile) as raster:
         raster.write(bands)

@@ -1,10 +1,9 @@
-"""A kelp coast as a drone sees it, drawn procedurally: the picture, and what an annotator would outline in it.
+"""Procedural drawing of a kelp coast seen from a drone: an image, and the label that an annotator would draw.
 
-The drawing goes from the ground up. An elevation model says where rock, beach, shallows and deep water lie. Water takes
-its colour from its depth. Bull kelp grows where the depth suits it: each plant sends a bunch of blades down the
-current, the sunken ones bluer and fainter. Wind ripples, sun glint, rock, foam and the camera's own faults come last.
-Heights are metres above the waterline, distances pixels of 0.1 m, colours RGB in 0..255, and every random number comes
-from the generator that the caller passes.
+An elevation model determines rock, beach, shallow and deep water. The colour of water depends on its depth. Bull kelp
+grows in a range of depths: each plant has a bunch of blades along the current, and sunken blades are bluer and fainter.
+Wind ripples, sun glint, rock, foam and camera effects are added last. Heights are in metres above the waterline,
+distances in pixels of 0.1 m, colours are RGB in 0..255, and all random numbers come from the caller's generator.
 """
 
 import math
@@ -22,11 +21,11 @@ Field = npt.NDArray[np.float32]  # (H, W)
 Picture = npt.NDArray[np.float32]  # (H, W, 3)
 Bytes = npt.NDArray[np.uint8]
 
-# Metres of depth at which canopies start, stand thickest from, stand thickest to, and end.
+# Depths in metres where canopies start, where they are densest (from, to), and where they end.
 KELP_DEPTHS = (1.0, 2.0, 7.0, 11.0)
-# Visible cover, averaged over about a square metre, from which an annotator sees canopy, and from which perhaps.
+# Visible cover, averaged over about 1 m², from which an annotator sees canopy, and from which an uncertain one.
 CANOPY_COVER, UNSURE_COVER = 0.3, 0.16
-# Diffuse attenuation of turbid coastal water for red, green and blue, per metre: red goes first, green lasts.
+# Diffuse attenuation of turbid coastal water for red, green and blue, per metre: strongest for red.
 ATTENUATION = np.array((0.42, 0.17, 0.25), np.float32)
 # OpenCV draws at whole pixels unless coordinates are scaled by a power of two.
 SUBPIXEL_BITS = 3
@@ -36,14 +35,14 @@ BLADE_COLOURS = np.array(((86, 62, 56), (124, 90, 72), (160, 118, 76), (202, 160
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Site:
-    """What tells one stretch of coast from another.
+    """Parameters of a stretch of coast.
 
     Attributes:
-        shore: What meets the water.
-        waterline: Where the waterline runs, as a share of the way from the landward to the seaward corner; below 0 the
-            land lies outside the picture.
+        shore: Type of the shore.
+        waterline: Position of the waterline as a share of the way from the landward to the seaward corner; below 0 the
+            land lies outside the image.
         kelp: Share of the suitable depths that carries canopy, 0 to 1.
-        islets: Height in metres that rock may rise above the general slope.
+        islets: Scale of the islets' height above the general slope, in metres.
     """
 
     shore: Literal["rock", "sand"]
@@ -53,13 +52,13 @@ class Site:
 
 
 def draw_scene(rng: np.random.Generator, site: Site, height: int, width: int) -> tuple[Bytes, Bytes]:
-    """Draws one site.
+    """Draw one site.
 
     Args:
-        rng: Source of all randomness; the same state gives the same scene.
-        site: What kind of coast to draw.
+        rng: Generator of all random numbers; the same state gives the same scene.
+        site: Parameters of the coast.
         height: Rows, in pixels of 0.1 m.
-        width: Columns.
+        width: Columns, in pixels of 0.1 m.
 
     Returns:
         The image `(H, W, 3)` uint8 RGB and the label `(H, W)` uint8: 0 background, 1 kelp, 2 uncertain.
@@ -78,7 +77,7 @@ def draw_scene(rng: np.random.Generator, site: Site, height: int, width: int) ->
 
 
 def _elevation(rng: np.random.Generator, site: Site, shape: tuple[int, int]) -> Field:
-    """Metres above the waterline: a slope to seaward, broken by smooth noise and by islets."""
+    """Return the elevation (H, W) in metres above the waterline: a seaward slope with smooth noise and islets."""
     rows, cols = np.indices(shape, dtype=np.float32)
     across, down = _direction(rng.uniform(0, 2 * math.pi))
     along = (cols - shape[1] / 2) * across + (rows - shape[0] / 2) * down
@@ -91,7 +90,7 @@ def _elevation(rng: np.random.Generator, site: Site, shape: tuple[int, int]) -> 
 
 
 def _water(rng: np.random.Generator, site: Site, elevation: Field) -> Picture:
-    """The sea without its surface: bottom seen through water, plus the light that the water itself sends back."""
+    """Draw the sea without its surface: the bottom seen through water, plus the light scattered by the water."""
     shape = elevation.shape
     depth = np.clip(-elevation, 0, None)[..., None]
     sandy = _step(fractal_noise(rng, shape, 90, 4) + (0.9 if site.shore == "sand" else -0.9), 0.25)
@@ -101,16 +100,16 @@ def _water(rng: np.random.Generator, site: Site, elevation: Field) -> Picture:
     bottom = _blend(algae, sand, sandy)
     body = _blend(_colour(60, 88, 86), _colour(64, 80, 96), np.full(shape, rng.uniform(), np.float32))
     body += fractal_noise(rng, shape, 200, 3)[..., None] * _colour(3, 5, 4)
-    # Light passes the water twice: down to the bottom and back up.
+    # Light passes through the water twice: down to the bottom and back up.
     seen = np.exp(-2 * rng.uniform(0.7, 1.2) * ATTENUATION * depth)
     return _mix(body, bottom, seen)
 
 
 def _kelp(rng: np.random.Generator, site: Site, elevation: Field, water: Picture) -> tuple[Picture, Field]:
-    """Draws the kelp into the water.
+    """Draw the kelp into the water.
 
     Returns:
-        The picture and the visible cover `(H, W)` in 0..1.
+        The image and the visible cover `(H, W)` in 0..1.
     """
     if not site.kelp:
         return water, np.zeros(elevation.shape, np.float32)
@@ -125,7 +124,7 @@ def _kelp(rng: np.random.Generator, site: Site, elevation: Field, water: Picture
     here = density[y.astype(int), x.astype(int)]
     grown = rng.uniform(0, 1, candidates) < here
     x, y, here = x[grown], y[grown], here[grown]
-    # Plants at a canopy's rim are pulled under by the current.
+    # The current pulls plants at the edge of a canopy under water.
     sunk = np.clip(rng.normal(0.55, 0.2, x.size) - 0.6 * here, 0, 0.8)
 
     blades = rng.integers(5, 12, x.size)
@@ -140,7 +139,7 @@ def _kelp(rng: np.random.Generator, site: Site, elevation: Field, water: Picture
     dip = sunk[plant][:, None]
     below = water[y.astype(int), x.astype(int)][plant] * 0.82 + (6, 0, -2)
     colours = colours * (1 - dip) + below * dip
-    # The fourth channel gathers how much of each pixel an observer sees covered.
+    # The fourth channel accumulates the visible cover of each pixel.
     inks = np.concatenate([np.clip(colours, 0, 255), 255 * (1 - 0.8 * dip)], axis=1)
     return _draw_blades(rng, water, paths, inks)
 
@@ -152,7 +151,7 @@ def _blade_paths(
     y: npt.NDArray[np.float64],
     plant: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float64]:
-    """Follows the current from the bulb of each blade's plant: `(blades, points, 2)` as x, y."""
+    """Return paths along the current from the bulb of each blade's plant: `(blades, points, 2)` as x, y."""
     height, width = shape
     swirl = rng.uniform(0.6, 1.0) * fractal_noise(rng, shape, 140, 2) + 0.6 * fractal_noise(rng, shape, 36, 3)
     current = rng.uniform(0, 2 * math.pi) + swirl
@@ -175,9 +174,9 @@ def _blade_paths(
 def _draw_blades(
     rng: np.random.Generator, water: Picture, paths: npt.NDArray[np.float64], inks: npt.NDArray[np.float64]
 ) -> tuple[Picture, Field]:
-    """Draws the blades in their order, each `(points, 2)` path with its ink `(4,)`: RGB and visibility."""
+    """Draw the blades in order, each `(points, 2)` path with its colour `(4,)`: RGB and visibility."""
     fixed = np.rint(paths * 2**SUBPIXEL_BITS).astype(np.int32)
-    # Under the blades in sight lie more that aren't: the water between them is dark and brown.
+    # Below the visible blades are more, so that the water between them is dark and brown.
     mass = np.zeros(water.shape[:2], np.uint8)
     cv2.polylines(mass, list(fixed), isClosed=False, color=255, thickness=2, shift=SUBPIXEL_BITS)
     shade = cv2.GaussianBlur(mass.astype(np.float32) / 255, (0, 0), 3) * 0.6
@@ -194,12 +193,12 @@ def _draw_blades(
 
 
 def _surface(rng: np.random.Generator, picture: Picture, cover: Field, sun: tuple[float, float]) -> Picture:
-    """Lays wind ripples, the sky's reflection and patches of sun glint over the water."""
+    """Add wind ripples, the sky's reflection and patches of sun glint to the water."""
     shape = cover.shape
     wind = rng.uniform(0, 2 * math.pi)
     slope = _ripples(rng, shape, wind, sun)
     gusts = np.clip(1 + 0.4 * fractal_noise(rng, shape, 120, 2), 0.2, 2)
-    # Canopies damp the ripples that would run through them.
+    # Canopies damp ripples.
     damped = 1 - 0.7 * cv2.GaussianBlur(cover, (0, 0), 2)
     sky = _ramp(rng, shape)[..., None] * _colour(26, 28, 32)
     ripple = (slope * gusts * damped * rng.uniform(2.5, 5))[..., None]
@@ -209,7 +208,7 @@ def _surface(rng: np.random.Generator, picture: Picture, cover: Field, sun: tupl
 
 
 def _ripples(rng: np.random.Generator, shape: tuple[int, int], wind: float, sun: tuple[float, float]) -> Field:
-    """Slope of a wind sea towards the sun, unit variance: noise shaped in the frequency domain."""
+    """Return the slope of wind waves towards the sun, with unit variance: noise shaped in the frequency domain."""
     white = np.fft.rfft2(rng.standard_normal(shape))
     down = np.fft.fftfreq(shape[0])[:, None]
     across = np.fft.rfftfreq(shape[1])[None, :]
@@ -217,14 +216,14 @@ def _ripples(rng: np.random.Generator, shape: tuple[int, int], wind: float, sun:
     spread = np.cos(np.arctan2(down, across) - wind) ** 2
     peak = 1 / rng.uniform(5, 10)
     band = np.exp(-(np.log2(np.maximum(frequency, 1e-6) / peak) ** 2) / 0.9)
-    # Differentiating is multiplying by i times the frequency.
+    # Differentiation is multiplication by i times the frequency.
     towards_sun = 1j * (across * sun[0] + down * sun[1])
     slope = np.fft.irfft2(white * band * spread * towards_sun, s=shape)
     return np.asarray(slope / slope.std(), np.float32)
 
 
 def _land(rng: np.random.Generator, site: Site, elevation: Field, sun: tuple[float, float]) -> Picture:
-    """Rock in its tidal bands (rockweed, barnacles, bare stone) or a beach of sand and gravel."""
+    """Draw rock with its tidal bands (rockweed, barnacles, bare stone) or a beach of sand and gravel."""
     shape = elevation.shape
     fine = fractal_noise(rng, shape, 5, 3)
     if site.shore == "sand":
@@ -241,7 +240,7 @@ def _land(rng: np.random.Generator, site: Site, elevation: Field, sun: tuple[flo
     stone = stone + fine[..., None] * 9
     tufts = _step(fractal_noise(rng, shape, 7, 3, gain=0.8), 3.0)
     weed_colour = _blend(_colour(50, 38, 22), _colour(150, 112, 58), tufts)
-    # Rockweed clings to the middle of the tidal range.
+    # Rockweed grows in the middle of the tidal range.
     weed = _step(fractal_noise(rng, shape, 35, 5, gain=0.75) + 1.1 - 0.8 * np.abs(band - 0.6), 1.2)
     green = _step(fractal_noise(rng, shape, 40, 5, gain=0.7) - 1.9, 0.8)
     rock = _blend(_blend(stone, weed_colour, weed), _colour(88, 106, 54), green * 0.7)
@@ -249,7 +248,7 @@ def _land(rng: np.random.Generator, site: Site, elevation: Field, sun: tuple[flo
 
 
 def _hillshade(height: Field, sun: tuple[float, float]) -> Field:
-    """Brightness of a slope under the sun at 45 degrees, 1 on the level, with cast shadows."""
+    """Return the brightness of a slope under the sun at 45 degrees, 1 on level ground, with cast shadows."""
     down, across = np.gradient(height, PIXEL_SIZE)
     lit = np.clip((1 - 0.9 * (across * sun[0] + down * sun[1])) / np.sqrt(1 + across**2 + down**2), 0.15, 1.7)
     shadow = np.zeros_like(height)
@@ -262,10 +261,10 @@ def _hillshade(height: Field, sun: tuple[float, float]) -> Field:
 
 
 def _foam(rng: np.random.Generator, picture: Picture, elevation: Field) -> Picture:
-    """White lace where the swell meets the shore."""
+    """Add foam where the swell meets the shore."""
     shape = elevation.shape
     down, across = np.gradient(cv2.GaussianBlur(elevation, (0, 0), 4))
-    # Pixels to the waterline, negative at sea: foam keeps its width whatever the beach's slope.
+    # Distance to the waterline in pixels, negative at sea: the width of the foam does not depend on the slope.
     ashore = elevation / np.maximum(np.hypot(across, down), 0.004)
     swash = ashore + 4 * fractal_noise(rng, shape, 40, 4)
     fringe = np.exp(-(((swash + 1) / 4) ** 2)) + 0.7 * np.exp(-(((swash + 15) / 5) ** 2))
@@ -275,12 +274,12 @@ def _foam(rng: np.random.Generator, picture: Picture, elevation: Field) -> Pictu
 
 
 def _photograph(rng: np.random.Generator, picture: Picture) -> Bytes:
-    """What the camera adds: white balance, vignette, a soft lens, sensor noise and JPEG."""
+    """Add camera effects: white balance, vignette, lens blur, sensor noise and JPEG compression."""
     exposure = rng.uniform(0.93, 1.07) * (1 + rng.normal(0, 0.015, 3))
     light = 1 + 0.05 * _ramp(rng, picture.shape[:2])
     picture = picture * exposure.astype(np.float32) * light[..., None]
     picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.45, 0.7))
-    # Noise of each channel, and noise that all three share.
+    # Noise of each channel, and noise common to all three.
     noise = 2 * rng.standard_normal((*light.shape, 4), np.float32)
     picture += noise[..., :3] + noise[..., 3:]
     bgr = cv2.cvtColor(to_bytes(picture), cv2.COLOR_RGB2BGR)
@@ -289,7 +288,7 @@ def _photograph(rng: np.random.Generator, picture: Picture) -> Bytes:
 
 
 def _annotate(rng: np.random.Generator, cover: Field) -> Bytes:
-    """Outlines canopies as a person does: gaps between blades filled, strays left out, some rims left open."""
+    """Draw the label as an annotator does: gaps between blades filled, single blades ignored, some edges uncertain."""
     crowd = cv2.GaussianBlur(cover, (0, 0), 4)
     canopy = _tidy(crowd > CANOPY_COVER)
     unsure = _tidy(crowd > UNSURE_COVER) & ~canopy & (fractal_noise(rng, cover.shape, 90, 2) > 0.5)
@@ -297,14 +296,14 @@ def _annotate(rng: np.random.Generator, cover: Field) -> Bytes:
 
 
 def _tidy(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Rounds a mask's outline and drops specks and pinholes of less than about 1 m²."""
+    """Smooth the outline of a mask and remove specks and holes of less than about 1 m²."""
     return np.asarray(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 3.5) > 0.5, np.bool_)
 
 
 def fractal_noise(
     rng: np.random.Generator, shape: tuple[int, int], feature: float, octaves: int, gain: float = 0.5
 ) -> Field:
-    """Smooth noise `(H, W)` of zero mean and unit variance whose largest features span `feature` pixels."""
+    """Return smooth noise `(H, W)` of zero mean and unit variance whose largest features span `feature` pixels."""
     noise = rng.standard_normal([math.ceil(side / feature) for side in shape], np.float32)
     for octave in range(1, octaves):
         noise = cv2.resize(noise, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
@@ -317,19 +316,19 @@ def fractal_noise(
 
 
 def _ramp(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
-    """A plane tilted some way, -0.5 to 0.5 across the picture."""
+    """Return a plane `(H, W)` tilted in a random direction, about -0.5 to 0.5 across the image."""
     across, down = _direction(rng.uniform(0, 2 * math.pi))
     rows, cols = np.indices(shape, dtype=np.float32)
     return np.asarray(across * (cols / shape[1] - 0.5) + down * (rows / shape[0] - 0.5), np.float32)
 
 
 def _step(field: npt.NDArray[np.floating], width: float) -> Field:
-    """A soft step from 0 to 1, `width` wide, around 0."""
+    """Return a linear step from 0 to 1 around 0, `width` wide."""
     return np.asarray(np.clip(field / width + 0.5, 0, 1), np.float32)
 
 
 def _blend(under: Picture, over: Picture, share: Field) -> Picture:
-    """Lays one picture over another with an opacity `(H, W)`."""
+    """Blend one image over another with an opacity `(H, W)`."""
     return _mix(under, over, share[..., None])
 
 
@@ -346,5 +345,5 @@ def _direction(angle: float) -> tuple[float, float]:
 
 
 def to_bytes(picture: npt.NDArray[np.floating]) -> Bytes:
-    """Rounds to the nearest of 0..255."""
+    """Round and clip to uint8."""
     return np.asarray(np.clip(np.rint(picture), 0, 255), np.uint8)

@@ -1,4 +1,4 @@
-"""How pixels are brought to a network's scale: (pixel / max_pixel_value - mean) / std, for each band."""
+"""Normalisation of pixels for the network: (pixel / max_pixel_value - mean) / std, for each band."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 
 from inference.common.errors import UserError
 from train.configs.config import DataModuleConfig
-from train.data.statistics import Survey
+from train.data.statistics import Statistics
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -15,7 +15,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Normalization:
-    """Mean and standard deviation of each band, of values divided by `max_pixel_value`."""
+    """Parameters of the normalisation.
+
+    Attributes:
+        mean: Mean of each band after division by `max_pixel_value`.
+        std: Standard deviation of each band after division by `max_pixel_value`.
+        max_pixel_value: Divisor of the pixels, in units of the file.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -23,10 +29,16 @@ class Normalization:
 
 
 def given_normalization(config: DataModuleConfig, bands: Sequence[int], dtype: str) -> Normalization | None:
-    """The normalisation that the config spells out or leaves to the default; None where it must be measured.
+    """Return the normalisation that the config gives or implies; None where it must be measured.
+
+    Args:
+        config: Data settings.
+        bands: Bands to read, from 1.
+        dtype: Data type of the images.
 
     Raises:
-        UserError: Nothing is said of mean and std, and ImageNet's can't be meant.
+        UserError: The config gives no mean and std, and ImageNet's don't apply because the images are not three bands
+            of uint8.
     """
     largest = _largest(config, dtype)
     if isinstance(config.mean, list) and isinstance(config.std, list):
@@ -42,28 +54,34 @@ def given_normalization(config: DataModuleConfig, bands: Sequence[int], dtype: s
 
 
 def measured_normalization(
-    config: DataModuleConfig, bands: Sequence[int], dtype: str, measured: Survey
+    config: DataModuleConfig, bands: Sequence[int], dtype: str, measured: Statistics
 ) -> Normalization:
-    """The normalisation that follows from a survey of the train split.
+    """Return the normalisation from the statistics of the train split.
+
+    Args:
+        config: Data settings.
+        bands: Bands to read, from 1.
+        dtype: Data type of the images.
+        measured: Statistics of the train split.
 
     Raises:
-        UserError: There is no valid pixel, or all of a band have one value.
+        UserError: There is no valid pixel, or a band has only one value.
     """
     largest = _largest(config, dtype)
     if not measured.valid:
-        raise UserError("data_module.mean: auto finds no valid pixel in the train split (give mean and std)")
+        raise UserError("data_module.mean: auto found no valid pixel in the train split (give mean and std)")
     flat = [f"{band} ({low:g})" for band, low, std in zip(bands, measured.low, measured.std, strict=True) if std == 0]
     if flat:
         raise UserError(
-            f"data_module.std: auto finds one value only in band {', '.join(flat)} of the train split (leave it out "
-            "with data_module.bands, or give mean and std)"
+            f"data_module.std: auto found a single value in band {', '.join(flat)} of the train split (leave the band "
+            "out with data_module.bands, or give mean and std)"
         )
     mean, std = measured.mean / largest, measured.std / largest
     return Normalization(tuple(map(float, mean)), tuple(map(float, std)), largest)
 
 
 def _largest(config: DataModuleConfig, dtype: str) -> float:
-    """What pixels are divided by."""
+    """Return the divisor of the pixels."""
     integer = np.dtype(dtype).kind in "iu"
     if config.max_pixel_value == "auto" and not integer:
         raise UserError(

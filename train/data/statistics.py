@@ -1,9 +1,9 @@
-"""What a data set holds, pixel by pixel: classes, nodata and the statistics of its bands; where the foreground lies.
+"""Statistics of images and labels: pixels of each class, invalid pixels, mean and standard deviation of the bands.
 
-Everything is streamed in blocks: the memory needed doesn't grow with the images.
+Images are streamed in blocks, so that memory does not grow with their size.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,94 +16,102 @@ from inference.common.errors import UserError
 from inference.common.progress import progress
 from train.data.pairs import Scene
 from train.data.reader import Reader
-from train.data.windows import Foreground
 
-CELL = 64
-"""Side of the cells in which the foreground is counted, pixels."""
-POINTS = 8
-"""Foreground pixels that are remembered of each cell."""
-BLOCK = 16 * CELL
+BLOCK = 1024
 """Side of the blocks in which images are streamed, pixels."""
 
 
 @dataclass(frozen=True)
-class Survey:
-    """Counts and sums over some pixels; surveys of different pixels can be added.
+class Statistics:
+    """Counts and moments over a set of pixels; those of disjoint sets can be added.
 
     Attributes:
-        pixels: All pixels.
-        invalid: Pixels without image: nodata, mask, alpha, NaN.
-        unlabelled: Pixels with image and without label.
-        classes: (classes,) pixels of each class that have an image.
-        valid: Pixels with image, labelled or not: what the following are over.
-        total: (bands,) sum of pixel values, units of the file.
-        squares: (bands,) sum of squared differences from the mean.
-        low: (bands,) smallest value.
-        high: (bands,) largest value.
+        pixels: Number of pixels.
+        invalid: Number of invalid pixels: under nodata, mask or alpha, or NaN.
+        unlabelled: Number of valid pixels whose label is ignored.
+        class_counts: Valid pixels of each class, (classes,).
+        valid: Number of valid pixels, labelled or not; the following attributes are over these.
+        total: Sum of pixel values in units of the file, (bands,).
+        squared_deviations: Sum of squared differences from the mean, (bands,).
+        low: Smallest value, (bands,).
+        high: Largest value, (bands,).
     """
 
     pixels: int
     invalid: int
     unlabelled: int
-    classes: NDArray[np.int64]
+    class_counts: NDArray[np.int64]
     valid: int
     total: NDArray[np.float64]
-    squares: NDArray[np.float64]
+    squared_deviations: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
 
     @classmethod
-    def empty(cls, bands: int, classes: int) -> "Survey":
-        """Of no pixel at all."""
+    def empty(cls, bands: int, classes: int) -> "Statistics":
+        """Return the statistics of an empty set of pixels."""
         none = np.zeros(bands)
         return cls(0, 0, 0, np.zeros(classes, np.int64), 0, none, none, none + np.inf, none - np.inf)
 
-    def __add__(self, other: "Survey") -> "Survey":
-        """Chan, Golub and LeVeque (1979), because a sum of squares alone cancels."""
+    def __add__(self, other: "Statistics") -> "Statistics":
+        """Merge two disjoint sets of pixels.
+
+        The squared deviations are merged pairwise as in Chan, Golub and LeVeque, "Updating Formulae and a Pairwise
+        Algorithm for Computing Sample Variances", Stanford STAN-CS-79-773 (1979), because the difference of a sum of
+        squares and a squared sum loses precision by cancellation.
+        """
         between = np.zeros_like(self.total)
         if self.valid and other.valid:
             shift = other.total / other.valid - self.total / self.valid
             between = shift**2 * (self.valid * other.valid / (self.valid + other.valid))
-        return Survey(
+        return Statistics(
             self.pixels + other.pixels,
             self.invalid + other.invalid,
             self.unlabelled + other.unlabelled,
-            self.classes + other.classes,
+            self.class_counts + other.class_counts,
             self.valid + other.valid,
             self.total + other.total,
-            self.squares + other.squares + between,
+            self.squared_deviations + other.squared_deviations + between,
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
         )
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """Of each band over valid pixels, units of the file."""
+        """Mean of each band over valid pixels in units of the file, (bands,)."""
         return self.total / max(1, self.valid)
 
     @property
     def std(self) -> NDArray[np.float64]:
-        """Of each band over valid pixels, units of the file."""
-        return np.sqrt(self.squares / max(1, self.valid))
+        """Population standard deviation of each band over valid pixels in units of the file, (bands,)."""
+        return np.sqrt(self.squared_deviations / max(1, self.valid))
 
 
-def together(surveys: Iterable[Survey], bands: int, classes: int) -> Survey:
-    """The survey of all pixels of these."""
-    return sum(surveys, Survey.empty(bands, classes))
+def merge(parts: Iterable[Statistics], bands: int, classes: int) -> Statistics:
+    """Merge the statistics of disjoint sets of pixels; of none, with this number of bands and classes, too."""
+    return sum(parts, Statistics.empty(bands, classes))
 
 
-def survey(
-    scenes: Sequence[Scene], bands: Sequence[int], reader: Reader, what: str, labels: bool = True
-) -> tuple[list[Survey], list[str]]:
-    """Reads every pixel of images and, unless told otherwise, labels.
+def measure(
+    scenes: Sequence[Scene], bands: Sequence[int], reader: Reader, task: str, labels: bool = True
+) -> tuple[list[Statistics], list[str]]:
+    """Measure the statistics of every scene by reading all its pixels.
+
+    Args:
+        scenes: Scenes to read.
+        bands: Bands to read, from 1.
+        reader: Reader with the label rule.
+        task: Description for the progress bar.
+        labels: False to read the images only; then nothing is counted by class.
 
     Returns:
-        A survey of each scene. And what must be mended, a line a file: what can't be decoded, labels that are no class.
+        The statistics of each scene, and the problems, one line per file that can't be decoded or has a label that is
+        not a class.
     """
-    found = [Survey.empty(len(bands), reader.rule.classes) for _ in scenes]
+    found = [Statistics.empty(len(bands), reader.rule.classes) for _ in scenes]
     broken: dict[tuple[int, str], str] = {}
-    blocks = _blocks(scenes)
-    for i, part in progress(blocks, len(blocks), what):
+    parts = blocks(scenes)
+    for i, part in progress(parts, len(parts), task):
         image, invalid, label = None, None, None
         if (i, "image") not in broken:
             try:
@@ -120,7 +128,8 @@ def survey(
     return found, [broken[key] for key in sorted(broken)]
 
 
-def _blocks(scenes: Sequence[Scene]) -> list[tuple[int, Window]]:
+def blocks(scenes: Sequence[Scene]) -> list[tuple[int, Window]]:
+    """Return the blocks that cover each scene, at most BLOCK pixels wide and high, as (scene number, window)."""
     return [
         (i, Window(col, row, min(BLOCK, scene.width - col), min(BLOCK, scene.height - row)))
         for i, scene in enumerate(scenes)
@@ -135,20 +144,20 @@ def _of_block(
     label: NDArray[np.uint8] | None,
     classes: int,
     ignore_index: int,
-) -> Survey:
+) -> Statistics:
     valid = None if invalid is None else ~invalid
     pixels = image.shape[0] * image.shape[1]
     number = pixels if valid is None else int(np.count_nonzero(valid))
     labels = np.zeros(256, np.int64) if label is None else _histogram(label[..., None], 0, valid)
-    none = Survey.empty(image.shape[2], classes)
-    moments: Any = (none.total, none.squares, none.low, none.high)
+    none = Statistics.empty(image.shape[2], classes)
+    moments: Any = (none.total, none.squared_deviations, none.low, none.high)
     if number:
         moments = np.array([_moments(image, band, valid) for band in range(image.shape[2])]).T
-    return Survey(pixels, pixels - number, int(labels[ignore_index]), labels[:classes], number, *moments)
+    return Statistics(pixels, pixels - number, int(labels[ignore_index]), labels[:classes], number, *moments)
 
 
 def _moments(image: NDArray[Any], band: int, valid: NDArray[np.bool_] | None) -> tuple[float, float, float, float]:
-    """Sum, sum of squared differences from the mean, smallest and largest of a band's valid pixels."""
+    """Return sum, sum of squared differences from the mean, smallest and largest of a band's valid pixels."""
     if image.dtype == np.uint8:
         values, weights = np.arange(256), _histogram(image, band, valid)
         values, weights = values[weights > 0], weights[weights > 0]
@@ -162,44 +171,10 @@ def _moments(image: NDArray[Any], band: int, valid: NDArray[np.bool_] | None) ->
 
 
 def _histogram(image: NDArray[np.uint8], band: int, valid: NDArray[np.bool_] | None) -> NDArray[np.int64]:
-    """Pixels of each value, shape (256,), of a band of (H, W, bands); OpenCV's, because np.bincount copies to int64."""
+    """Count the pixels of each value, (256,), in a band of an image (H, W, bands).
+
+    OpenCV counts in place, while np.bincount makes a copy in int64.
+    """
     mask = None if valid is None else valid.view(np.uint8)
     counts: NDArray[np.int64] = cv2.calcHist([image], [band], mask, [256], [0, 256]).ravel().astype(np.int64)
     return counts
-
-
-def foreground(scenes: Sequence[Scene], reader: Reader, background: int | None, what: str) -> Foreground:
-    """Where labels are neither background nor ignored; reads the labels alone.
-
-    Raises:
-        UserError: A block that can't be decoded, or a label value that is no class.
-    """
-    numbers: list[int] = []
-    pixels: list[int] = []
-    points: list[NDArray[np.int32]] = []
-    blocks = _blocks(scenes)
-    for i, part in progress(blocks, len(blocks), what):
-        label = reader.label(scenes[i], part)
-        wanted = label != reader.rule.ignore_index
-        if background is not None:
-            wanted &= label != background
-        rng = np.random.default_rng([i, part.row_off, part.col_off])
-        for rows, cols in _cells(wanted):
-            chosen = rng.integers(len(rows), size=POINTS)
-            numbers.append(i)
-            pixels.append(len(rows))
-            points.append(np.stack([part.row_off + rows[chosen], part.col_off + cols[chosen]], axis=1).astype(np.int32))
-    return Foreground(
-        np.array(numbers, np.int64),
-        np.cumsum(np.array(pixels, np.int64)),
-        np.array(points, np.int32).reshape(-1, POINTS, 2),
-    )
-
-
-def _cells(wanted: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows and columns of the pixels that are wanted, cell by cell; cells without any are left out."""
-    for row in range(0, wanted.shape[0], CELL):
-        for col in range(0, wanted.shape[1], CELL):
-            rows, cols = np.nonzero(wanted[row : row + CELL, col : col + CELL])
-            if len(rows):
-                yield row + rows, col + cols

@@ -1,8 +1,8 @@
-"""Which windows of which images an epoch is made of: pure functions of sizes, seed, epoch and index.
+"""Positions of the windows of an epoch: pure functions of image sizes, seed, epoch and index.
 
-A window is a square of `tile` pixels. Validation and test windows are a grid, so that every pixel is in exactly one.
-Training windows are drawn, and nothing but (seed, epoch, index) decides where they lie: any number of workers, any
-number of devices and any interruption give the same ones.
+A window is a square of `tile` pixels. Validation and test windows form a grid, so that every pixel is in exactly one.
+Training windows are drawn at random from (seed, epoch, index) alone, so that they don't depend on the number of workers
+or devices, nor on a resumed run.
 """
 
 import math
@@ -12,44 +12,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from train.data.foreground import Foreground
+
 
 @dataclass(frozen=True)
-class WindowAt:
-    """The window of scene number `scene` whose first pixel is at (row, col); that may lie outside the image."""
+class WindowPosition:
+    """Position of a window.
+
+    Attributes:
+        scene: Scene number.
+        row: Row of its first pixel in the image; may be negative.
+        col: Column of its first pixel in the image; may be negative.
+    """
 
     scene: int
     row: int
     col: int
 
 
-@dataclass(frozen=True)
-class Foreground:
-    """Where the pixels are that are neither background nor ignored, as small groups of neighbours.
+def grid(sizes: Sequence[tuple[int, int]], tile: int) -> list[WindowPosition]:
+    """Return windows that cover every pixel of every image exactly once.
 
-    Attributes:
-        scenes: (groups,) number of the scene that each lies in.
-        cumulative: (groups,) running sum of their pixels.
-        points: (groups, k, 2) row and column of k pixels of each, drawn with replacement.
+    Args:
+        sizes: (height, width) of each image, pixels.
+        tile: Side of a window, pixels.
     """
-
-    scenes: NDArray[np.int64]
-    cumulative: NDArray[np.int64]
-    points: NDArray[np.int32]
-
-    def __len__(self) -> int:
-        return len(self.scenes)
-
-    def draw(self, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
-        """A scene, and (row, column) of one of its foreground pixels: more often where there are more."""
-        group = int(np.searchsorted(self.cumulative, rng.integers(self.cumulative[-1]), side="right"))
-        row, col = self.points[group, rng.integers(self.points.shape[1])]
-        return int(self.scenes[group]), (int(row), int(col))
-
-
-def grid(sizes: Sequence[tuple[int, int]], tile: int) -> list[WindowAt]:
-    """Windows that cover every pixel of images of these (height, width) exactly once."""
     return [
-        WindowAt(scene, row, col)
+        WindowPosition(scene, row, col)
         for scene, (height, width) in enumerate(sizes)
         for row in range(0, height, tile)
         for col in range(0, width, tile)
@@ -57,20 +46,25 @@ def grid(sizes: Sequence[tuple[int, int]], tile: int) -> list[WindowAt]:
 
 
 def quotas(sizes: Sequence[tuple[int, int]], tile: int) -> list[int]:
-    """How many training windows each image gets in an epoch: ceil(area / tile²), so that a one-tile chip gets one."""
-    return [math.ceil(height * width / tile**2) for height, width in sizes]
-
-
-class TrainingWindows:
-    """The training windows of every epoch.
+    """Return the number of training windows of each image in an epoch, ceil(area / tile²): one for a chip of one tile.
 
     Args:
         sizes: (height, width) of each image, pixels.
         tile: Side of a window, pixels.
-        seed: Everything drawn follows from it.
-        samples_per_epoch: Windows in an epoch; None: the sum of the quotas.
-        foreground: Where windows with foreground are found.
-        foreground_share: Share of windows that are placed on a pixel of it.
+    """
+    return [math.ceil(height * width / tile**2) for height, width in sizes]
+
+
+class TrainingWindows:
+    """Random training windows of every epoch.
+
+    Args:
+        sizes: (height, width) of each image, pixels.
+        tile: Side of a window, pixels.
+        seed: Seed of all random numbers.
+        samples_per_epoch: Windows in an epoch; None for the sum of the quotas.
+        foreground: Foreground pixels of the images.
+        foreground_share: Share of the windows that are placed on a foreground pixel, 0 to 1.
     """
 
     def __init__(
@@ -94,10 +88,10 @@ class TrainingWindows:
         return self.per_epoch
 
     def scenes(self, epoch: int) -> NDArray[np.int64]:
-        """Scene number of each window of an epoch, in the order of training, shape (len(self),).
+        """Return the scene number of each window of an epoch in training order, (len(self),).
 
-        Images are dealt out like cards: a new deck, each image as often as its quota, is shuffled when the last one is
-        used up. With the default number of windows an epoch is one deck.
+        The numbers are dealt from shuffled decks, in which each image occurs as often as its quota; a new deck is
+        shuffled when one is used up. With the default number of windows an epoch is exactly one deck.
         """
         deck = len(self._scene_of)
         first = epoch * self.per_epoch
@@ -105,8 +99,8 @@ class TrainingWindows:
         dealt = np.concatenate([np.random.default_rng([self.seed, 0, d]).permutation(self._scene_of) for d in decks])
         return dealt[first - decks[0] * deck :][: self.per_epoch]
 
-    def place(self, scene: int, rng: np.random.Generator) -> WindowAt:
-        """Where a window lies, drawn with this generator."""
+    def draw_position(self, scene: int, rng: np.random.Generator) -> WindowPosition:
+        """Draw the position of a window in a scene, or, for a foreground window, in the scene of its pixel."""
         wanted = None
         if self.foreground is not None and rng.random() < self.foreground_share:
             scene, wanted = self.foreground.draw(rng)
@@ -117,20 +111,25 @@ class TrainingWindows:
             if wanted is None:
                 corner.append(int(rng.integers(low, high + 1)))
             else:
-                # Anywhere that has the wanted pixel inside and as little as possible beyond the image.
+                # Uniform over the positions that contain the pixel, then clipped to stay inside the image.
                 corner.append(int(np.clip(rng.integers(wanted[axis] - self.tile + 1, wanted[axis] + 1), low, high)))
-        return WindowAt(scene, corner[0], corner[1])
+        return WindowPosition(scene, corner[0], corner[1])
 
 
 def batches(count: int, batch_size: int, world: int = 1) -> list[list[NDArray[np.int64]]]:
-    """Indices 0..count-1 dealt into batches: one list for each rank, each with the same number of batches.
+    """Divide the indices 0..count-1 into batches: one list per rank, each with the same number of batches.
 
-    An epoch leaves no window out. So that the last batch isn't a rest of one window (with which batch normalisation
-    can't work), all batches are nearly equal, none larger than `batch_size`.
+    No window is dropped. The sizes of all batches differ by at most one, so that the last batch is not a single window,
+    on which batch normalisation fails.
+
+    Args:
+        count: Windows in an epoch.
+        batch_size: Largest number of windows in a batch.
+        world: Number of ranks.
     """
     steps = math.ceil(count / (batch_size * world))
     parts = np.array_split(np.arange(count), steps * world) if count >= steps * world else None
     if parts is None:
-        # Fewer windows than devices: some are seen twice, because every device must take part in every step.
+        # Fewer windows than ranks: some occur twice, because every rank must take part in every step.
         parts = np.array_split(np.resize(np.arange(count), steps * world), steps * world)
     return [parts[rank::world] for rank in range(world)]

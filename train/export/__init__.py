@@ -1,1 +1,1 @@
-"""From a checkpoint to files that others can run and trust."""
+"""Export of checkpoints to ONNX and TorchScript files, with a parity check."""

@@ -1,11 +1,12 @@
-"""Talks to Weights & Biases for `artifact.py`, in a process of its own: `python -m train.export.artifact_client`.
+"""W&B client program that `artifact_process` runs in a subprocess: `python -m train.export.artifact_client`.
 
-W&B's client waits for files without a limit, retries for twenty minutes and can't be interrupted while it downloads. A
-process can be ended at any moment. It reads its orders from stdin and answers on stdout, one JSON object a line:
+W&B's client waits for files without a time limit, retries for twenty minutes and can't be interrupted while it
+downloads; a process can be ended at any moment. The program reads orders from stdin and answers on stdout, one JSON
+object per line:
 
     -> {"server": "https://api.wandb.ai"}
     -> {"found": {"name": ..., "metadata": {...}, "files": [{"path", "digest", "algorithm", "size", "ref"}, ...]}}
-    <- {"file": "model.ckpt", "folder": "/where/to"}    or the end of stdin: nothing is needed
+    <- {"file": "model.ckpt", "folder": "/where/to"}    or the end of stdin: no download
     -> {"done": true}
 
 or `{"error": "one line for the user"}` in place of any answer.
@@ -22,44 +23,44 @@ from urllib.parse import urlsplit
 
 from inference.common.errors import UserError
 
-# W&B's own, wherever its programming interface is: people copy the address of the page from their browser.
+# Hosts of W&B's web pages, which differ from the host of its API: users copy the URL from their browser.
 PUBLIC_HOSTS = {"wandb.ai", "www.wandb.ai"}
 INSTEAD = "or give a local .ckpt or run folder instead"
 
 
 def main() -> int:
-    """Answers for one artifact; the arguments are its name, the host of its page (may be empty) and seconds."""
+    """Answer for one artifact; the arguments are its name, the host of its page (may be empty) and the timeout in s."""
     name, host, timeout = sys.argv[1], sys.argv[2], float(sys.argv[3])
-    # Whatever the client prints must not end up between our answers.
+    # Output of W&B's client must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     import wandb
 
     try:
-        _converse(answers, name, host, timeout)
+        _serve(answers, name, host, timeout)
     except UserError as error:
-        _say(answers, error=str(error))
-    except Exception as error:  # whatever W&B stumbles over is one line for the user
-        _say(answers, error=f"{name}: W&B's client failed ({_reason(error)}); try again, {INSTEAD}")
+        _send(answers, error=str(error))
+    except Exception as error:  # any failure of W&B's client becomes one line for the user
+        _send(answers, error=f"{name}: W&B's client failed ({_reason(error)}); try again, {INSTEAD}")
     finally:
         wandb.teardown()
     return 0
 
 
-def _say(answers: TextIO, **message: Any) -> None:
+def _send(answers: TextIO, **message: Any) -> None:
     answers.write(json.dumps(message) + "\n")
     answers.flush()
 
 
-def _converse(answers: TextIO, name: str, host: str, timeout: float) -> None:
+def _serve(answers: TextIO, name: str, host: str, timeout: float) -> None:
     import wandb
 
     settings = wandb.setup().settings
     server = str(settings.base_url).rstrip("/")
-    _say(answers, server=server)
+    _send(answers, server=server)
     hosts = PUBLIC_HOSTS | {urlsplit(url).hostname for url in (server, str(settings.app_url))}
     if host and host not in hosts:
-        raise UserError(f"{name}: its page is on {host}, but W&B is set up for {server} (set WANDB_BASE_URL)")
+        raise UserError(f"{name}: its page is on {host}, but W&B is configured for {server} (set WANDB_BASE_URL)")
     artifact = _find(_connect(name, server, timeout), name)
     collection = str(artifact.name).partition(":")[0]
     entries = artifact.manifest.entries
@@ -77,25 +78,25 @@ def _converse(answers: TextIO, name: str, host: str, timeout: float) -> None:
             for path, entry in entries.items()
         ],
     }
-    _say(answers, found=found)
+    _send(answers, found=found)
     order = sys.stdin.readline()
     if order:
         wanted = json.loads(order)
-        # Not in parts: the other side takes a file that doesn't grow for a download that stands still.
+        # Not multipart: the parent process takes a file that doesn't grow for a stalled download.
         artifact.download(root=wanted["folder"], path_prefix=wanted["file"], multipart=False)
-        _say(answers, done=True)
+        _send(answers, done=True)
 
 
 def _connect(name: str, server: str, timeout: float) -> Any:
-    """W&B's client, its key verified."""
+    """Return W&B's API client with a verified key."""
     import wandb
     from wandb.errors import AuthenticationError, UsageError
 
-    # The client would retry until its time is over, and then blame its own service process.
+    # Otherwise the client would retry until its timeout and then report a failure of its own service process.
     unreachable = _unreachable(server, timeout / 2)
     try:
-        # A missing key is told without a network, so it is what we tell first.
-        api = wandb.Api(timeout=1 if unreachable else timeout)  # type: ignore[arg-type] # any number will do
+        # A missing key is found without a network, so it is reported first.
+        api = wandb.Api(timeout=1 if unreachable else timeout)  # type: ignore[arg-type] # accepts floats too
     except AuthenticationError as error:
         if not unreachable:
             raise UserError(_refused(name, server, error)) from None
@@ -105,14 +106,14 @@ def _connect(name: str, server: str, timeout: float) -> Any:
         ) from None
     if unreachable:
         raise UserError(
-            f"{name}: {server} can't be reached ({unreachable}); a downloaded artifact too is looked up there first: "
+            f"{name}: {server} can't be reached ({unreachable}); a downloaded artifact is also looked up there first: "
             f"check the network, {INSTEAD}"
         )
     return api
 
 
 def _unreachable(server: str, timeout: float) -> str | None:
-    """Why the server doesn't answer; None where it does, whatever it says."""
+    """Return the reason why the server doesn't answer; None where it does, with any status."""
     try:
         with urllib.request.urlopen(urllib.request.Request(server, method="HEAD"), timeout=timeout):
             return None
@@ -123,13 +124,13 @@ def _unreachable(server: str, timeout: float) -> str | None:
 
 
 def _refused(name: str, server: str, error: Exception) -> str:
-    """What to say where the key could not be verified."""
-    cause = error.__cause__  # none where the key does not even look like one
+    """Return the message for a key that could not be verified."""
+    cause = error.__cause__  # None where the key has the wrong form
     status = getattr(getattr(cause, "response", None), "http_status", 0)
     reason = _reason(cause) if cause is not None else ""
     if cause is None or status in (401, 403) or "invalid credentials" in reason:
-        mend = f"run `wandb login --relogin`, or mend WANDB_API_KEY, {INSTEAD}"
-        return f"{name}: {server} refused the W&B API key ({mend})"
+        fix = f"run `wandb login --relogin`, or correct WANDB_API_KEY, {INSTEAD}"
+        return f"{name}: {server} refused the W&B API key ({fix})"
     if "<" in reason and status in (0, 200, 404):
         reason = "it answered with a web page: is WANDB_BASE_URL right?"
     elif status:
@@ -138,7 +139,7 @@ def _refused(name: str, server: str, error: Exception) -> str:
 
 
 def _find(api: Any, name: str) -> Any:
-    """The artifact."""
+    """Return the artifact, or raise a UserError that names the latest version."""
     from wandb.errors import CommError
 
     try:
@@ -156,13 +157,13 @@ def _find(api: Any, name: str) -> Any:
             aliases = ", ".join(latest.aliases)
             raise UserError(f"{name}: has no version or alias {version!r} (the latest is {latest.version}: {aliases})")
     raise UserError(
-        f"{name}: no such W&B artifact, or none that your key may see (give ENTITY/PROJECT/NAME:VERSION as its page "
-        "shows it)"
+        f"{name}: no such W&B artifact, or none that your key gives access to (give ENTITY/PROJECT/NAME:VERSION as "
+        "shown on its page)"
     )
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of an error, without the signed address of a file."""
+    """Return the HTTP status or first line of an error, without the signed URL of a file."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is not None:
         return f"HTTP {status}"

@@ -1,22 +1,25 @@
-"""What the programs that run our ONNX files want to be told: QGIS Deepness and habitat-mapper."""
+"""Metadata for the programs that run exported ONNX files: QGIS Deepness and habitat-mapper (Kelp-O-Matic)."""
 
 import json
 
 from inference.card import ModelCard
 
 
-def deepness(card: ModelCard) -> dict[str, str]:
-    """Metadata of an ONNX file for the QGIS plugin Deepness; every value is JSON text.
+def deepness_metadata(card: ModelCard) -> dict[str, str]:
+    """Return the metadata of an ONNX file for the QGIS plugin Deepness.
 
-    Deepness always divides pixels by 255, so that mean and std are given in those units. It needs probabilities and one
-    square size; of logits or free sizes it can make nothing.
+    Deepness always divides pixels by 255, so mean and std are scaled to that divisor. It needs a file with
+    probabilities and one square size; it can't use logits or dynamic sizes.
+
+    Returns:
+        Names to values; every value is JSON text.
     """
-    # auto: bytes, which are what Deepness gets from a QGIS layer.
+    # max_pixel_value "auto" is that of uint8, the dtype that Deepness reads from a QGIS layer.
     scale = card.divisor("uint8") / 255
     values: dict[str, object] = {
         "model_type": "Segmentor",
         "class_names": {str(index): name for index, name in enumerate(card.class_names)},
-        # The documentation says tiles_size, the plugin reads tile_size.
+        # The plugin's documentation names tiles_size, its code reads tile_size.
         "tile_size": card.tile_size,
         "tiles_size": card.tile_size,
         "tiles_overlap": 50,
@@ -30,16 +33,21 @@ def deepness(card: ModelCard) -> dict[str, str]:
     return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
 
 
-def habitat_mapper(card: ModelCard, onnx_file: str) -> str:
-    """The JSON with which habitat-mapper (Kelp-O-Matic) runs an ONNX file that lies beside it.
+def habitat_mapper_config(card: ModelCard, onnx_file: str) -> str:
+    """Return the JSON config with which habitat-mapper (Kelp-O-Matic) runs an ONNX file in the same folder.
 
-    habitat-mapper finds the file relative to its working directory, and the JSON in its own folder `configs`.
+    habitat-mapper reads the config from its own folder `configs`, and resolves the file's path against its working
+    directory.
+
+    Args:
+        card: Card of the model.
+        onnx_file: Name of the ONNX file.
     """
     classes = ", ".join(f"{index} {name}" for index, name in enumerate(card.class_names))
     bands = " ".join(f"-b {band}" for band in card.bands)
     description = f"{card.name}, {card.task}: {classes}."
     if card.bands != list(range(1, len(card.bands) + 1)):
-        description += f" Takes other bands than the first ones, in this order: hab segment {bands}"
+        description += f" It needs these bands in this order: hab segment {bands}"
     content = {
         "name": f"{card.name}-{card.task}",
         "revision": card.revision,
@@ -52,7 +60,7 @@ def habitat_mapper(card: ModelCard, onnx_file: str) -> str:
         "mean": card.mean,
         "std": card.std,
         "max_pixel_value": card.max_pixel_value,
-        # Its default, 0, would declare the background of every map to be no data.
+        # The default of habitat-mapper, 0, would mark the background of every map as nodata.
         "nodata_value": 255,
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""From a checkpoint to exported files: one straight list of steps."""
+"""Conversion of a checkpoint to exported files: restore, export, check parity, rename."""
 
 import re
 import sys
@@ -15,35 +15,35 @@ from inference.common.files import make_folder, replace, temporary_path, write_t
 from train.configs.config import Config
 from train.configs.loader import load_config
 from train.configs.training import is_file_name
-from train.export.consumers import habitat_mapper
+from train.export.config_comparison import UserConfig
+from train.export.consumers import habitat_mapper_config
+from train.export.export_wrapper import ExportWrapper, Output, fixed_size_reason
 from train.export.formats import FORMATS
-from train.export.network import ExportedNetwork, Output
-from train.export.parity import Reference, agreement, failures, reference
-from train.export.pixels import real_pixels
-from train.export.rebuild import Given, Rebuilt, rebuild, revision
-from train.export.sizes import fixed_size_reason, other_size
-from train.export.source import Source, find_source
+from train.export.parity import ReferenceOutput, check_parity, failure_messages, other_size, reference_output
+from train.export.parity_images import parity_images
+from train.export.source import CheckpointSource, find_source
+from train.export.trained_model import TrainedModel, load_trained_model, weights_revision
 from train.run.provenance import versions
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to convert, and how.
+class ConversionRequest:
+    """Settings of a conversion.
 
     Attributes:
-        source: A checkpoint, a run folder, or a W&B artifact.
-        config: The YAML that it was trained with; None where the checkpoint says it itself.
-        overrides: KEY=VALUE for the YAML.
-        model_name: In the files' names; None to take the card's.
-        task: In the files' names; None to take the card's.
-        score: Dice in the files' names; None to take what came with the checkpoint.
-        revision: YYYYMMDD or YYYYMMDD-variant; None to make one of the day and the weights.
+        source: Checkpoint, run folder, or W&B artifact.
+        folder: Output folder.
+        config: YAML of the training; None to use the config in the checkpoint.
+        overrides: KEY=VALUE pairs that override the YAML.
+        model_name: Model name in the file names; None for the card's.
+        task: Task in the file names; None for the card's.
+        score: Dice score in the file names; None for the score of the artifact or card.
+        revision: YYYYMMDD or YYYYMMDD-variant; None for the day and a hash of the weights.
         licence: SPDX identifier.
         formats: Keys of FORMATS.
-        output: What comes out of the files.
-        dynamic: Whether they take any height and width.
-        device: On which the files are compared with the checkpoint.
-        folder: Where they go.
+        output: Kind of output.
+        dynamic: True for files that accept any height and width.
+        device: Device of the parity check.
     """
 
     source: str
@@ -61,36 +61,36 @@ class Request:
     device: str = "auto"
 
 
-def convert(request: Request) -> list[Path]:
-    """Converts; all files get their names, or none does.
+def convert(request: ConversionRequest) -> list[Path]:
+    """Convert a checkpoint; either all files are written or none.
 
     Returns:
-        The files that were written.
+        Paths of the files.
 
     Raises:
-        UserError: Something to mend.
-        CheckFailed: A file would not give the checkpoint's answers.
+        UserError: Invalid input.
+        CheckFailed: The outputs of a file differ from the checkpoint's; nothing is written.
     """
     device = _device(request.device)
     _check_name("--model_name", request.model_name)
     _check_name("--task", request.task)
     given = None
     if request.config is not None:
-        given = Given(request.config, load_config(request.config, request.overrides))
+        given = UserConfig(request.config, load_config(request.config, request.overrides))
     source = find_source(request.source)
-    _tell(f"checkpoint {source.checkpoint}")
-    rebuilt = rebuild(source.checkpoint, given)
-    for notice in rebuilt.notices:
-        _tell(f"notice: {notice}")
-    card = _card(request, source, rebuilt)
+    _report(f"checkpoint {source.checkpoint}")
+    trained = load_trained_model(source.checkpoint, given)
+    for notice in trained.notices:
+        _report(f"notice: {notice}")
+    card = _card(request, source, trained)
     score = _score(request, source, card)
-    if request.dynamic and (reason := fixed_size_reason(rebuilt.model)):
-        raise UserError(f"--dynamic: {reason} (leave --dynamic out: the files then take {_square(card.tile_size)})")
+    if request.dynamic and (reason := fixed_size_reason(trained.model)):
+        raise UserError(f"--dynamic: {reason} (without --dynamic the files accept {_square(card.tile_size)})")
     make_folder(request.folder, "--output_dir")
 
-    network = ExportedNetwork(rebuilt.model, request.output).eval()
-    configs = [rebuilt.config] if given is None else [given.loaded.config, rebuilt.config]
-    references = _references(network, rebuilt, card, configs, device, request.dynamic)
+    network = ExportWrapper(trained.model, request.output).eval()
+    configs = [trained.config] if given is None else [given.loaded.config, trained.config]
+    references = _reference_outputs(network, trained, card, configs, device, request.dynamic)
     names = {"model_name": card.name, "task": card.task, "score": score}
     temporaries: dict[Path, Path] = {}
     try:
@@ -108,63 +108,63 @@ def convert(request: Request) -> list[Path]:
     for target in list(written):
         if target.suffix == ".onnx":
             written.append(target.with_suffix(".json"))
-            write_text(written[-1], habitat_mapper(card, target.name))
+            write_text(written[-1], habitat_mapper_config(card, target.name))
     return written
 
 
 def _write(
     key: str,
-    network: ExportedNetwork,
+    network: ExportWrapper,
     card: ModelCard,
-    references: Sequence[Reference],
+    references: Sequence[ReferenceOutput],
     target: Path,
     temporary: Path,
     device: torch.device,
 ) -> None:
-    """Writes one file under its temporary name, and holds it against the checkpoint."""
-    _tell(f"writing {target.name}")
+    """Write one file under its temporary name and check its parity with the checkpoint."""
+    _report(f"writing {target.name}")
     chosen = FORMATS[key]
     try:
         chosen.write(network, card, references[0].image, temporary)
     except OSError as error:
         raise UserError(f"{target}: can't be written: {error.strerror or error}") from None
     run = chosen.load(temporary, device)
-    found = [agreement(run, wanted, card) for wanted in references]
-    if lines := failures(target.name, found):
-        if card.any_size and found[0].passed:
-            lines.append(f"{target.name}: is right at {_square(card.tile_size)} (leave --dynamic out)")
+    results = [check_parity(run, reference, card) for reference in references]
+    if lines := failure_messages(target.name, results):
+        if card.any_size and results[0].passed:
+            lines.append(f"{target.name}: correct at {_square(card.tile_size)} only (leave --dynamic out)")
         raise CheckFailed("\n".join([*lines, f"{target.name}: not written"]))
-    for one in found:
-        _tell(f"  {one}")
+    for result in results:
+        _report(f"  {result}")
 
 
-def _references(
-    network: ExportedNetwork,
-    rebuilt: Rebuilt,
+def _reference_outputs(
+    network: ExportWrapper,
+    trained: TrainedModel,
     card: ModelCard,
     configs: Sequence[Config],
     device: torch.device,
     dynamic: bool,
-) -> list[Reference]:
+) -> list[ReferenceOutput]:
     sizes = [(card.tile_size, card.tile_size)] + ([other_size(card.tile_size)] if dynamic else [])
-    made: list[Reference] = []
+    references: list[ReferenceOutput] = []
     for size in sizes:
-        pixels = real_pixels(configs, card, size)
-        if not made:
-            _tell(f"comparing on {pixels.source}")
-        _tell(f"asking the checkpoint, at {size[0]}x{size[1]}, in float32 and float64")
-        made.append(reference(network, rebuilt.model.normalize(pixels.image), device))
-    return made
+        images = parity_images(configs, card, size)
+        if not references:
+            _report(f"parity check on {images.source}")
+        _report(f"running the checkpoint at {size[0]}x{size[1]} in float32 and float64")
+        references.append(reference_output(network, trained.model.normalize(images.image), device))
+    return references
 
 
-def _card(request: Request, source: Source, rebuilt: Rebuilt) -> ModelCard:
-    """The card that goes into the files."""
-    card = rebuilt.card
+def _card(request: ConversionRequest, source: CheckpointSource, trained: TrainedModel) -> ModelCard:
+    """Return the card to embed in the files."""
+    card = trained.card
     created = card.created or datetime.now(UTC).isoformat(timespec="seconds")
     changes = {
         "name": request.model_name or card.name,
         "task": request.task or card.task,
-        "revision": request.revision or revision(created, rebuilt.model.state_dict()),
+        "revision": request.revision or weights_revision(created, trained.model.state_dict()),
         "licence": request.licence or card.licence,
         "output": request.output,
         "any_size": request.dynamic,
@@ -175,24 +175,22 @@ def _card(request: Request, source: Source, rebuilt: Rebuilt) -> ModelCard:
     return ModelCard.model_validate({**card.model_dump(mode="json"), **changes})
 
 
-def _score(request: Request, source: Source, card: ModelCard) -> float:
+def _score(request: ConversionRequest, source: CheckpointSource, card: ModelCard) -> float:
     score = next((s for s in (request.score, source.score, card.scores.get("val/dice")) if s is not None), None)
     if score is None or not score == score:
         raise UserError(
-            f"{source.name}: came without a score: neither the artifact's metadata nor the card has one (give the Dice "
-            "score with --score)"
+            f"{source.name}: has no score, neither in the artifact's metadata nor in its card (give the Dice score "
+            "with --score)"
         )
     if not 0 <= score <= 1:
-        raise UserError(f"--score: {score} is no Dice score (allowed: 0 to 1)")
+        raise UserError(f"--score: {score} is not a Dice score (allowed: 0 to 1)")
     return score
 
 
 def _check_name(option: str, name: object) -> None:
-    # What Windows refuses is refused everywhere: the files are made to be passed on.
+    # Characters that Windows forbids are refused on every system, because the files are shared.
     if name is not None and not (isinstance(name, str) and is_file_name(name) and not re.search('[<>:"|?*]', name)):
-        raise UserError(
-            f"{option}: {name!r} can't be in a file's name (allowed: letters, digits, . _ - and the like, no slash)"
-        )
+        raise UserError(f"{option}: {name!r} can't be part of a file name (allowed: letters, digits, . _ -; no slash)")
 
 
 def _device(name: str) -> torch.device:
@@ -203,7 +201,9 @@ def _device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"--device: {name} can't be used here: {reason} (allowed: auto, cpu, cuda, mps)") from None
+        raise UserError(
+            f"--device: {name} is not available on this machine: {reason} (allowed: auto, cpu, cuda, mps)"
+        ) from None
     return device
 
 
@@ -211,6 +211,6 @@ def _square(side: int) -> str:
     return f"{side}x{side} pixels"
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from inference.card import ModelCard
-    from train.export.network import ExportedNetwork
+    from train.export.export_wrapper import ExportWrapper
 
     Run = Callable[[Tensor], Tensor]
 else:
@@ -42,7 +42,7 @@ class Format:
     suffix: str
     module: str
 
-    def write(self, network: ExportedNetwork, card: ModelCard, example: Tensor, path: Path) -> None:
+    def write(self, network: ExportWrapper, card: ModelCard, example: Tensor, path: Path) -> None:
         """Write a network and its card; `example` is an input, (2, bands, H, W) float32."""
         import_module(self.module).write(network, card, example, path)
 

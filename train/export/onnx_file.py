@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from inference.card import METADATA_KEY, ModelCard
 from inference.common.errors import UserError
-from train.export.consumers import deepness
+from train.export.consumers import deepness_metadata
+from train.export.export_wrapper import ExportWrapper
 from train.export.formats import Run
-from train.export.network import ExportedNetwork
 from train.export.silence import silence
 
 # Read by everything in the field: QGIS Deepness pins a runtime that refuses a later IR.
@@ -20,7 +20,7 @@ OPSET = 18
 IR_VERSION = 9
 
 
-def write(network: ExportedNetwork, card: ModelCard, example: Tensor, path: Path) -> None:
+def write(network: ExportWrapper, card: ModelCard, example: Tensor, path: Path) -> None:
     """Write an ONNX file: one file, opset 18, IR 9, batch free, height and width free where the card says so.
 
     Args:
@@ -54,7 +54,7 @@ def write(network: ExportedNetwork, card: ModelCard, example: Tensor, path: Path
     del model.functions[:], model.metadata_props[:]
     model.ir_version = IR_VERSION
     model.doc_string = ""
-    onnx.helper.set_model_props(model, {METADATA_KEY: card.dumps()} | deepness(card))
+    onnx.helper.set_model_props(model, {METADATA_KEY: card.dumps()} | deepness_metadata(card))
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
 

@@ -1,7 +1,7 @@
-"""Whether an exported file gives the checkpoint's own answers: nothing gets its name before it does.
+"""Parity check: an exported file must give the checkpoint's outputs before it gets its final name.
 
-What is right is what PyTorch answers in float64. PyTorch in float32 differs from that by its rounding, which is the
-noise floor; a file may differ by a few times as much, for other libraries add up in another order.
+The reference is PyTorch's output in float64. PyTorch's float32 output differs from it by rounding, which is the noise
+floor. A file may differ by a few times as much, because other libraries sum in another order.
 """
 
 import copy
@@ -12,124 +12,154 @@ import torch
 from torch import Tensor
 
 from inference.card import ModelCard
+from train.export.export_wrapper import ExportWrapper
 from train.export.formats import Run
-from train.export.network import ExportedNetwork
 
-# A difference that no map shows, however exact float32 happens to be.
-LEAST = 1e-5
-# Other orders of summation, other approximations of the exponential.
-TIMES_NOISE = 4.0
-# Whatever float32 makes of a network: beyond this two runs of one model would be two models.
-MOST = 1e-2
+# Tolerances of probabilities, or of logits divided by the largest logit.
+# A difference of this size changes no map, however small the noise floor is.
+MIN_TOLERANCE = 1e-5
+# Room for another order of summation and another approximation of the exponential.
+NOISE_FACTOR = 4.0
+# With a larger difference two runs of one model would be two models, however large the noise floor is.
+MAX_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
-class Reference:
-    """The checkpoint's answers on two windows.
+class ReferenceOutput:
+    """Outputs of the checkpoint for two windows.
 
     Attributes:
-        image: (2, bands, H, W) float32, normalised.
-        exact: (2, channels, H, W) float64: PyTorch's answer in float64.
-        usual: (2, channels, H, W) float32: PyTorch's answer in float32.
-        noise: Largest difference of the two.
+        image: Normalised windows, (2, bands, H, W) float32.
+        float64: PyTorch's output in float64, (2, channels, H, W).
+        float32: PyTorch's output in float32, (2, channels, H, W).
+        noise_floor: Largest difference between the two.
     """
 
     image: Tensor
-    exact: Tensor
-    usual: Tensor
-    noise: float
+    float64: Tensor
+    float32: Tensor
+    noise_floor: float
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How far a file's answers are from the checkpoint's.
+class ParityResult:
+    """Difference between the outputs of an exported file and of its checkpoint.
 
     Attributes:
-        size: Height and width of the windows.
-        difference: Largest difference in any pixel: at batch 1 from float64, at batch 2 from float32.
-        allowed: Largest difference that passes.
-        noise: Difference of PyTorch in float32 from float64.
-        mask: Share of the mask's pixels that are the same as PyTorch's.
-        error: What went wrong, where the file could not be run at all.
+        size: Height and width of the windows, pixels.
+        difference: Largest difference in any pixel: from float64 at batch size 1, from float32 at batch size 2.
+        tolerance: Largest difference that passes.
+        noise_floor: Largest difference of PyTorch's float32 output from float64.
+        same_class: Share of pixels whose predicted class is PyTorch's, 0 to 1.
+        error: Reason why the file could not be run; None where it could.
     """
 
     size: tuple[int, int]
     difference: float
-    allowed: float
-    noise: float
-    mask: float
+    tolerance: float
+    noise_floor: float
+    same_class: float
     error: str | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether the file may be given its name; NaN never passes."""
-        return self.error is None and self.difference <= self.allowed
+        """True if the file may get its final name; a difference of NaN never passes."""
+        return self.error is None and self.difference <= self.tolerance
 
     def __str__(self) -> str:
         height, width = self.size
         if self.error is not None:
             return f"{height}x{width}: can't be run: {self.error}"
         return (
-            f"{height}x{width}: largest difference {self.difference:.1e} (allowed {self.allowed:.1e}; PyTorch's own "
-            f"rounding {self.noise:.1e}), {100 * self.mask:.4f} % of the mask's pixels agree"
+            f"{height}x{width}: largest difference {self.difference:.1e} (allowed {self.tolerance:.1e}; PyTorch's own "
+            f"rounding {self.noise_floor:.1e}), {100 * self.same_class:.4f} % of the mask's pixels agree"
         )
 
 
-def reference(network: ExportedNetwork, image: Tensor, device: torch.device) -> Reference:
-    """The checkpoint's answers; float64 one window at a time, as two of a large network take a laptop's memory."""
-    with torch.inference_mode(), _without_tf32():
-        usual = copy.deepcopy(network).to(device)(image.to(device)).cpu()
+def other_size(tile: int) -> tuple[int, int]:
+    """Return a second (height, width) for the check: not square, and no multiple of a stride.
+
+    It is larger than the tile, because a network that works on a tile also works on a larger image (PAN's pyramid does
+    not fit into small ones).
+    """
+    return tile + 33, tile * 5 // 4 + 1
+
+
+def reference_output(network: ExportWrapper, image: Tensor, device: torch.device) -> ReferenceOutput:
+    """Run the checkpoint's network in float32 and in float64.
+
+    Float64 runs one window at a time, because two windows of a large network exceed a laptop's memory.
+
+    Args:
+        network: Network in evaluation mode.
+        image: Normalised windows, (2, bands, H, W) float32.
+        device: Device of the computation; float64 runs on the CPU where the device is "mps".
+    """
+    with torch.inference_mode(), _tf32_disabled():
+        float32 = copy.deepcopy(network).to(device)(image.to(device)).cpu()
         # Apple's GPUs have no float64.
-        exact_on = torch.device("cpu") if device.type == "mps" else device
-        double = copy.deepcopy(network).to(exact_on).double()
-        exact = torch.cat([double(one[None].double().to(exact_on)).cpu() for one in image])
-    noise = (usual.double() - exact).abs().max().item()
-    return Reference(image, exact, usual, noise)
+        float64_device = torch.device("cpu") if device.type == "mps" else device
+        double = copy.deepcopy(network).to(float64_device).double()
+        float64 = torch.cat([double(one[None].double().to(float64_device)).cpu() for one in image])
+    noise_floor = (float32.double() - float64).abs().max().item()
+    return ReferenceOutput(image, float64, float32, noise_floor)
 
 
-def agreement(run: Run, wanted: Reference, card: ModelCard) -> Agreement:
-    """Compares what a file answers, at batch 1 and at batch 2."""
-    scale = 1.0 if card.output == "probabilities" else max(1.0, wanted.exact.abs().max().item())
-    allowed = scale * min(MOST, max(LEAST, TIMES_NOISE * wanted.noise / scale))
-    size = (wanted.image.shape[-2], wanted.image.shape[-1])
+def check_parity(run: Run, reference: ReferenceOutput, card: ModelCard) -> ParityResult:
+    """Compare the outputs of an exported file with the reference, at batch sizes 1 and 2.
+
+    Args:
+        run: Function that runs the file.
+        reference: Outputs of the checkpoint.
+        card: Card of the file.
+    """
+    scale = 1.0 if card.output == "probabilities" else max(1.0, reference.float64.abs().max().item())
+    noise_floor = reference.noise_floor
+    tolerance = scale * min(MAX_TOLERANCE, max(MIN_TOLERANCE, NOISE_FACTOR * noise_floor / scale))
+    size = (reference.image.shape[-2], reference.image.shape[-1])
     try:
-        with _without_tf32():
-            one, two = run(wanted.image[:1]), run(wanted.image)
-    except Exception as error:  # whatever a runtime raises for a graph that is wrong at this size
+        with _tf32_disabled():
+            one, two = run(reference.image[:1]), run(reference.image)
+    except Exception as error:  # runtimes raise many types for a graph that is wrong at this size
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return Agreement(size, float("nan"), allowed, wanted.noise, 0.0, reason)
-    if one.shape != wanted.usual[:1].shape or two.shape != wanted.usual.shape:
-        shapes = f"gives shape {list(two.shape)}, {list(wanted.usual.shape)} was expected"
-        return Agreement(size, float("nan"), allowed, wanted.noise, 0.0, shapes)
+        return ParityResult(size, float("nan"), tolerance, noise_floor, 0.0, reason)
+    if one.shape != reference.float32[:1].shape or two.shape != reference.float32.shape:
+        shapes = f"its output has shape {list(two.shape)}, {list(reference.float32.shape)} was expected"
+        return ParityResult(size, float("nan"), tolerance, noise_floor, 0.0, shapes)
     differences = torch.stack(
-        [(one.double() - wanted.exact[:1]).abs().max(), (two - wanted.usual).abs().max().double()]
+        [(one.double() - reference.float64[:1]).abs().max(), (two - reference.float32).abs().max().double()]
     )
-    same = (mask(two, card) == mask(wanted.usual, card)).double().mean().item()
-    # Of tensors, since Python's max() may lose a NaN.
-    return Agreement(size, differences.max().item(), allowed, wanted.noise, same)
+    same = (predicted_classes(two, card) == predicted_classes(reference.float32, card)).double().mean().item()
+    # Tensor.max, since Python's max() may drop a NaN.
+    return ParityResult(size, differences.max().item(), tolerance, noise_floor, same)
 
 
-def mask(output: Tensor, card: ModelCard) -> Tensor:
-    """(N, channels, H, W) of either output to class indices (N, H, W), as inference makes them."""
+def predicted_classes(output: Tensor, card: ModelCard) -> Tensor:
+    """Return the class indices (N, H, W) int64 that inference derives from an output (N, channels, H, W)."""
     if card.channels > 1:
         return output.argmax(dim=1)
     probability = output[:, 0] if card.output == "probabilities" else output[:, 0].sigmoid()
     return (probability > card.threshold).long()
 
 
-def failures(name: str, found: Sequence[Agreement]) -> list[str]:
-    """What to tell the user of a file that did not pass, a line each."""
+def failure_messages(name: str, results: Sequence[ParityResult]) -> list[str]:
+    """Return one line for each result that did not pass.
+
+    Args:
+        name: Name of the file.
+        results: Results at one size or more.
+    """
     lines = []
-    for one in found:
-        if not one.passed:
-            lines.append(f"{name}: does not give the checkpoint's answers at {one}")
-            if one.error is None and TIMES_NOISE * one.noise > MOST:
-                lines[-1] += "; PyTorch in float32 itself is that far off, as untrained networks may be"
+    for result in results:
+        if not result.passed:
+            lines.append(f"{name}: its outputs differ from the checkpoint's at {result}")
+            if result.error is None and NOISE_FACTOR * result.noise_floor > MAX_TOLERANCE:
+                lines[-1] += "; PyTorch's float32 differs as much from float64, as happens with untrained networks"
     return lines
 
 
-class _without_tf32:
-    """Float32 is float32, on NVIDIA's GPUs too: their TensorFloat-32 has ten bits of mantissa."""
+class _tf32_disabled:
+    """Context in which NVIDIA GPUs compute in float32 proper: TensorFloat-32 has ten bits of mantissa."""
 
     def __enter__(self) -> None:
         self.before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32

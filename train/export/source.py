@@ -1,4 +1,4 @@
-"""Where a checkpoint comes from: a file, a run folder, or a W&B artifact."""
+"""Sources of a checkpoint: a file, a run folder, or a W&B artifact."""
 
 import json
 import math
@@ -11,14 +11,14 @@ from train.run.checkpoints import LAST
 
 
 @dataclass(frozen=True)
-class Source:
-    """A checkpoint on disk, and what is known about it besides.
+class CheckpointSource:
+    """A checkpoint on disk with its origin.
 
     Attributes:
-        name: As the user gave it; of an artifact, with its version.
-        checkpoint: The file.
-        config: The resolved config beside it, where there is one.
-        score: Dice that came with it; None where none did.
+        name: Name that the user gave; for an artifact, with its version.
+        checkpoint: Path of the checkpoint.
+        config: Path of the run's resolved config; None outside a run folder.
+        score: Dice score in the artifact's metadata; None where there is none.
     """
 
     name: str
@@ -27,52 +27,55 @@ class Source:
     score: float | None = None
 
 
-def find_source(text: str) -> Source:
-    """Finds the checkpoint that a user means; what lies on disk wins over what W&B has under the same name.
+def find_source(text: str) -> CheckpointSource:
+    """Find the checkpoint that a string names; a local path wins over an artifact of the same name.
+
+    Args:
+        text: Path of a .ckpt file or of a run folder, or name or URL of a W&B artifact.
 
     Raises:
-        UserError: There is none, or it can't be had.
+        UserError: There is no such checkpoint, or it can't be downloaded.
     """
     path = Path(text).expanduser()
     if "://" in text:
-        return _of_artifact(text)
+        return _from_artifact(text)
     if path.is_dir():
-        return _of_run(path)
+        return _from_run(path)
     if path.exists() or path.suffix == ".ckpt":
         if not path.exists():
             raise UserError(f"{path}: no such file (give a .ckpt, a run folder or a W&B artifact)")
-        return Source(text, path)
+        return CheckpointSource(text, path)
     if not is_artifact_name(text):
         raise UserError(
-            f"{text}: no such file, nor the name of an artifact (give a .ckpt, a run folder such as runs/PROJECT/NAME, "
+            f"{text}: neither a file nor an artifact's name (give a .ckpt, a run folder such as runs/PROJECT/NAME, "
             "or ENTITY/PROJECT/NAME:VERSION)"
         )
     try:
-        return _of_artifact(text)
+        return _from_artifact(text)
     except UserError as error:
         if ":" in text:
             raise
-        # A mistyped path looks like the name of an artifact.
-        raise UserError(f"{text}: no such file or folder here; as a W&B artifact: {error}") from None
+        # A path with a typo has the form of an artifact's name.
+        raise UserError(f"{text}: no such file or folder; tried as a W&B artifact: {error}") from None
 
 
-def _of_artifact(name: str) -> Source:
+def _from_artifact(name: str) -> CheckpointSource:
     artifact = fetch(name)
-    return Source(artifact.name, artifact.checkpoint, score=_number(artifact.metadata.get("score")))
+    return CheckpointSource(artifact.name, artifact.checkpoint, score=_number(artifact.metadata.get("score")))
 
 
-def _of_run(folder: Path) -> Source:
-    """The best checkpoint of a run; the last one where no best was kept."""
+def _from_run(folder: Path) -> CheckpointSource:
+    """Return the best checkpoint of a run, or the last one if no best was kept."""
     config = folder / "config.yml"
     if not config.is_file():
-        raise UserError(f"{folder}: is no run folder: it has no config.yml (give a .ckpt file, or the folder of a run)")
+        raise UserError(f"{folder}: not a run folder, it has no config.yml (give a .ckpt file or a run folder)")
     name = f"checkpoints/{LAST}"
     summary = folder / "summary.json"
     if summary.is_file():
         try:
             best = json.loads(summary.read_text(encoding="utf-8")).get("best") or {}
         except (ValueError, AttributeError) as error:
-            raise UserError(f"{summary}: is damaged ({error}); give the .ckpt file in its place") from None
+            raise UserError(f"{summary}: is damaged ({error}); give a .ckpt file of the run instead") from None
         name = best.get("checkpoint") or name
     checkpoint = folder / name
     if not checkpoint.resolve().is_relative_to(folder.resolve()):
@@ -81,11 +84,11 @@ def _of_run(folder: Path) -> Source:
         kept = sorted(p.name for p in (folder / "checkpoints").glob("*.ckpt"))
         found = f"; there are {', '.join(kept)}: give one of them" if kept else "; the run kept none"
         raise UserError(f"{checkpoint}: no such file{found}")
-    return Source(str(folder), checkpoint, config)
+    return CheckpointSource(str(folder), checkpoint, config)
 
 
 def _number(value: object) -> float | None:
-    """A score from an artifact's metadata, which may hold anything."""
+    """Return a finite score from an artifact's metadata, which may have any type; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from inference.card import EXTRA_FILE, ModelCard
+from train.export.export_wrapper import ExportWrapper
 from train.export.formats import Run
-from train.export.network import ExportedNetwork
 from train.export.silence import silence
 
 
-def write(network: ExportedNetwork, card: ModelCard, example: Tensor, path: Path) -> None:
+def write(network: ExportWrapper, card: ModelCard, example: Tensor, path: Path) -> None:
     """Write a traced TorchScript archive that `torch.jit.load` reads without this project's code.
 
     Args:

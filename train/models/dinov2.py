@@ -1,4 +1,4 @@
-"""Segmentation on a plain vision transformer of DINOv2 or DINOv3: features of four blocks and a light decoder.
+"""Segmentation network with a DINOv2 or DINOv3 backbone: features of four ViT blocks and a light decoder.
 
 Oquab et al., "DINOv2: Learning Robust Visual Features without Supervision", TMLR 2024, arXiv:2304.07193; with
 registers: Darcet et al., "Vision Transformers Need Registers", ICLR 2024, arXiv:2309.16588. The backbones are timm's.
@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inference.common.errors import UserError
-from train.models.padding import pad_to_multiple
-from train.models.pretrained import Weights, build_timm
-from train.models.vit import block_indices
+from train.models.backbones import block_indices, build_timm, pad_to_multiple
+from train.models.pretrained import Weights
 
 _SIZES = {"s": "small", "b": "base", "l": "large", "g": "giant"}
 _SHORT = re.compile(r"dinov2_(?:vit)?(?P<size>[sblg])(?:14)?(?P<registers>_reg4?)?")
@@ -25,15 +24,15 @@ _LEVELS = 4
 
 
 def timm_name(backbone: str) -> str:
-    """The name that timm has for a DINO backbone.
+    """Return timm's name of a DINO backbone.
 
     Args:
-        backbone: `dinov2_s`, `dinov2_b`, `dinov2_l`, `dinov2_g`, each also with `_reg`; as torch.hub writes them,
-            `dinov2_vits14`, `dinov2_vits14_reg`; or timm's own name of a ViT with dinov2 or dinov3 in it, with or
+        backbone: `dinov2_s`, `dinov2_b`, `dinov2_l`, `dinov2_g`, each also with `_reg`; a name of torch.hub such as
+            `dinov2_vits14` or `dinov2_vits14_reg`; or timm's name of a ViT that contains dinov2 or dinov3, with or
             without `tu-`.
 
     Raises:
-        UserError: There is no such backbone; names the nearest that exists.
+        UserError: There is no such backbone; the message names the nearest one.
     """
     name = backbone.removeprefix("tu-")
     if short := _SHORT.fullmatch(name):
@@ -52,7 +51,7 @@ def timm_name(backbone: str) -> str:
 
 
 class LinearDecoder(nn.Module):
-    """What precedes the linear classifier in the DINOv2 paper (section 7.4): BatchNorm on the joined patch tokens.
+    """Decoder of the DINOv2 paper's linear probe (section 7.4): BatchNorm on the concatenated patch tokens.
 
     Args:
         embed_dim: Channels D of each of the four features.
@@ -64,18 +63,18 @@ class LinearDecoder(nn.Module):
         self.norm = nn.BatchNorm2d(self.out_channels)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Maps four `(N, D, h, w)` to `(N, 4D, h, w)`."""
+        """Map four features `(N, D, h, w)` to `(N, 4D, h, w)`."""
         normed: Tensor = self.norm(torch.cat(features, dim=1))
         return normed
 
 
 class MultiLevelDecoder(nn.Module):
-    """A pyramid from features of one size, fused from coarse to fine.
+    """Decoder that makes a pyramid from features of one size and fuses it from coarse to fine.
 
     "Reassemble" of Ranftl et al., "Vision Transformers for Dense Prediction" (DPT), ICCV 2021,
-    doi:10.1109/ICCV48922.2021.01196: the earliest block becomes four times as fine as the tokens, the next twice, the
-    third stays, the last becomes half as fine. Lighter than there: all levels have the same few channels, and each
-    fusion has one 3x3 convolution in place of two residual units.
+    doi:10.1109/ICCV48922.2021.01196: the features of the earliest block are upsampled 4 times, those of the next twice,
+    the third keep their size, and the last are downsampled by 2. Lighter than DPT: all levels have the same number of
+    channels, and each fusion has one 3x3 convolution instead of two residual units.
 
     Args:
         embed_dim: Channels D of each of the four features.
@@ -102,7 +101,7 @@ class MultiLevelDecoder(nn.Module):
         )
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """Maps four `(N, D, h, w)`, earliest block first, to `(N, channels, 4h, 4w)`."""
+        """Map four features `(N, D, h, w)`, earliest block first, to `(N, channels, 4h, 4w)`."""
         levels = [level(feature) for level, feature in zip(self.reassemble, features, strict=True)]
         x: Tensor = levels.pop()
         for fuse in self.fuse:
@@ -112,28 +111,27 @@ class MultiLevelDecoder(nn.Module):
 
 
 class DINOv2(nn.Module):
-    """DINOv2 or DINOv3 with a decoder for segmentation, for any image size.
+    """DINOv2 or DINOv3 with a segmentation decoder, for any image size.
 
-    The image is extended to a multiple of the patch (14 or 16), positions are interpolated to its size, and the
-    logits are brought to the image's size bilinearly. A traced or exported DINOv2 holds at any size; a DINOv3 only at
-    the one it was traced at, since timm's rotary positions keep that as a constant.
+    The image is padded to a multiple of the patch size (14 or 16), position embeddings are interpolated to its size,
+    and the logits are resized bilinearly to the image. A traced or exported DINOv2 is valid for any size; a DINOv3 only
+    for the traced size, because timm's rotary position embeddings store it as a constant.
 
     Args:
-        backbone: See `timm_name`.
+        backbone: Name of the backbone, see `timm_name`.
         in_channels: Bands of the image.
         classes: Channels of the logits.
         decoder: "multilevel" for a pyramid (`MultiLevelDecoder`), "linear" for the paper's linear probe: BatchNorm
-            and a 1x1 convolution on the joined tokens, coarse but a fair measure of the features.
+            and a 1x1 convolution on the concatenated tokens, coarse but a fair comparison of features.
         decoder_channels: Channels of the multilevel decoder.
-        encoder_indices: Four blocks, from 0; by default evenly spread, `[2, 5, 8, 11]` of 12.
-        encoder_weights: `None`, `True`, or a local file, from timm or as Meta published it. See
-            `train.models.pretrained`.
-        dropout: Share of the channels dropped before the classifier.
-        **encoder_params: What else timm's model takes. `img_size` equal to the tile size interpolates the positions
-            once, at building, in place of at each forward: quicker, and easier to export.
+        encoder_indices: Four blocks, from 0; `None` for evenly spread ones, `[2, 5, 8, 11]` of 12.
+        encoder_weights: `None`, `True`, or a local file in timm's or Meta's format, see `train.models.pretrained`.
+        dropout: Share of the channels dropped before the classifier, 0 to 1.
+        **encoder_params: Further arguments of timm's model. `img_size` equal to the tile size interpolates the position
+            embeddings once at construction instead of in each forward pass: faster, and easier to export.
 
     Raises:
-        UserError: There is no such backbone, the indices are wrong, or the weights can't be had or don't fit.
+        UserError: There is no such backbone, the indices are wrong, or the weights are not available or don't match.
     """
 
     def __init__(
@@ -167,7 +165,7 @@ class DINOv2(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps a normalised image `(N, B, H, W)` of any size to logits `(N, C, H, W)`."""
+        """Map a normalised image `(N, B, H, W)` of any size to logits `(N, C, H, W)`."""
         height, width = image.shape[-2:]
         image = pad_to_multiple(image, self.patch)  # (N, B, H', W') with H' = h * patch
         features = self.encoder.forward_intermediates(

@@ -1,10 +1,10 @@
-"""SMP's decoders on a plain vision transformer, which SMP refuses: a feature pyramid by rescaling tokens.
+"""SMP's decoders on a plain vision transformer, by a feature pyramid of rescaled tokens.
 
-A plain ViT has one resolution, a token a patch. As in Li et al., "Exploring Plain Vision Transformer Backbones for
-Object Detection" (ViTDet), ECCV 2022, doi:10.1007/978-3-031-20077-9_17, it is brought to several, but from several
-blocks and without weights of its own: the output of the earliest block is magnified 4 times, of the next twice, and
-so on. With patches of 14 pixels and the scales 4, 2, 1, 1/2 the strides are 3.5, 7, 14 and 28, with patches of 16
-they are 4, 8, 16 and 32.
+SMP refuses plain ViTs, because they have a single resolution with one token per patch. As in Li et al., "Exploring
+Plain Vision Transformer Backbones for Object Detection" (ViTDet), ECCV 2022, doi:10.1007/978-3-031-20077-9_17, the
+tokens are rescaled to several resolutions, but here from several blocks and without additional weights: the output of
+the earliest block is upsampled 4 times, of the next twice, and so on. With patches of 14 pixels and the scales 4, 2, 1,
+1/2 the strides are 3.5, 7, 14 and 28; with patches of 16 pixels they are 4, 8, 16 and 32.
 """
 
 from collections.abc import Sequence
@@ -16,37 +16,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inference.common.errors import UserError
-from train.models.padding import pad_to_multiple
-from train.models.pretrained import Weights, build_timm, check_options
-from train.models.vit import block_indices, is_plain_vit
+from train.models.backbones import block_indices, build_timm, is_plain_vit, pad_to_multiple
+from train.models.pretrained import Weights
+from train.models.smp_models import check_options
 
-# What each decoder needs to be built upon a pyramid, beside its encoder: the fewest levels it can work with.
+# Supported decoders, with the smallest number of levels that each works with.
 MIN_DEPTH = {"Unet": 2, "UnetPlusPlus": 2, "MAnet": 2, "Linknet": 2, "FPN": 4, "Segformer": 3, "UPerNet": 3}
-_HEAD_UPSAMPLES = ("FPN", "Segformer", "UPerNet")  # their heads magnify 4 times unless told otherwise
+_HEAD_UPSAMPLES = ("FPN", "Segformer", "UPerNet")  # their heads upsample 4 times by default
 _DECODER_CHANNELS = (256, 128, 64, 32, 16)  # SMP's default, for five levels
 _MAX_DEPTH = len(_DECODER_CHANNELS)
 
 
 class ViTPyramidEncoder(nn.Module):
-    """A plain ViT in the shape of an SMP encoder: the image, then features from fine to coarse.
+    """Plain ViT with the interface of an SMP encoder: returns the image, then features from fine to coarse.
 
     Args:
-        backbone: timm's name of a ViT whose positions can be interpolated.
+        backbone: timm's name of a ViT whose position embeddings can be interpolated.
         in_channels: Bands of the image.
         depth: Levels of the pyramid.
-        indices: Blocks, from 0, one a level, fine to coarse; by default evenly spread.
-        scale_factors: Magnification of the tokens at each level, each half of the one before; by default
-            such that the last is 1/2.
-        encoder_weights: See `train.models.pretrained`.
-        placeholder: Whether an empty feature follows the image, for decoders that pass over the second.
-        **params: What else timm's model takes, such as `img_size` (the size that positions are stored for).
+        indices: Blocks, from 0, one per level, fine to coarse; `None` for evenly spread ones.
+        scale_factors: Scale of the tokens at each level, each half of the one before; `None` for scales that end with
+            1/2.
+        encoder_weights: Pretrained weights, see `train.models.pretrained`.
+        placeholder: True to insert an empty feature after the image, for decoders that skip the second feature.
+        **params: Further arguments of timm's model, such as `img_size` (the image size of the position embeddings).
 
     Attributes:
         out_channels: Channels of each feature, the image included.
-        output_stride: What both sides of the input must divide by.
+        output_stride: Divisor of both sides of the input.
 
     Raises:
-        UserError: An argument does not suit the ViT, or the weights can't be had or don't fit.
+        UserError: An argument does not match the ViT, or the weights are not available or don't match.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ViTPyramidEncoder(nn.Module):
         self.name = backbone.removeprefix("tu-")
         if not is_plain_vit(self.name):
             raise UserError(
-                f"backbone: {backbone} is no plain vision transformer of timm's, which a pyramid is made from"
+                f"backbone: {backbone} is not a plain vision transformer of timm, which a feature pyramid needs"
             )
         scales = (
             [2.0 ** (depth - 2 - level) for level in range(depth)] if scale_factors is None else list(scale_factors)
@@ -89,7 +89,7 @@ class ViTPyramidEncoder(nn.Module):
         self._in_channels, self._depth = in_channels, depth
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps `(N, B, H, W)`, sides divisible by `output_stride`, to `[image, (N, D, h s, w s) for each scale s]`."""
+        """Map `(N, B, H, W)`, sides divisible by `output_stride`, to `[image, (N, D, h s, w s) for each scale s]`."""
         tokens = self.model.forward_intermediates(
             x, indices=self.indices, norm=True, output_fmt="NCHW", intermediates_only=True
         )  # one (N, D, h, w) a level
@@ -100,20 +100,20 @@ class ViTPyramidEncoder(nn.Module):
         return [x, *([x[:, :0]] * self.placeholder), *levels]
 
     def set_in_channels(self, in_channels: int, pretrained: bool = True) -> None:
-        """Part of SMP's protocol; the number of bands is fixed when the encoder is built."""
+        """Check the number of bands, which is fixed at construction; part of SMP's encoder interface."""
         if in_channels != self._in_channels:
             raise ValueError(f"built for {self._in_channels} bands, asked for {in_channels}")
 
     def make_dilated(self, output_stride: int) -> None:
-        """Part of SMP's protocol; a ViT has no strides to trade for dilation."""
+        """Raise a ValueError, since a ViT can't be dilated; part of SMP's encoder interface."""
         raise ValueError(f"a vision transformer can't be dilated to stride {output_stride}")
 
 
 class ViTPyramidModel(nn.Module):
-    """The parts of an SMP model around a ViT pyramid, for any image size; parameters are named as SMP's.
+    """SMP model on a ViT pyramid, for any image size; its parameters have the names of SMP's models.
 
     Args:
-        model: An SMP model that was built upon a `ViTPyramidEncoder`.
+        model: SMP model with a `ViTPyramidEncoder`.
     """
 
     def __init__(self, model: Any) -> None:
@@ -123,7 +123,7 @@ class ViTPyramidModel(nn.Module):
         self.segmentation_head: nn.Module = model.segmentation_head
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps a normalised image `(N, B, H, W)` of any size to logits `(N, C, H, W)`."""
+        """Map a normalised image `(N, B, H, W)` of any size to logits `(N, C, H, W)`."""
         height, width = image.shape[-2:]
         image = pad_to_multiple(image, self.encoder.output_stride)
         logits = self.segmentation_head(self.decoder(self.encoder(image)))
@@ -144,30 +144,31 @@ def build_vit_pyramid_model(
     head_upsampling: float | None = None,
     **opts: Any,
 ) -> ViTPyramidModel:
-    """Builds one of SMP's architectures upon a plain ViT.
+    """Build one of SMP's architectures on a plain ViT.
 
     Args:
         architecture: A key of `MIN_DEPTH`, in any case.
         backbone: timm's name of a plain ViT, with or without `tu-`.
         in_channels: Bands of the image.
         classes: Channels of the logits.
-        encoder_weights: See `train.models.pretrained`.
+        encoder_weights: Pretrained weights, see `train.models.pretrained`.
         encoder_depth: Levels of the pyramid.
-        encoder_indices: Blocks, from 0, one a level; by default evenly spread.
-        encoder_params: `scale_factors` of the levels, and what else timm's model takes.
-        head_upsampling: Of old configs, where it had to undo the stride that is left (1.75 for patches of 14). Has no
-            effect: logits are brought to the image's size whatever it is.
-        **opts: What else the architecture takes, such as `decoder_channels`.
+        encoder_indices: Blocks, from 0, one per level; `None` for evenly spread ones.
+        encoder_params: `scale_factors` of the levels, and further arguments of timm's model.
+        head_upsampling: Accepted for old configs, where it undid the remaining stride (1.75 for patches of 14). No
+            effect: the logits are always resized to the image.
+        **opts: Further arguments of the architecture, such as `decoder_channels`.
 
     Returns:
-        The model: `(N, B, H, W)` of any size to logits `(N, C, H, W)`.
+        The model, from `(N, B, H, W)` of any size to logits `(N, C, H, W)`.
 
     Raises:
-        UserError: The architecture can't be built so, an option is wrong, or the weights can't be had or don't fit.
+        UserError: The architecture can't be built on a ViT, an option is wrong, or the weights are not available or
+            don't match.
     """
     found = {name.lower(): name for name in MIN_DEPTH}.get(architecture.lower())
     if found is None:
-        reason = "; DPT takes vision transformers as they are" if architecture.lower() == "dpt" else ""
+        reason = "; DPT supports vision transformers without a pyramid" if architecture.lower() == "dpt" else ""
         raise UserError(
             f"{architecture} can't be built on the plain vision transformer {backbone} "
             f"(can: {', '.join(MIN_DEPTH)}{reason})"
@@ -196,10 +197,10 @@ def build_vit_pyramid_model(
 def _assemble(
     architecture: str, encoder: ViTPyramidEncoder, depth: int, in_channels: int, classes: int, opts: dict[str, Any]
 ) -> Any:
-    """Has SMP build decoder and head around the encoder: it looks encoders up by name, so this one is lent a name."""
+    """Build SMP's decoder and head on the encoder, which gets a temporary name because SMP finds encoders by name."""
     registry: dict[str, Any] = smp.encoders.encoders
     name = f"vit-pyramid-{id(encoder)}"
-    # SMP fills in depth and stride, which are settled already.
+    # SMP passes depth and stride, which the encoder already has.
     registry[name] = {"encoder": lambda **_: encoder, "params": {}, "pretrained_settings": {}}
     try:
         return smp.create_model(

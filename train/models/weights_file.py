@@ -1,10 +1,9 @@
-"""Weights from a local file into an encoder: read safely, renamed where names differ, strict about what fits.
+"""Loading of a local weights file into an encoder, without running code and with strict checks.
 
-Files come from everywhere: timm, SMP, torchvision, the authors of a paper, a checkpoint of our own. They differ in
-wrapping (`{"state_dict": ...}`), prefixes (`module.`, `model.encoder.`), names (timm writes `stages_0` for `stages.0`
-once a model is cut into features) and in the layers behind the features, such as a classifier. All that is evened out
-here; whatever then still differs is an error, since a network that silently keeps random layers looks much like one
-that trains badly.
+Files come from timm, SMP, torchvision, the authors of a paper, or a checkpoint of this project. They differ in nesting
+(`{"state_dict": ...}`), prefixes (`module.`, `model.encoder.`), names (timm writes `stages_0` for `stages.0` in a
+feature extractor) and in layers behind the features, such as a classifier. These differences are resolved here. Any
+remaining difference is an error, because a network that keeps random layers is hard to tell from one that trains badly.
 """
 
 import pickle
@@ -25,24 +24,24 @@ from inference.common.errors import UserError
 
 Tensors = dict[str, Tensor]
 
-# The nesting that checkpoints keep their tensors in; a running average of the weights is the better choice.
+# Keys under which checkpoints nest their tensors; averaged weights are preferred.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
 _IN_A_NETWORK = re.compile(r"^(?:(?:module|_orig_mod|model|net|network)\.)*encoder\.")
 _OUTER_PREFIX = re.compile(r"^(?:module|_orig_mod|model|backbone)\.")
-_SHOWN = 3  # names an error lists of each kind
+_SHOWN = 3  # names of each kind in an error
 
 
 def read_tensors(path: Path) -> Tensors:
-    """Reads a `.safetensors` file or a PyTorch checkpoint without running any code that is in it.
+    """Read a `.safetensors` file or a PyTorch checkpoint without running code from it.
 
     Args:
-        path: The file. Its content decides what it is, not its suffix.
+        path: Path of the file. The format is detected from the content, not from the suffix.
 
     Returns:
-        The encoder's tensors by name, without the prefixes of wrappers and networks around it.
+        Names to tensors of the encoder, without the prefixes of wrappers and of the whole network.
 
     Raises:
-        UserError: There is no such file, it is no weights file, it is damaged, or loading it could run code.
+        UserError: There is no such file, it has another format, it is damaged, or loading it could run code.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
@@ -52,14 +51,16 @@ def read_tensors(path: Path) -> Tensors:
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror}") from error
     if start.lstrip().startswith(b"<"):
-        raise UserError(f"{path}: this is a web page, not weights: the download has failed (a login or error page?)")
+        raise UserError(
+            f"{path}: this is a web page, not weights: the download has failed (is it a login or error page?)"
+        )
     if start.startswith(b"version https://git-lfs"):
         raise UserError(f"{path}: this is a Git LFS pointer, not the weights: fetch the file itself (git lfs pull)")
     try:
         if start[8:9] == b"{":  # safetensors: eight bytes of length, then a JSON header
             content: Any = load_file(path, device="cpu")
         else:
-            with warnings.catch_warnings(action="ignore"):  # about pickles that it then refuses
+            with warnings.catch_warnings(action="ignore"):  # about pickles, which weights_only refuses
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if unsafe := re.search(r"GLOBAL (\S+)", str(error)):
@@ -69,8 +70,8 @@ def read_tensors(path: Path) -> Tensors:
             ) from error
         raise UserError(f"{path}: not a PyTorch or safetensors file, or a damaged one") from error
     except Exception as error:  # zip, pickle and safetensors each have their own exceptions for a damaged file
-        raise UserError(f"{path}: can't be read as weights: damaged, or not downloaded whole?") from error
-    return _peel(_unwrap(content, path))
+        raise UserError(f"{path}: can't be read as weights: damaged, or not completely downloaded?") from error
+    return _strip_prefixes(_unwrap(content, path))
 
 
 def _unwrap(content: Any, path: Path) -> Tensors:
@@ -82,12 +83,12 @@ def _unwrap(content: Any, path: Path) -> Tensors:
     tensors = content if isinstance(content, Mapping) else {}
     tensors = {str(name): value for name, value in tensors.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise UserError(f"{path}: holds no tensors by name (a state_dict is wanted)")
+        raise UserError(f"{path}: contains no named tensors (allowed: a state_dict)")
     return tensors
 
 
-def _peel(tensors: Tensors) -> Tensors:
-    """Takes the encoder out of a whole network, and off the prefixes that wrappers add."""
+def _strip_prefixes(tensors: Tensors) -> Tensors:
+    """Select the encoder of a whole network, and remove the prefixes of wrappers."""
     if inside := {name: found.end() for name in tensors if (found := _IN_A_NETWORK.match(name))}:
         tensors = {name[end:]: tensors[name] for name, end in inside.items()}
     while all(_OUTER_PREFIX.match(name) for name in tensors):
@@ -96,71 +97,71 @@ def _peel(tensors: Tensors) -> Tensors:
 
 
 def load_smp_encoder(encoder: nn.Module, path: Path, backbone: str, in_channels: int) -> None:
-    """Loads a file into an encoder of SMP's own (not a `tu-` one), in place.
+    """Load a file into one of SMP's own encoders (not a `tu-` one), in place.
 
     Args:
-        encoder: The encoder of an SMP model.
-        path: A file with SMP's names, as its hub has them; many are torchvision's. A classifier is left out.
-        backbone: The encoder's name, for errors.
-        in_channels: Bands that the encoder takes; a first layer for three bands is adapted.
+        encoder: Encoder of an SMP model.
+        path: File with SMP's names of the tensors; many are torchvision's. A classifier is ignored.
+        backbone: Name of the encoder, for messages.
+        in_channels: Bands of the encoder; a first layer for three bands is adapted.
 
     Raises:
-        UserError: The file can't be read, or does not fit.
+        UserError: The file can't be read, or does not match the encoder.
     """
     tensors = _adapt_bands(read_tensors(path), encoder.state_dict(), in_channels)
     try:
-        encoder.load_state_dict(tensors)  # SMP's encoders take the classifier out, strictly compare what is left
+        encoder.load_state_dict(tensors)  # SMP's encoders drop the classifier and compare the rest strictly
     except RuntimeError as error:
-        raise _misfit(path, backbone, encoder.state_dict(), tensors, spare=()) from error
+        raise _misfit(path, backbone, encoder.state_dict(), tensors, ignored=()) from error
 
 
 def load_timm_encoder(encoder: nn.Module, path: Path, name: str, in_channels: int, **kwargs: Any) -> None:
-    """Loads a file into a timm model, whole, pruned or wrapped by SMP, in place.
+    """Load a file into a timm model (whole, pruned, or wrapped by SMP), in place.
 
     Args:
-        encoder: The model.
-        path: A file with timm's names, with the names of the wrapped model, or in a format that timm can convert,
-            such as the authors' own for Swin and DINOv2. Layers of the whole model that the encoder does not have are
-            left out.
-        name: The model's name in timm.
-        in_channels: Bands that the encoder takes; a first layer for three bands is adapted.
-        **kwargs: What else the model was made with.
+        encoder: Model.
+        path: File with timm's names, with the names of the wrapped model, or in a format that timm can convert, such as
+            the original ones of Swin and DINOv2. Layers of the whole model that the encoder does not have are ignored.
+        name: timm's name of the model.
+        in_channels: Bands of the encoder; a first layer for three bands is adapted.
+        **kwargs: Further arguments with which the model was created.
 
     Raises:
-        UserError: The file can't be read, or does not fit.
+        UserError: The file can't be read, or does not match the model.
     """
     tensors = read_tensors(path)
-    whole = _outline(name, **kwargs)
+    whole = _meta_model(name, **kwargs)
     wanted = encoder.state_dict()
-    spare = whole.state_dict().keys()
+    ignored = whole.state_dict().keys()
     for candidate in (tensors, _convert(tensors, whole)):
         renamed = _rename(_adapt_bands(candidate, wanted, in_channels), wanted)
-        if not any(_differences(wanted, renamed, spare)):
-            encoder.load_state_dict(renamed, strict=False)  # not strict: spare layers, old files without batch counters
+        if not any(_differences(wanted, renamed, ignored)):
+            # Not strict, because of ignored layers and old files without num_batches_tracked.
+            encoder.load_state_dict(renamed, strict=False)
             return
-    raise _misfit(path, name, wanted, _rename(_adapt_bands(tensors, wanted, in_channels), wanted), spare)
+    raise _misfit(path, name, wanted, _rename(_adapt_bands(tensors, wanted, in_channels), wanted), ignored)
 
 
-def _outline(name: str, **kwargs: Any) -> nn.Module:
-    """The whole timm model without storage: names and shapes only."""
+def _meta_model(name: str, **kwargs: Any) -> nn.Module:
+    """Return the whole timm model on the meta device: names and shapes without storage."""
     with torch.device("meta"):
         model: nn.Module = timm.create_model(name, **kwargs)
     return model
 
 
 def _convert(tensors: Tensors, model: nn.Module) -> Tensors:
-    """What timm makes of the file: each of its families keeps the converter of foreign formats under one name."""
+    """Convert a foreign format with timm's converter, which each of its model families may define."""
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return tensors
     try:
         return {name: tensor for name, tensor in convert(dict(tensors), model).items() if isinstance(tensor, Tensor)}
-    except Exception:  # written for files that fit; what a foreign one makes it raise says nothing of use
+    except Exception:  # converters expect their own format; their errors for another one don't help the user
         return tensors
 
 
 def _plain(name: str) -> str:
-    """A name as timm's feature wrappers leave it comparable: `model.stages.0.conv` and `stages_0.conv` are one."""
+    """Return a name independent of timm's feature wrappers: the same for `model.stages.0.conv` and `stages_0.conv`."""
     while name.startswith("model."):
         name = name.removeprefix("model.")
     return name.replace("_", ".")
@@ -172,7 +173,7 @@ def _rename(tensors: Tensors, wanted: Iterable[str]) -> Tensors:
 
 
 def _adapt_bands(tensors: Tensors, wanted: Mapping[str, Tensor], in_channels: int) -> Tensors:
-    """Fits first convolutions for three bands to other counts, as timm does: sum for one, else repeat and scale."""
+    """Adapt first convolutions for three bands as timm does: sum for one band, else repeat and scale."""
     shapes = {_plain(name): tensor.shape for name, tensor in wanted.items()}
     adapted = dict(tensors)
     for name, tensor in tensors.items():
@@ -183,10 +184,10 @@ def _adapt_bands(tensors: Tensors, wanted: Mapping[str, Tensor], in_channels: in
 
 
 def _differences(
-    wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], spare: Iterable[str]
+    wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], ignored: Iterable[str]
 ) -> tuple[list[str], list[str], list[str]]:
-    """Names that are missing, not expected, and of another shape."""
-    known = {_plain(name) for name in spare}
+    """Return the names that are missing, that are unexpected, and that have another shape."""
+    known = {_plain(name) for name in ignored}
     missing = [n for n in wanted if n not in tensors and not n.endswith("num_batches_tracked")]
     unexpected = [n for n in tensors if n not in wanted and _plain(n) not in known]
     reshaped = [
@@ -198,9 +199,9 @@ def _differences(
 
 
 def _misfit(
-    path: Path, name: str, wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], spare: Iterable[str]
+    path: Path, name: str, wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], ignored: Iterable[str]
 ) -> UserError:
-    kinds = zip(("missing", "unexpected", "of another shape"), _differences(wanted, tensors, spare), strict=True)
+    kinds = zip(("missing", "unexpected", "of another shape"), _differences(wanted, tensors, ignored), strict=True)
     found = [
         f"{len(names)} {kind} ({', '.join(n.removeprefix('model.') for n in names[:_SHOWN])}"
         f"{', ...' if len(names) > _SHOWN else ''})"

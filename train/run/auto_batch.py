@@ -66,7 +66,7 @@ def resolve_batch_size(config: Config, data: DataModule, model: SegmentationMode
     config = config.model_copy(deep=True)
     for section in (config, config.segmentation_config, config.data_module):
         section.batch_size = found
-    data.take_over(config)
+    data.replace_config(config)
     largest = max(size for size in CANDIDATES if size <= limit)
     reason = "the largest size that is tried for this run" if found == largest else f"more doesn't fit into {where}"
     return config, f"batch_size auto: {found} ({reason})"

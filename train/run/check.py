@@ -14,7 +14,7 @@ from train.configs.config import Config
 from train.data.overlap import overlaps
 from train.data.pairs import Scene, join_some
 from train.data.reader import Reader
-from train.data.statistics import Survey, survey, together
+from train.data.statistics import Statistics, measure, merge
 from train.datamodule import DataModule
 from train.model import SegmentationModel
 from train.optim.precision import native_precision
@@ -44,7 +44,7 @@ def check(config: Config, notices: Sequence[str]) -> int:
     surveys, unreadable = _surveys(config, data, sound=not problems)
     if problems or unreadable:
         raise UserError("\n".join([*problems, *unreadable]))
-    data.normalize(together(surveys["train"], len(data.bands), config.labels))
+    data.normalize(merge(surveys["train"], len(data.bands), config.labels))
     for notice in data.notices:
         print_message(f"note: {notice}")
     _print(_data_table(config, data, surveys))
@@ -64,7 +64,7 @@ def _print(lines: Sequence[str]) -> None:
     sys.stdout.flush()  # keeps the order of lines on stdout and stderr
 
 
-def _surveys(config: Config, data: DataModule, sound: bool) -> tuple[dict[str, list[Survey]], list[str]]:
+def _surveys(config: Config, data: DataModule, sound: bool) -> tuple[dict[str, list[Statistics]], list[str]]:
     """Read every pixel of every split.
 
     Args:
@@ -77,11 +77,11 @@ def _surveys(config: Config, data: DataModule, sound: bool) -> tuple[dict[str, l
     """
     reader = Reader(data.rule, config.data_module.fill_value, cores())
     scenes = [(split, scene) for split, found in data.scenes.items() for scene in found]
-    surveys: dict[str, list[Survey]] = {split: [] for split in data.scenes}
+    surveys: dict[str, list[Statistics]] = {split: [] for split in data.scenes}
     problems = []
     for split, scene in progress(scenes, len(scenes), "reading images and labels"):
         bands = data.bands if sound else range(1, scene.image.count + 1)
-        found, unreadable = survey([scene], bands, reader, scene.pair.name)
+        found, unreadable = measure([scene], bands, reader, scene.pair.name)
         surveys[split] += found
         problems += unreadable
     reader.close()
@@ -102,14 +102,14 @@ def _table(title: str, rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     return [*lines, ""]
 
 
-def _data_table(config: Config, data: DataModule, surveys: dict[str, list[Survey]]) -> list[str]:
+def _data_table(config: Config, data: DataModule, surveys: dict[str, list[Statistics]]) -> list[str]:
     splits = list(data.scenes)
     names = config.class_names
 
     def row(name: str, cells: Sequence[str]) -> tuple[str, Sequence[str]]:
         return name, cells
 
-    totals = [together(surveys[s], len(data.bands), len(names)) for s in splits]
+    totals = [merge(surveys[s], len(data.bands), len(names)) for s in splits]
     rows = [row("", splits), row("images", [str(len(data.scenes[s])) for s in splits])]
     rows.append(row("smallest, pixels", [_size(min(data.scenes[s], key=_area)) for s in splits]))
     rows.append(row("largest, pixels", [_size(max(data.scenes[s], key=_area)) for s in splits]))
@@ -121,19 +121,19 @@ def _data_table(config: Config, data: DataModule, surveys: dict[str, list[Survey
     distances = [ground_sample_distance(data.scenes[s]) for s in splits]
     rows.append(row("pixel on the ground, m", [f"{d:.3g}" if d is not None else "-" for d in distances]))
     rows.append(row("share of all pixels:", []))
-    rows += [row(f"  {name}", [_share(t.classes[i], t) for t in totals]) for i, name in enumerate(names)]
+    rows += [row(f"  {name}", [_share(t.class_counts[i], t) for t in totals]) for i, name in enumerate(names)]
     rows.append(row("  unlabelled", [_share(t.unlabelled, t) for t in totals]))
     rows.append(row("  nodata", [_share(t.invalid, t) for t in totals]))
     return _table(f"data {data.data_dir}", rows)
 
 
-def _share(part: int, of: Survey) -> str:
+def _share(part: int, of: Statistics) -> str:
     """Return a share of all pixels in percent; a small share is shown as <0.1%, not as 0."""
     share = part / max(1, of.pixels)
     return f"{share:.1%}" if share >= 0.0005 or not part else "<0.1%"
 
 
-def _values(of: Survey) -> str:
+def _values(of: Statistics) -> str:
     """Return the smallest and largest value of all bands."""
     return f"{of.low.min():.6g} to {of.high.max():.6g}" if of.valid else "-"
 
@@ -191,7 +191,7 @@ def _model_table(config: Config, data: DataModule, model: SegmentationModel, ste
     return ["model", *(f"  {name:<{wide}}{row[0]}" for name, row in rows), ""]
 
 
-def _warnings(config: Config, data: DataModule, surveys: dict[str, list[Survey]]) -> list[str]:
+def _warnings(config: Config, data: DataModule, surveys: dict[str, list[Statistics]]) -> list[str]:
     lines = []
     for (first, second), pairs in overlaps(data.scenes).items():
         shown = join_some(f"{a} and {b}" for a, b in pairs)
@@ -201,8 +201,8 @@ def _warnings(config: Config, data: DataModule, surveys: dict[str, list[Survey]]
         )
     names = config.class_names
     for split, found in surveys.items():
-        total = together(found, len(data.bands), len(names))
-        absent = [name for name, count in zip(names, total.classes, strict=True) if count == 0]
+        total = merge(found, len(data.bands), len(names))
+        absent = [name for name, count in zip(names, total.class_counts, strict=True) if count == 0]
         if len(absent) == len(names):
             lines.append(f"{split} has no pixel with a label")
         elif absent:

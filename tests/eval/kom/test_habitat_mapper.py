@@ -13,7 +13,7 @@ from eval.test_kom import main
 from inference.common.errors import UserError
 from tests.conftest import write_dataset
 from tests.inference.networks import card, write_onnx, write_torchscript
-from train.export.consumers import habitat_mapper as configuration
+from train.export.consumers import habitat_mapper_config as configuration
 
 STAND_IN = """#!{python}
 import argparse, json, os, sys

@@ -8,16 +8,16 @@ import pytest
 from inference.common.errors import UserError
 from train.configs.config import Config, DataModuleConfig
 from train.data.normalization import given_normalization, measured_normalization
-from train.data.statistics import Survey
+from train.data.statistics import Statistics
 
 
 def settings(**values: Any) -> DataModuleConfig:
     return Config.model_validate({"data_module": {"data_dir": "."} | values}).data_module
 
 
-def measured(mean: list[float], std: list[float], valid: int = 100) -> Survey:
+def measured(mean: list[float], std: list[float], valid: int = 100) -> Statistics:
     numbers = np.array(mean), np.array(std)
-    return Survey(valid, 0, 0, np.zeros(2, np.int64), valid, numbers[0] * valid, numbers[1] ** 2 * valid, *numbers)
+    return Statistics(valid, 0, 0, np.zeros(2, np.int64), valid, numbers[0] * valid, numbers[1] ** 2 * valid, *numbers)
 
 
 def test_default_for_three_bands_of_bytes_is_that_of_imagenet() -> None:
@@ -75,5 +75,5 @@ def test_what_cannot_be_measured() -> None:
     auto = settings(mean="auto", std="auto")
     with pytest.raises(UserError, match="no valid pixel in the train split"):
         measured_normalization(auto, (1,), "uint8", measured([0], [0], valid=0))
-    with pytest.raises(UserError, match=r"one value only in band 5 \(9\) of the train split"):
+    with pytest.raises(UserError, match=r"a single value in band 5 \(9\) of the train split"):
         measured_normalization(auto, (2, 5), "uint8", measured([3, 9], [1, 0]))

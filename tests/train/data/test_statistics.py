@@ -11,13 +11,12 @@ from train.data import statistics as module
 from train.data.labels import LabelRule
 from train.data.pairs import Pair, Scene, read_scenes
 from train.data.reader import Reader
-from train.data.statistics import foreground, survey, together
+from train.data.statistics import measure, merge
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK", 64)
-    monkeypatch.setattr(module, "CELL", 16)
 
 
 def made(folder: Path, images: list[np.ndarray], labels: list[np.ndarray] | None = None, **profile: Any) -> list[Scene]:
@@ -51,16 +50,16 @@ def test_statistics_are_those_of_all_valid_pixels(tmp_path: Path, dtype: str, no
     labels = [rng.integers(0, 3, size, np.uint8) for size in SIZES]
     scenes = made(tmp_path, images, labels, nodata=nodata)
     bands = (1, 3, 4)
-    found, problems = survey(scenes, bands, Reader(LabelRule(2, 2)), "reading")
+    found, problems = measure(scenes, bands, Reader(LabelRule(2, 2)), "reading")
     assert problems == []
-    total = together(found, 3, 2)
+    total = merge(found, 3, 2)
     pixels = np.concatenate([image[[0, 2, 3]].reshape(3, -1) for image in images], axis=1).astype(np.float64)
     label = np.concatenate([values.ravel() for values in labels])
     valid = np.isfinite(pixels).all(axis=0) & ~(pixels == nodata).all(axis=0)
     assert total.pixels == valid.size
     assert total.invalid == (~valid).sum()
     assert total.valid == valid.sum()
-    assert total.classes.tolist() == [(label[valid] == 0).sum(), (label[valid] == 1).sum()]
+    assert total.class_counts.tolist() == [(label[valid] == 0).sum(), (label[valid] == 1).sum()]
     assert total.unlabelled == (label[valid] == 2).sum()
     np.testing.assert_allclose(total.mean, pixels[:, valid].mean(axis=1), rtol=1e-12)
     np.testing.assert_allclose(total.std, pixels[:, valid].std(axis=1), rtol=1e-12)
@@ -71,26 +70,26 @@ def test_statistics_are_those_of_all_valid_pixels(tmp_path: Path, dtype: str, no
 def test_a_small_spread_around_a_large_mean_does_not_cancel(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     image = (1e6 + rng.normal(0, 0.5, (1, 150, 150))).astype(np.float32)
-    (found,), _ = survey(made(tmp_path, [image]), (1,), Reader(LabelRule(2, 2)), "reading")
+    (found,), _ = measure(made(tmp_path, [image]), (1,), Reader(LabelRule(2, 2)), "reading")
     assert found.std[0] == pytest.approx(image.astype(np.float64).std(), rel=1e-9)
 
 
 def test_each_scene_is_counted_for_itself(tmp_path: Path) -> None:
     images = [np.full((1, *size), number, np.uint8) for number, size in enumerate(SIZES)]
-    found, _ = survey(made(tmp_path, images), (1,), Reader(LabelRule(2, 2)), "reading")
+    found, _ = measure(made(tmp_path, images), (1,), Reader(LabelRule(2, 2)), "reading")
     assert [(s.pixels, s.mean[0]) for s in found] == [(h * w, number) for number, (h, w) in enumerate(SIZES)]
 
 
 def test_without_labels_their_files_are_not_read(tmp_path: Path) -> None:
     scenes = made(tmp_path, [np.full((1, 20, 20), 9, np.uint8)])
     scenes[0].pair.label.unlink()
-    (found,), problems = survey(scenes, (1,), Reader(LabelRule(2, 2)), "reading", labels=False)
+    (found,), problems = measure(scenes, (1,), Reader(LabelRule(2, 2)), "reading", labels=False)
     assert problems == []
-    assert (found.mean[0], found.classes.tolist()) == (9, [0, 0])
+    assert (found.mean[0], found.class_counts.tolist()) == (9, [0, 0])
 
 
 def test_nothing_valid_is_no_division_by_zero(tmp_path: Path) -> None:
-    (found,), _ = survey(
+    (found,), _ = measure(
         made(tmp_path, [np.zeros((2, 80, 80), np.uint8)], nodata=0), (1, 2), Reader(LabelRule(2, 2)), ""
     )
     assert (found.valid, found.invalid, found.mean.tolist(), found.std.tolist()) == (0, 6400, [0, 0], [0, 0])
@@ -106,37 +105,9 @@ def test_all_files_that_cannot_be_read_are_named_once(tmp_path: Path) -> None:
     for number in (0, 2):
         path = scenes[number].pair.image
         path.write_bytes(path.read_bytes()[:5000])
-    _, problems = survey(scenes, (1,), Reader(LabelRule(2, 2)), "reading")
+    _, problems = measure(scenes, (1,), Reader(LabelRule(2, 2)), "reading")
     assert [line.split(": ")[0] for line in problems] == [
         str(scenes[0].pair.image), str(scenes[1].pair.label), str(scenes[2].pair.image), str(scenes[2].pair.label)
     ]  # fmt: skip
     assert "label value 9 at row 3, column 5 " in problems[1]
     assert "label value 8 at row 129, column 129 " in problems[3]
-
-
-@pytest.mark.parametrize("background", [0, 1, None])
-def test_foreground(tmp_path: Path, background: int | None) -> None:
-    rng = np.random.default_rng(0)
-    labels = [rng.choice(4, size, p=[0.9, 0.05, 0.03, 0.02]).astype(np.uint8) for size in SIZES]
-    labels[1][:70, :70] = 0
-    labels[0][:] = 3
-    scenes = made(tmp_path, [np.zeros((1, *size), np.uint8) for size in SIZES], labels)
-    reader = Reader(LabelRule(3, 3))
-    found = foreground(scenes, reader, background, "looking")
-    wanted = [(label != 3) & (label != (-1 if background is None else background)) for label in labels]
-    pixels = np.diff(found.cumulative, prepend=0)
-    for number in range(len(SIZES)):
-        assert pixels[found.scenes == number].sum() == wanted[number].sum()
-    # Each group is a cell: its points are wanted and lie together, and it counts what is wanted there.
-    for scene, points, count in zip(found.scenes, found.points, pixels, strict=True):
-        assert wanted[scene][tuple(points.T)].all()
-        row, col = points[0] // 16 * 16
-        assert (points // 16 * 16 == (row, col)).all()
-        assert wanted[scene][row : row + 16, col : col + 16].sum() == count
-    again = foreground(scenes, reader, background, "looking")
-    np.testing.assert_array_equal(found.points, again.points)
-
-
-def test_no_foreground(tmp_path: Path) -> None:
-    scenes = made(tmp_path, [np.zeros((1, 20, 20), np.uint8)])
-    assert len(foreground(scenes, Reader(LabelRule(2, 2)), 0, "looking")) == 0

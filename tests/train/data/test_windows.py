@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 
-from train.data.windows import Foreground, TrainingWindows, WindowAt, batches, grid, quotas
+from train.data.foreground import Foreground
+from train.data.windows import TrainingWindows, WindowPosition, batches, grid, quotas
 
 SIZES = [(64, 64), (1, 1), (1, 97), (61, 3), (129, 127), (16, 200)]
 
 
-def windows_of(windows: TrainingWindows, epoch: int) -> list[WindowAt]:
+def windows_of(windows: TrainingWindows, epoch: int) -> list[WindowPosition]:
     """The windows of an epoch, as a data set draws them."""
     return [
-        windows.place(int(scene), np.random.default_rng([windows.seed, 1, epoch, i]))
+        windows.draw_position(int(scene), np.random.default_rng([windows.seed, 1, epoch, i]))
         for i, scene in enumerate(windows.scenes(epoch))
     ]
 
@@ -58,7 +59,7 @@ def test_windows_follow_from_seed_and_epoch_alone() -> None:
 def test_places_lie_inside_and_each_is_as_likely() -> None:
     windows = TrainingWindows([(20, 16)], 16, seed=0)
     rng = np.random.default_rng(0)
-    rows = [windows.place(0, rng) for _ in range(2000)]
+    rows = [windows.draw_position(0, rng) for _ in range(2000)]
     assert {at.col for at in rows} == {0}
     counts = np.bincount([at.row for at in rows])
     assert len(counts) == 5
@@ -68,7 +69,7 @@ def test_places_lie_inside_and_each_is_as_likely() -> None:
 def test_a_small_image_lies_anywhere_in_its_window() -> None:
     windows = TrainingWindows([(3, 20)], 16, seed=0)
     rng = np.random.default_rng(0)
-    rows = {windows.place(0, rng).row for _ in range(500)}
+    rows = {windows.draw_position(0, rng).row for _ in range(500)}
     assert rows == set(range(3 - 16, 1))
 
 
@@ -82,7 +83,7 @@ def test_windows_are_placed_on_foreground_as_often_as_asked_for() -> None:
     sizes = [(100, 80), (100, 80), (100, 80)]
     windows = TrainingWindows(sizes, 16, seed=0, foreground=foreground(), foreground_share=0.25)
     rng = np.random.default_rng(1)
-    drawn = [windows.place(2, rng) for _ in range(4000)]  # image 2 has none, so whatever isn't there was placed
+    drawn = [windows.draw_position(2, rng) for _ in range(4000)]  # image 2 has none, so whatever isn't there was placed
     placed = [at for at in drawn if at.scene != 2]
     assert abs(len(placed) - 1000) < 140  # 5 standard deviations of a binomial
     assert abs(sum(at.scene == 1 for at in placed) / len(placed) - 0.75) < 0.07
@@ -93,7 +94,7 @@ def test_a_window_on_foreground_has_it_inside_and_nothing_beyond_the_image() -> 
     rng = np.random.default_rng(1)
     seen = set()
     for _ in range(500):
-        at = windows.place(0, rng)
+        at = windows.draw_position(0, rng)
         assert 0 <= at.row <= 84
         assert 0 <= at.col <= 64
         inside = [

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from inference.common.errors import UserError
-from train.export.artifact import _checkpoint, _File, _is_whole, _parse, _place, fetch, is_artifact_name
+from train.export.artifact import fetch, is_artifact_name, parse_name
+from train.export.artifact_manifest import ManifestFile, cache_path, choose_checkpoint, is_intact
 
 from .artifacts import CONTENT, NAME, kept, refusal, versions
 from .wandb_server import Stored, WandbServer, digest_of
@@ -52,7 +53,7 @@ def test_by_version_by_alias_and_by_address(
 )
 def test_names_and_addresses(source: str, name: str) -> None:
     assert is_artifact_name(source)
-    assert _parse(source)[0] == name
+    assert parse_name(source)[0] == name
 
 
 def test_the_second_call_downloads_nothing(
@@ -88,12 +89,12 @@ def test_a_link_in_the_cache_is_neither_trusted_nor_followed(
     place.symlink_to(elsewhere / "model.ckpt")
     assert fetch(f"{NAME}:v0").checkpoint == place
     assert not place.is_symlink()
-    file = _File("model.ckpt", digest_of(CONTENT), "MD5", len(CONTENT), None)
+    file = ManifestFile("model.ckpt", digest_of(CONTENT), "MD5", len(CONTENT), None)
     place.unlink()
     place.parent.rmdir()
     place.parent.symlink_to(elsewhere)
-    with pytest.raises(UserError, match="is a link"):
-        _place(NAME, cache, file)
+    with pytest.raises(UserError, match="is a symbolic link"):
+        cache_path(NAME, cache, file)
 
 
 def test_absent_artifacts_and_versions(serve: Callable[..., WandbServer]) -> None:
@@ -121,7 +122,7 @@ def test_the_usual_one_of_several_checkpoints(serve: Callable[..., WandbServer],
 
 def choose(*paths: str, ref: str | None = None) -> str:
     """The path of the checkpoint among files."""
-    return _checkpoint("a/b/c:v0", [_File(path, digest_of(b""), "MD5", 0, ref) for path in paths]).path
+    return choose_checkpoint("a/b/c:v0", [ManifestFile(path, digest_of(b""), "MD5", 0, ref) for path in paths]).path
 
 
 def test_which_file_is_the_checkpoint() -> None:
@@ -149,7 +150,7 @@ def test_the_other_digest_that_wandb_writes(serve: Callable[..., WandbServer], t
     serve(Stored("model-x", 0, {"model.ckpt": CONTENT}, manifest={"model.ckpt": entry}))
     checkpoint = fetch(f"{NAME}:v0").checkpoint
     assert checkpoint.read_bytes() == CONTENT
-    assert not _is_whole(checkpoint, _File("model.ckpt", digest_of(CONTENT), "XXH128", len(CONTENT), None))
+    assert not is_intact(checkpoint, ManifestFile("model.ckpt", digest_of(CONTENT), "XXH128", len(CONTENT), None))
 
 
 def test_nothing_is_asked_for_where_a_path_leaves_its_folder(serve: Callable[..., WandbServer], cache: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_download_that_stands_still(serve: Callable[..., WandbServer], cache: 
     server = serve(*versions())
     server.stalls = True
     began = time.monotonic()
-    assert "stands still" in refusal(f"{NAME}:v0", timeout=3)
+    assert "has stalled" in refusal(f"{NAME}:v0", timeout=3)
     assert time.monotonic() - began < 15
     assert not list(cache.iterdir())
     server.stalls = False

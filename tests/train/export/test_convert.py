@@ -153,7 +153,7 @@ def test_a_file_that_answers_otherwise_is_not_written(
 
     monkeypatch.setattr(torchscript_file, "write", off)
     said = refused(capsys, tmp_path, run, code=3)
-    assert "does not give the checkpoint's answers at 64x64: largest difference" in said
+    assert "its outputs differ from the checkpoint's at 64x64: largest difference" in said
     assert "not written" in said
 
 
@@ -166,7 +166,7 @@ def test_an_interrupted_conversion_leaves_nothing(
         calls.append(1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(convert_module, "failures", interrupt)  # after the first file is written and run
+    monkeypatch.setattr(convert_module, "failure_messages", interrupt)  # after the first file is written and run
     refused(capsys, tmp_path, run, "--formats", "torchscript", code=130)
     assert calls == [1]
 
@@ -178,7 +178,7 @@ def test_data_that_are_not_here_give_way_to_the_demo(
     old = old_checkpoint(run, tmp_path / "old.ckpt")
     arguments = [str(old), config, "--score", "0.5", "--formats", "torchscript", "--output_dir", str(tmp_path / "o")]
     assert main(arguments) == 0
-    assert "comparing on the demo data set, because /nowhere: no such folder" in capsys.readouterr().err
+    assert "parity check on the demo data set, because /nowhere: no such folder" in capsys.readouterr().err
 
 
 def test_help_needs_no_torch() -> None:
@@ -213,4 +213,4 @@ def test_an_artifact_from_wandb(
         (line,) = refused(capsys, tmp_path / "p", "reef/kelp/model-other:v0", config).splitlines()
         assert "model-other" in line
     (line,) = refused(capsys, tmp_path / "p", "runs/kelp/mistyped").splitlines()
-    assert line.startswith("runs/kelp/mistyped: no such file or folder here; as a W&B artifact: ")
+    assert line.startswith("runs/kelp/mistyped: no such file or folder; tried as a W&B artifact: ")

@@ -53,7 +53,7 @@ def test_what_changes_neither_network_nor_normalisation_may_differ(
     changes = {"tile_size": 96, "max_epoch": 50, "segmentation_config__lr": 1e-4, "batch_size": 1}
     config = save(tmp_path / "c.yml", config_of(run.parents[2], **changes))
     assert main([str(run), config, "--formats", "torchscript", "--output_dir", str(tmp_path / "o")]) == 0
-    assert "tile_size is 96, the model was trained with 64, which holds" in capsys.readouterr().err
+    assert "tile_size is 96, the model was trained with 64; 64 is used" in capsys.readouterr().err
     (path,) = (tmp_path / "o").iterdir()
     assert read_card(path).tile_size == 64
 
@@ -90,7 +90,7 @@ def test_what_is_no_checkpoint_is_refused_and_not_run(
 
 
 def test_folders_that_are_no_runs(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "is no run folder" in refused(capsys, tmp_path, tmp_path)
+    assert "not a run folder" in refused(capsys, tmp_path, tmp_path)
     (tmp_path / "config.yml").touch()
     assert "last.ckpt: no such file; the run kept none" in refused(capsys, tmp_path, tmp_path)
     (tmp_path / "summary.json").write_text('{"best": {"checkpoint": "../../x.ckpt"}}')
@@ -98,22 +98,22 @@ def test_folders_that_are_no_runs(run: Path, tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "summary.json").write_text("{")
     assert "is damaged" in refused(capsys, tmp_path, tmp_path)
     assert "no such file" in refused(capsys, tmp_path, tmp_path / "no.ckpt")
-    assert "nor the name of an artifact" in refused(capsys, tmp_path, "what is this")
+    assert "neither a file nor an artifact's name" in refused(capsys, tmp_path, "what is this")
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--model_name", "../../evil"], "--model_name: '../../evil' can't be in a file's name"),
-        (["--task", "a/b"], "--task: 'a/b' can't be in a file's name"),
-        (["--task", "a:b"], "--task: 'a:b' can't be in a file's name"),
-        (["--model_name", ""], "--model_name: '' can't be in a file's name"),
-        (["--score", "91"], "--score: 91.0 is no Dice score (allowed: 0 to 1)"),
+        (["--model_name", "../../evil"], "--model_name: '../../evil' can't be part of a file name"),
+        (["--task", "a/b"], "--task: 'a/b' can't be part of a file name"),
+        (["--task", "a:b"], "--task: 'a:b' can't be part of a file name"),
+        (["--model_name", ""], "--model_name: '' can't be part of a file name"),
+        (["--score", "91"], "--score: 91.0 is not a Dice score (allowed: 0 to 1)"),
         (["--score", "nan"], "score"),
         (["--formats", "onnx,pt2"], "--formats: found pt2 (allowed: onnx, torchscript"),
         (["--formats", ","], "--formats: found nothing"),
-        (["--revision", "v2"], "--revision: v2 is none (allowed: YYYYMMDD"),
-        (["--device", "tpu9"], "--device: tpu9 can't be used here"),
+        (["--revision", "v2"], "--revision: v2 is not a revision (allowed: YYYYMMDD"),
+        (["--device", "tpu9"], "--device: tpu9 is not available on this machine"),
         (["tile_size=3"], "tile_size=3: overrides a config, but none was given"),
         (["no.yml"], "no.yml: no such file"),
     ],

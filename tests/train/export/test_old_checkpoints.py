@@ -8,7 +8,7 @@ import torch
 
 from inference.model.card_files import read_card
 from train.convert_checkpoint import main
-from train.export.rebuild import rebuild
+from train.export.trained_model import load_trained_model
 from train.model import SMPSegmentationModel
 
 from .conversions import best, config_of, old_checkpoint, refused, save
@@ -19,7 +19,7 @@ def test_an_old_checkpoint_works_with_its_yaml(run: Path, tmp_path: Path, capsys
     config = run.parents[2] / "c.yml"
     arguments = [str(old), str(config), "--score", "0.75", "--formats", "torchscript", "--output_dir", str(tmp_path)]
     assert main(arguments) == 0
-    assert "has no model card; what it needs is taken from" in capsys.readouterr().err
+    assert "has no model card; the card is made from" in capsys.readouterr().err
     path = tmp_path / "small_kelp_jit_dice=0.7500.pt"
     x = torch.rand(1, 3, 64, 64)
     model = SMPSegmentationModel.load_from_checkpoint(best(run), map_location="cpu", weights_only=True).eval()
@@ -30,16 +30,16 @@ def test_an_old_checkpoint_works_with_its_yaml(run: Path, tmp_path: Path, capsys
 
 
 def revision_of(run: Path) -> str:
-    from train.export.rebuild import revision
+    from train.export.trained_model import weights_revision
 
-    return revision("2026-01-01", rebuild(best(run), None).model.state_dict())[9:]
+    return weights_revision("2026-01-01", load_trained_model(best(run), None).model.state_dict())[9:]
 
 
 def test_an_old_checkpoint_alone_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = old_checkpoint(run, tmp_path / "old.ckpt")
-    assert "doesn't say what network it is (give the YAML" in refused(capsys, tmp_path, old)
+    assert "contains no config (give the YAML" in refused(capsys, tmp_path, old)
     said = refused(capsys, tmp_path, old, run.parents[2] / "c.yml")
-    assert "came without a score" in said
+    assert "has no score" in said
     assert "--score" in said
 
 
@@ -47,7 +47,7 @@ def test_another_network_is_refused_in_one_line(run: Path, tmp_path: Path, capsy
     old = old_checkpoint(run, tmp_path / "old.ckpt")
     other = save(tmp_path / "o.yml", config_of(tmp_path, segmentation_config__architecture="FPN"))
     (line,) = refused(capsys, tmp_path, old, other, "--score", "0.5").splitlines()
-    assert "is no FPN with tu-mobilenetv3_small_050: " in line
+    assert "not the weights of FPN with tu-mobilenetv3_small_050: " in line
     assert "weights are missing, first model." in line
     assert "are unexpected, first model.decoder" in line
 

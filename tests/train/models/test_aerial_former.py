@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from inference.common.errors import UserError
-from train.models.aerial_former import AerialFormer
+from train.models.aerial_former import AerialFormerNetwork
 from train.models.aerial_former.aerial_former import MDC_DILATIONS, MDC_KERNELS, VARIANTS, MultiDilatedConv
 
 
@@ -17,19 +17,19 @@ def count(module: nn.Module) -> int:
 
 
 @pytest.fixture(scope="module")
-def tiny() -> AerialFormer:
+def tiny() -> AerialFormerNetwork:
     torch.manual_seed(0)
-    return AerialFormer("T", 3, 2).eval()
+    return AerialFormerNetwork("T", 3, 2).eval()
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
-def outline(request: pytest.FixtureRequest) -> tuple[str, AerialFormer]:
+def outline(request: pytest.FixtureRequest) -> tuple[str, AerialFormerNetwork]:
     """Each variant without storage, for 16 classes."""
     with torch.device("meta"):
-        return request.param, AerialFormer(request.param, 3, 16)
+        return request.param, AerialFormerNetwork(request.param, 3, 16)
 
 
-def test_parameter_count_is_the_published_one(outline: tuple[str, AerialFormer]) -> None:
+def test_parameter_count_is_the_published_one(outline: tuple[str, AerialFormerNetwork]) -> None:
     variant, network = outline
     assert count(network) == {"T": 42_711_626, "S": 64_029_530, "B": 113_822_292}[variant]
 
@@ -37,10 +37,10 @@ def test_parameter_count_is_the_published_one(outline: tuple[str, AerialFormer])
 @pytest.mark.parametrize(("variant", "expected"), [("T", 42_710_940), ("B", 113_821_382)])
 def test_parameter_count_with_two_classes(variant: str, expected: int) -> None:
     with torch.device("meta"):
-        assert count(AerialFormer(variant, 3, 2)) == expected
+        assert count(AerialFormerNetwork(variant, 3, 2)) == expected
 
 
-def test_parameter_count_of_each_part(outline: tuple[str, AerialFormer]) -> None:
+def test_parameter_count_of_each_part(outline: tuple[str, AerialFormerNetwork]) -> None:
     variant, network = outline
     stem = {"T": 79_008, "S": 79_008, "B": 80_064}[variant]
     encoder = {"T": 27_520_698, "S": 48_838_602, "B": 86_880_376}[variant]
@@ -50,7 +50,7 @@ def test_parameter_count_of_each_part(outline: tuple[str, AerialFormer]) -> None
     assert count(network.decoder) + count(network.segmentation_head) == decoder
 
 
-def test_skips_have_the_published_strides_and_widths(tiny: AerialFormer) -> None:
+def test_skips_have_the_published_strides_and_widths(tiny: AerialFormerNetwork) -> None:
     seen: list[list[Tensor]] = []
     handle = tiny.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.inference_mode():
@@ -65,7 +65,7 @@ def test_skips_have_the_published_strides_and_widths(tiny: AerialFormer) -> None
     ]
 
 
-def test_features_are_those_of_swin_before_merging(tiny: AerialFormer) -> None:
+def test_features_are_those_of_swin_before_merging(tiny: AerialFormerNetwork) -> None:
     swin = timm.create_model(
         "swin_tiny_patch4_window7_224", features_only=True, strict_img_size=False, always_partition=True
     ).eval()
@@ -83,7 +83,7 @@ def test_features_are_those_of_swin_before_merging(tiny: AerialFormer) -> None:
         torch.testing.assert_close(feature, reference)
 
 
-def test_windows_are_shifted_at_every_stage(outline: tuple[str, AerialFormer]) -> None:
+def test_windows_are_shifted_at_every_stage(outline: tuple[str, AerialFormerNetwork]) -> None:
     """Also at the last one, where timm leaves the shift out at the size that its weights were made for."""
     variant, network = outline
     window = {"T": 7, "S": 7, "B": 12}[variant]
@@ -93,13 +93,13 @@ def test_windows_are_shifted_at_every_stage(outline: tuple[str, AerialFormer]) -
             assert block.shift_size == ((window // 2, window // 2) if position % 2 else (0, 0))
 
 
-def test_stochastic_depth_rises_linearly(tiny: AerialFormer) -> None:
+def test_stochastic_depth_rises_linearly(tiny: AerialFormerNetwork) -> None:
     blocks = [block for stage in tiny.encoder.layers for block in stage.blocks]
     rates = [getattr(block.drop_path1, "drop_prob", 0.0) for block in blocks]
     assert rates == pytest.approx(torch.linspace(0, 0.3, 12).tolist())
 
 
-def test_dropout_drops_whole_channels(tiny: AerialFormer) -> None:
+def test_dropout_drops_whole_channels(tiny: AerialFormerNetwork) -> None:
     torch.manual_seed(0)
     dropout = tiny.segmentation_head[0]
     assert dropout.p == 0.1
@@ -141,7 +141,7 @@ def test_encoder_weights_from_a_file(convert, tmp_path) -> None:
     torch.manual_seed(3)
     swin = timm.create_model(VARIANTS["T"].swin)
     torch.save(convert(swin), tmp_path / "swin.pth")
-    encoder = AerialFormer("T", 5, 2, encoder_weights=tmp_path / "swin.pth").encoder
+    encoder = AerialFormerNetwork("T", 5, 2, encoder_weights=tmp_path / "swin.pth").encoder
     loaded, saved = encoder.state_dict(), swin.state_dict()
     for key, value in loaded.items():
         if key == "patch_embed.proj.weight":
@@ -151,10 +151,10 @@ def test_encoder_weights_from_a_file(convert, tmp_path) -> None:
             assert torch.equal(value, saved[key]), key
 
 
-def test_weights_of_another_variant_are_refused(tiny: AerialFormer, tmp_path) -> None:
+def test_weights_of_another_variant_are_refused(tiny: AerialFormerNetwork, tmp_path) -> None:
     """Swin-S has every layer of Swin-T in the same shapes, and more: they would load without a sound."""
     small = tiny.encoder.state_dict()
     small |= {k.replace("blocks.5", "blocks.6"): v for k, v in small.items() if k.startswith("layers.2.blocks.5")}
     torch.save(small, tmp_path / "small.pth")
     with pytest.raises(UserError, match=r"not weights of swin_tiny.*unexpected \(layers\.2\.blocks\.6\."):
-        AerialFormer("T", 3, 2, encoder_weights=str(tmp_path / "small.pth"))
+        AerialFormerNetwork("T", 3, 2, encoder_weights=str(tmp_path / "small.pth"))

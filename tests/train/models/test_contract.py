@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from train.models.aerial_former import AerialFormer
+from train.models.aerial_former import AerialFormerNetwork
 from train.models.dinov2 import DINOv2
 from train.models.vit_pyramid import build_vit_pyramid_model
 
 CLASSES = 2
 THIN = {"embed_dim": 96, "num_heads": 3}  # the same blocks with fewer channels: seconds saved, nothing left out
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
-    "aerial_former": lambda bands: AerialFormer("T", bands, CLASSES),
+    "aerial_former": lambda bands: AerialFormerNetwork("T", bands, CLASSES),
     "dinov2": lambda bands: DINOv2("dinov2_s_reg", bands, CLASSES, decoder_channels=32, **THIN),
     "dinov2_linear": lambda bands: DINOv2("dinov2_s", bands, CLASSES, "linear", **THIN),
     "dinov3": lambda bands: DINOv2("vit_small_patch16_dinov3", bands, CLASSES, decoder_channels=32, **THIN),

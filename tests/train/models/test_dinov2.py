@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from inference.common.errors import UserError
+from train.models.backbones import block_indices, is_plain_vit
 from train.models.dinov2 import DINOv2, timm_name
-from train.models.vit import block_indices, is_plain_vit
 
 THIN = {"embed_dim": 96, "num_heads": 3}
 
@@ -55,7 +55,7 @@ def test_blocks_are_evenly_spread(name: str, expected: list[int]) -> None:
 
 @pytest.mark.parametrize("indices", [[2, 5, 8], [2, 5, 8, 12], [5, 2, 8, 11], [2, 2, 8, 11], [-1, 2, 5, 8]])
 def test_wrong_blocks_are_refused(indices: list[int]) -> None:
-    with pytest.raises(UserError, match=r"4 rising block numbers from 0 to 11.*\[2, 5, 8, 11\]"):
+    with pytest.raises(UserError, match=r"4 ascending block numbers from 0 to 11.*\[2, 5, 8, 11\]"):
         block_indices("vit_tiny_patch16_224", indices, 4)
 
 

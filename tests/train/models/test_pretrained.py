@@ -16,9 +16,10 @@ from torch import nn
 
 from inference.common.errors import UserError
 from train.models import pretrained
-from train.models.aerial_former import AerialFormer
+from train.models.aerial_former import AerialFormerNetwork
+from train.models.backbones import build_timm
 from train.models.dinov2 import DINOv2
-from train.models.pretrained import build_timm, load_smp
+from train.models.smp_models import build_smp_model
 from train.models.vit_pyramid import build_vit_pyramid_model
 
 SMALL = "mobilenetv3_small_050"
@@ -69,11 +70,11 @@ def test_nothing_is_looked_for_without_weights(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(socket.socket, name, connect)
     monkeypatch.setattr(socket, "getaddrinfo", connect)
     for weights in (None, False):
-        load_smp("Linknet", "mobilenet_v2", 3, 1, weights)
-        load_smp("Linknet", f"tu-{SMALL}", 3, 1, weights)
-    load_smp("DPT", "tu-vit_tiny_patch16_224", 3, 1)
+        build_smp_model("Linknet", "mobilenet_v2", 3, 1, weights)
+        build_smp_model("Linknet", f"tu-{SMALL}", 3, 1, weights)
+    build_smp_model("DPT", "tu-vit_tiny_patch16_224", 3, 1)
     with torch.device("meta"):
-        AerialFormer("T", 3, 1)
+        AerialFormerNetwork("T", 3, 1)
     DINOv2("dinov2_s", 3, 1, "linear", encoder_weights=False)
     build_vit_pyramid_model("Linknet", "vit_tiny_patch16_224", 3, 1, encoder_weights=False)
 
@@ -84,7 +85,7 @@ def test_smp_encoder_from_the_cache(weights: str | bool, cache: Path) -> None:
     torch.manual_seed(9)
     source = smp.Unet("mobilenet_v2", encoder_weights=None).encoder
     put(cache, settings["repo_id"], settings["revision"], source)
-    encoder = load_smp("Unet", "mobilenet_v2", 4, 1, weights).encoder
+    encoder = build_smp_model("Unet", "mobilenet_v2", 4, 1, weights).encoder
     loaded, saved = tensors(encoder), tensors(source)
     torch.testing.assert_close(loaded.pop("features.0.0.weight")[:, 3], saved["features.0.0.weight"][:, 0] * 0.75)
     assert all(torch.equal(value, saved[key]) for key, value in loaded.items())
@@ -94,7 +95,7 @@ def test_smp_encoder_from_the_cache(weights: str | bool, cache: Path) -> None:
 def test_timm_encoder_from_the_cache(weights: str | bool, bands: int, cache: Path) -> None:
     source = small()
     put(cache, f"timm/{SMALL}.lamb_in1k", COMMIT, source)
-    encoder = load_smp("UnetPlusPlus", f"tu-{SMALL}", bands, 1, weights).encoder
+    encoder = build_smp_model("UnetPlusPlus", f"tu-{SMALL}", bands, 1, weights).encoder
     loaded, saved = tensors(encoder, "model."), tensors(source)
     stem = loaded.pop("conv_stem.weight")
     torch.testing.assert_close(stem[:, :3], saved["conv_stem.weight"] * 3 / bands)
@@ -108,7 +109,7 @@ def test_vision_transformer_from_the_cache(cache: Path) -> None:
     put(cache, "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", COMMIT, source)
     model = build_vit_pyramid_model("FPN", "vit_tiny_patch16_224", 3, 1, encoder_weights=True)
     assert torch.equal(model.encoder.model.blocks[7].mlp.fc1.weight, source.blocks[7].mlp.fc1.weight)
-    dpt = load_smp("DPT", "tu-vit_tiny_patch16_224", 3, 1, "imagenet")
+    dpt = build_smp_model("DPT", "tu-vit_tiny_patch16_224", 3, 1, "imagenet")
     assert torch.equal(dpt.encoder.model.blocks[7].mlp.fc1.weight, source.blocks[7].mlp.fc1.weight)
 
 
@@ -134,7 +135,7 @@ def test_download_when_the_cache_is_empty(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     monkeypatch.setattr(pretrained, "get_session", lambda: Answer(200))
     monkeypatch.setattr(pretrained, "hf_hub_download", download)
-    encoder = load_smp("FPN", f"tu-{SMALL}", 3, 1, True).encoder
+    encoder = build_smp_model("FPN", f"tu-{SMALL}", 3, 1, True).encoder
     repo = f"timm/{SMALL}.lamb_in1k"
     assert asked == [(repo, "model.safetensors", None), (repo, "pytorch_model.bin", None)]
     assert torch.equal(encoder.model.conv_stem.weight, source.conv_stem.weight)
@@ -150,7 +151,7 @@ def failure(call, *args, **kwargs) -> str:
 
 
 def fail_smp() -> str:
-    return failure(load_smp, "Unet", "resnet18", 3, 1, "imagenet")
+    return failure(build_smp_model, "Unet", "resnet18", 3, 1, "imagenet")
 
 
 def assert_helpful(message: str, wanted: str, repo: str, cache: Path) -> None:
@@ -164,11 +165,11 @@ def assert_helpful(message: str, wanted: str, repo: str, cache: Path) -> None:
 @pytest.mark.parametrize(
     ("build", "wanted", "repo"),
     [
-        (lambda: load_smp("Unet", "resnet18", 3, 1, "ssl"), "ssl", "smp-hub/resnet18.ssl"),
-        (lambda: load_smp("Unet", f"tu-{SMALL}", 3, 1, True), "lamb_in1k", f"timm/{SMALL}.lamb_in1k"),
+        (lambda: build_smp_model("Unet", "resnet18", 3, 1, "ssl"), "ssl", "smp-hub/resnet18.ssl"),
+        (lambda: build_smp_model("Unet", f"tu-{SMALL}", 3, 1, True), "lamb_in1k", f"timm/{SMALL}.lamb_in1k"),
         (lambda: DINOv2("dinov2_s", 3, 1, encoder_weights=True), "lvd142m", "timm/vit_small_patch14_dinov2.lvd142m"),
         (
-            lambda: AerialFormer("B", 3, 1, encoder_weights="imagenet"),
+            lambda: AerialFormerNetwork("B", 3, 1, encoder_weights="imagenet"),
             "ms_in22k",
             "timm/swin_base_patch4_window12_384.ms_in22k",
         ),
@@ -228,26 +229,32 @@ def test_a_download_that_breaks(error: Exception, monkeypatch: pytest.MonkeyPatc
     ("build", "expected"),
     [
         (
-            lambda: load_smp("Unet", "resnet18", 3, 1, "imagent"),
+            lambda: build_smp_model("Unet", "resnet18", 3, 1, "imagent"),
             "resnet18 has no weights 'imagent'; did you mean 'imagenet'",
         ),
-        (lambda: load_smp("Unet", f"tu-{SMALL}", 3, 1, "advprop"), r"allowed: lamb_in1k, a local file, or null"),
-        (lambda: load_smp("Unet", "tu-legacy_seresnet18", 3, 1, True), r"at https://\S+ only: download them"),
-        (lambda: load_smp("Unet", "resnet18", 3, 1, "weights.pth"), "there is no file weights.pth"),
-        (lambda: load_smp("Unet", "resnet18", 3, 1, "weights/resnet18"), "there is no file weights/resnet18"),
-        (lambda: load_smp("Unet", "resnet19", 3, 1), "SMP has no encoder 'resnet19'; did you mean 'resnet18'"),
-        (lambda: load_smp("Unet", "tu-resnet19", 3, 1), "timm has no model 'resnet19'; did you mean 'resnet18'"),
-        (lambda: load_smp("Unet", "resnet18", 3, 1, decoder_chanels=1), "did you mean 'decoder_channels'"),
-        (lambda: load_smp("Unet", "tu-resnet18", 3, 1, decoder_chanels=1), "did you mean 'decoder_channels'"),
-        (lambda: load_smp("Unet", "tu-resnet18", 3, 1, drop_path=1), "Unet can't be built on tu-resnet18: .*drop_path"),
+        (lambda: build_smp_model("Unet", f"tu-{SMALL}", 3, 1, "advprop"), r"allowed: lamb_in1k, a local file, or null"),
+        (lambda: build_smp_model("Unet", "tu-legacy_seresnet18", 3, 1, True), r"at https://\S+ only: download them"),
+        (lambda: build_smp_model("Unet", "resnet18", 3, 1, "weights.pth"), "there is no file weights.pth"),
+        (lambda: build_smp_model("Unet", "resnet18", 3, 1, "weights/resnet18"), "there is no file weights/resnet18"),
+        (lambda: build_smp_model("Unet", "resnet19", 3, 1), "SMP has no encoder 'resnet19'; did you mean 'resnet18'"),
+        (lambda: build_smp_model("Unet", "tu-resnet19", 3, 1), "timm has no model 'resnet19'; did you mean 'resnet18'"),
+        (lambda: build_smp_model("Unet", "resnet18", 3, 1, decoder_chanels=1), "did you mean 'decoder_channels'"),
+        (lambda: build_smp_model("Unet", "tu-resnet18", 3, 1, decoder_chanels=1), "did you mean 'decoder_channels'"),
         (
-            lambda: load_smp("Unet", "resnet18", 3, 1, aux_params={"classes": 2}),
+            lambda: build_smp_model("Unet", "tu-resnet18", 3, 1, drop_path=1),
+            "Unet can't be built on tu-resnet18: .*drop_path",
+        ),
+        (
+            lambda: build_smp_model("Unet", "resnet18", 3, 1, aux_params={"classes": 2}),
             r"opts\.aux_params: not an option of Unet",
         ),
-        (lambda: load_smp("Unet", "resnet18", 3, 1, encoder_depth=4), "Unet can't be built on resnet18: .*depth is 4"),
-        (lambda: load_smp("Unet", "tu-vit_tiny_patch16_224", 3, 1), "Unsupported model downsampling pattern"),
         (
-            lambda: load_smp("DPT", "tu-vit_small_patch14_dinov2", 3, 1),
+            lambda: build_smp_model("Unet", "resnet18", 3, 1, encoder_depth=4),
+            "Unet can't be built on resnet18: .*depth is 4",
+        ),
+        (lambda: build_smp_model("Unet", "tu-vit_tiny_patch16_224", 3, 1), "Unsupported model downsampling pattern"),
+        (
+            lambda: build_smp_model("DPT", "tu-vit_small_patch14_dinov2", 3, 1),
             "patches are 14 pixels wide, not a power of two",
         ),
     ],
@@ -261,12 +268,12 @@ def test_what_does_not_exist_is_refused(build, expected: str) -> None:
 def test_no_published_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "is_model_pretrained", lambda name: False)
     monkeypatch.setattr(pretrained.timm, "list_pretrained", lambda pattern: [])
-    message = failure(load_smp, "Unet", f"tu-{SMALL}", 3, 1, True)
-    assert message.startswith(f"encoder_weights: nobody publishes pretrained weights for {SMALL}: ")
+    message = failure(build_smp_model, "Unet", f"tu-{SMALL}", 3, 1, True)
+    assert message.startswith(f"encoder_weights: there are no published weights for {SMALL}: ")
 
 
 def test_options_that_leave_logits_alone() -> None:
-    model = load_smp("unet", "resnet18", 3, 1, activation=None, aux_params=None, decoder_use_batchnorm=False)
+    model = build_smp_model("unet", "resnet18", 3, 1, activation=None, aux_params=None, decoder_use_batchnorm=False)
     assert not [part for part in model.decoder.modules() if isinstance(part, nn.BatchNorm2d)]
 
 
@@ -274,7 +281,7 @@ def test_home_folder_in_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("HOME", str(tmp_path))
     source = small()
     torch.save(source.state_dict(), tmp_path / "small.pth")
-    encoder = load_smp("FPN", f"tu-{SMALL}", 3, 1, "~/small.pth").encoder
+    encoder = build_smp_model("FPN", f"tu-{SMALL}", 3, 1, "~/small.pth").encoder
     assert torch.equal(encoder.model.conv_stem.weight, source.conv_stem.weight)
 
 

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from inference.common.errors import UserError
-from train.models.pretrained import build_timm, load_smp
+from train.models.backbones import build_timm
+from train.models.smp_models import build_smp_model
 from train.models.weights_file import read_tensors
 
 SMALL = "mobilenetv3_small_050"
@@ -53,7 +54,7 @@ def test_names_are_evened_out(whole: nn.Module, suffix: str, wrap, tmp_path: Pat
     save_file(wrap(whole.state_dict()), path) if suffix == ".safetensors" else torch.save(
         {"epoch": 3, "state_dict": wrap(whole.state_dict())}, path
     )
-    encoder = load_smp("FPN", f"tu-{SMALL}", 3, 1, path).encoder
+    encoder = build_smp_model("FPN", f"tu-{SMALL}", 3, 1, path).encoder
     saved = whole.state_dict()
     loaded = {key.removeprefix("model."): value for key, value in encoder.state_dict().items()}
     assert len(loaded) > 100
@@ -66,7 +67,7 @@ def test_names_that_timm_flattens(tmp_path: Path) -> None:
     torch.manual_seed(5)
     whole = timm.create_model("convnext_atto")
     torch.save(whole.state_dict(), tmp_path / "convnext.pth")
-    encoder = load_smp("FPN", "tu-convnext_atto", 3, 1, tmp_path / "convnext.pth").encoder
+    encoder = build_smp_model("FPN", "tu-convnext_atto", 3, 1, tmp_path / "convnext.pth").encoder
     key = "stages_2.blocks.3.mlp.fc1.weight"
     assert torch.equal(encoder.state_dict()[f"model.{key}"], whole.state_dict()[key.replace("_", ".")])
 
@@ -77,9 +78,9 @@ def test_names_that_timm_flattens(tmp_path: Path) -> None:
 )
 def test_first_layer_takes_other_band_counts(backbone: str, bands: int, tmp_path: Path) -> None:
     torch.manual_seed(5)
-    source = load_smp("Linknet", backbone, 3, 1).encoder
+    source = build_smp_model("Linknet", backbone, 3, 1).encoder
     torch.save(source.state_dict(), tmp_path / "weights.pth")
-    encoder = load_smp("Linknet", backbone, bands, 1, tmp_path / "weights.pth").encoder
+    encoder = build_smp_model("Linknet", backbone, bands, 1, tmp_path / "weights.pth").encoder
     first = next(key for key, value in encoder.state_dict().items() if value.ndim == 4)
     loaded, saved = encoder.state_dict()[first], source.state_dict()[first]
     assert loaded.shape[1] == bands
@@ -93,15 +94,15 @@ def test_first_layer_takes_other_band_counts(backbone: str, bands: int, tmp_path
 
 
 def test_four_bands_into_four_are_left_alone(tmp_path: Path) -> None:
-    source = load_smp("Linknet", f"tu-{SMALL}", 4, 1).encoder
+    source = build_smp_model("Linknet", f"tu-{SMALL}", 4, 1).encoder
     torch.save(source.state_dict(), tmp_path / "weights.pth")
-    encoder = load_smp("Linknet", f"tu-{SMALL}", 4, 1, tmp_path / "weights.pth").encoder
+    encoder = build_smp_model("Linknet", f"tu-{SMALL}", 4, 1, tmp_path / "weights.pth").encoder
     assert torch.equal(encoder.model.conv_stem.weight, source.model.conv_stem.weight)
 
 
 def test_four_bands_into_three_is_an_error(tmp_path: Path) -> None:
-    torch.save(load_smp("Linknet", f"tu-{SMALL}", 4, 1).encoder.state_dict(), tmp_path / "weights.pth")
-    message = one_line(load_smp, "Linknet", f"tu-{SMALL}", 3, 1, tmp_path / "weights.pth")
+    torch.save(build_smp_model("Linknet", f"tu-{SMALL}", 4, 1).encoder.state_dict(), tmp_path / "weights.pth")
+    message = one_line(build_smp_model, "Linknet", f"tu-{SMALL}", 3, 1, tmp_path / "weights.pth")
     assert "conv_stem.weight is (16, 4, 3, 3), not (16, 3, 3, 3)" in message
 
 
@@ -109,7 +110,7 @@ def test_classifier_is_left_out_for_smp(tmp_path: Path) -> None:
     tensors = smp.Unet("resnet18", encoder_weights=None).encoder.state_dict()
     tensors |= {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     torch.save(tensors, tmp_path / "resnet18.pth")
-    encoder = load_smp("Unet", "resnet18", 3, 1, tmp_path / "resnet18.pth").encoder
+    encoder = build_smp_model("Unet", "resnet18", 3, 1, tmp_path / "resnet18.pth").encoder
     assert torch.equal(encoder.layer4[1].conv2.weight, tensors["layer4.1.conv2.weight"])
 
 
@@ -117,7 +118,7 @@ def test_classifier_is_left_out_for_smp(tmp_path: Path) -> None:
 def test_weights_of_another_encoder(whole: nn.Module, backbone: str, tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     torch.save(whole.state_dict(), path)
-    message = one_line(load_smp, "Unet", backbone, 3, 1, path)
+    message = one_line(build_smp_model, "Unet", backbone, 3, 1, path)
     assert message.startswith(f"{path}: these are not weights of resnet18: ")
     assert "missing (" in message
     assert "conv1.weight, " in message
@@ -128,7 +129,7 @@ def test_a_missing_layer_is_an_error(whole: nn.Module, tmp_path: Path) -> None:
     tensors = dict(whole.state_dict())
     del tensors["blocks.3.1.conv_pw.weight"]
     torch.save(tensors, tmp_path / "weights.pth")
-    message = one_line(load_smp, "FPN", f"tu-{SMALL}", 3, 1, tmp_path / "weights.pth")
+    message = one_line(build_smp_model, "FPN", f"tu-{SMALL}", 3, 1, tmp_path / "weights.pth")
     assert "1 missing (blocks.3.1.conv_pw.weight)" in message
     assert "unexpected" not in message
 
@@ -136,13 +137,13 @@ def test_a_missing_layer_is_an_error(whole: nn.Module, tmp_path: Path) -> None:
 def test_old_files_without_batch_counters(whole: nn.Module, tmp_path: Path) -> None:
     tensors = {key: value for key, value in whole.state_dict().items() if not key.endswith("num_batches_tracked")}
     torch.save(tensors, tmp_path / "weights.pth")
-    load_smp("FPN", f"tu-{SMALL}", 3, 1, tmp_path / "weights.pth")
+    build_smp_model("FPN", f"tu-{SMALL}", 3, 1, tmp_path / "weights.pth")
 
 
 def test_dpt_takes_a_file_and_leaves_nothing_unused(tmp_path: Path) -> None:
     thin = {"embed_dim": 96, "num_heads": 3}
     torch.save(timm.create_model("vit_tiny_patch16_224", **thin).state_dict(), tmp_path / "vit.pth")
-    model = load_smp("DPT", "tu-vit_tiny_patch16_224", 4, 2, tmp_path / "vit.pth", **thin)
+    model = build_smp_model("DPT", "tu-vit_tiny_patch16_224", 4, 2, tmp_path / "vit.pth", **thin)
     model(torch.zeros(2, 4, 64, 96)).mean().backward()
     assert not [key for key, value in model.named_parameters() if value.grad is None]
 
@@ -198,7 +199,7 @@ def test_truncated_files(whole: nn.Module, suffix: str, part: float, tmp_path: P
 @pytest.mark.parametrize("content", [{"epoch": 1}, [torch.zeros(1)], torch.zeros(3), {"state_dict": {}}])
 def test_files_without_tensors_by_name(content, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "weights.pth")
-    assert "holds no tensors by name" in one_line(read_tensors, tmp_path / "weights.pth")
+    assert "contains no named tensors" in one_line(read_tensors, tmp_path / "weights.pth")
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:

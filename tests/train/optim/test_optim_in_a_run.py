@@ -158,7 +158,7 @@ def test_class_weights_come_from_the_labels(
 
 def test_class_weights_of_a_class_that_does_not_occur(write_config: Callable[..., Path], tmp_path: Path) -> None:
     write_dataset(tmp_path / "d", change=lambda image, label: (image, label * 0))
-    with pytest.raises(UserError, match="auto finds no pixel of target in the train split"):
+    with pytest.raises(UserError, match="auto found no pixel of target in the train split"):
         run(
             write_config,
             {"loss": {"name": "BCELoss", "opts": {"class_weights": "auto"}}},
@@ -217,11 +217,11 @@ def test_what_a_pipeline_brings_in_from_outside_is_ignored() -> None:
 @pytest.mark.parametrize(
     ("augmentation", "said"),
     [
-        (pipeline(A.RandomCrop(16, 16)), r"makes uint8 windows of shape \[16, 16, 3\]"),
-        (pipeline(A.Normalize()), "makes float32 windows"),
-        ({"transform": {"__class_fullname__": "Nonsense", "p": 1}}, "is no Albumentations pipeline"),
-        ({"transform": {"__class_fullname__": "os.system", "p": 1}}, "is no Albumentations pipeline"),
-        ({}, "is no Albumentations pipeline"),
+        (pipeline(A.RandomCrop(16, 16)), r"into uint8 windows of shape \[16, 16, 3\]"),
+        (pipeline(A.Normalize()), "into float32 windows"),
+        ({"transform": {"__class_fullname__": "Nonsense", "p": 1}}, "not an Albumentations pipeline"),
+        ({"transform": {"__class_fullname__": "os.system", "p": 1}}, "not an Albumentations pipeline"),
+        ({}, "not an Albumentations pipeline"),
     ],
 )
 def test_pipelines_that_do_not_fit(augmentation: dict[str, Any], said: str, write_config: Callable[..., Path]) -> None:

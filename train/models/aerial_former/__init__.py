@@ -1,5 +1,5 @@
 """AerialFormer (Hanyu et al. 2024): Swin encoder, CNN stem and a decoder of multi-dilated convolutions."""
 
-from train.models.aerial_former.aerial_former import AerialFormer
+from train.models.aerial_former.aerial_former import AerialFormerNetwork
 
-__all__ = ["AerialFormer"]
+__all__ = ["AerialFormerNetwork"]

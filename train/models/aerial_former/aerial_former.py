@@ -1,4 +1,4 @@
-"""AerialFormer: a U of a Swin encoder and a decoder of multi-dilated convolutions, with a fine skip from a CNN stem.
+"""AerialFormer: Swin encoder, decoder of multi-dilated convolutions, and a fine skip connection from a CNN stem.
 
 Hanyu et al., "AerialFormer: Multi-Resolution Transformer for Aerial Image Segmentation", Remote Sensing 2024, 16(16),
 2930, doi:10.3390/rs16162930. The encoder is Liu et al., "Swin Transformer", ICCV 2021,
@@ -18,16 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from train.models.padding import pad_to_multiple
-from train.models.pretrained import Weights, build_timm
+from train.models.backbones import build_timm, pad_to_multiple
+from train.models.pretrained import Weights
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What tells the three sizes apart."""
+    """Parameters of one of the three sizes."""
 
     swin: str
-    """Name in timm, with the tag of the ImageNet weights that the authors started from."""
+    """timm's name of the Swin, with the tag of the ImageNet weights that the authors started from."""
     width: int
     """Channels of the first stage, the paper's C."""
 
@@ -38,8 +38,8 @@ VARIANTS = {
     "B": Variant("swin_base_patch4_window12_384.ms_in22k", 128),
 }
 
-# One entry a decoder level, from the deepest (1/32) to the finest (1/2): kernel and dilation of the three branches.
-# Where features are coarse the branches look 3, 5 and 7 pixels wide; where they are fine they sharpen.
+# One entry per decoder level, from the deepest (1/32) to the finest (1/2): kernel and dilation of the three branches.
+# At coarse levels the branches are 3, 5 and 7 pixels wide; at the finest levels they are 1 or 3 pixels wide.
 MDC_KERNELS = ((3, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3), (1, 3, 3))
 MDC_DILATIONS = ((1, 2, 3), (1, 2, 3), (1, 2, 3), (1, 1, 1), (1, 1, 1))
 
@@ -50,15 +50,15 @@ STRIDE = 32  # of the deepest features: both sides must divide by it for the ski
 def conv_norm(
     in_channels: int, out_channels: int, kernel: int, activation: nn.Module, stride: int = 1
 ) -> nn.Sequential:
-    """A convolution that keeps the size (divided by the stride), without bias as a BatchNorm follows."""
+    """Return convolution (without bias, which BatchNorm makes redundant), BatchNorm and activation."""
     conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels), activation)
 
 
 class Stem(nn.Sequential):
-    """Fine detail that patch embedding throws away: `(N, B, H, W)` to `(N, C/2, H/2, W/2)`.
+    """CNN stem for fine detail that the patch embedding loses: `(N, B, H, W)` to `(N, C/2, H/2, W/2)`.
 
-    The paper's text has four 3x3 convolutions; its code and its parameter count have a 1x1 as the last, as here.
+    The paper's text describes four 3x3 convolutions; in its code and parameter count the last one is 1x1, as here.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -71,16 +71,16 @@ class Stem(nn.Sequential):
 
 
 class MultiDilatedConv(nn.Module):
-    """MDC block: mix, look at three ranges side by side, mix again. `(N, in, h, w)` to `(N, out, h, w)`.
+    """Multi-dilated convolution (MDC) block: 1x1 mixing, three parallel branches, 1x1 and 3x3 mixing.
 
-    The first 1x1 and the three branches are linear: neither norm nor activation until the second 1x1.
+    The first 1x1 and the three branches are linear: norm and activation follow only after the second 1x1.
     """
 
     def __init__(
         self, in_channels: int, out_channels: int, kernels: tuple[int, ...], dilations: tuple[int, ...]
     ) -> None:
         super().__init__()
-        third = -(-in_channels // 3)  # rounded up: the last branch gets what is left, as with torch.chunk
+        third = -(-in_channels // 3)  # rounded up; the last branch gets the rest, as with torch.chunk
         self.widths = [third, third, in_channels - 2 * third]
         self.pre_mixer = nn.Conv2d(in_channels, in_channels, 1, bias=False)
         self.branches = nn.ModuleList(
@@ -93,7 +93,7 @@ class MultiDilatedConv(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps `(N, in, h, w)` to `(N, out, h, w)`."""
+        """Map `(N, in, h, w)` to `(N, out, h, w)`."""
         parts = self.pre_mixer(x).split(self.widths, dim=1)
         seen = [branch(part) for branch, part in zip(self.branches, parts, strict=True)]
         mixed: Tensor = self.post_mixer(torch.cat(seen, dim=1))
@@ -101,7 +101,7 @@ class MultiDilatedConv(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the deepest skip to the finest: an MDC block at each level, a deconvolution between two.
+    """Decoder from the deepest skip to the finest: an MDC block per level, a transposed convolution between levels.
 
     Args:
         channels: Channels of the skips, deepest first: 8C, 4C, 2C, C, C/2.
@@ -115,40 +115,40 @@ class Decoder(nn.Module):
             )
             for deep, fine in pairwise(channels)
         )
-        inputs = [channels[0]] + [2 * fine for fine in channels[1:]]  # the deepest has nothing to be joined with
+        inputs = [channels[0]] + [2 * fine for fine in channels[1:]]  # the deepest level has no features to concatenate
         self.blocks = nn.ModuleList(
             MultiDilatedConv(*level) for level in zip(inputs, channels, MDC_KERNELS, MDC_DILATIONS, strict=True)
         )
 
     def forward(self, skips: list[Tensor]) -> Tensor:
-        """Maps `[(N, 8C, H/32, W/32), ..., (N, C/2, H/2, W/2)]` to `(N, C/2, H/2, W/2)`."""
+        """Map `[(N, 8C, H/32, W/32), ..., (N, C/2, H/2, W/2)]` to `(N, C/2, H/2, W/2)`."""
         x: Tensor = self.blocks[0](skips[0])
         for upsample, block, skip in zip(self.upsample, self.blocks[1:], skips[1:], strict=True):
             x = block(torch.cat([upsample(x), skip], dim=1))
         return x
 
 
-class AerialFormer(nn.Module):
+class AerialFormerNetwork(nn.Module):
     """AerialFormer-T, -S or -B.
 
-    Windows keep their size (7 or 12 tokens) and are shifted at every stage whatever the image size, so one set of
-    weights serves all sizes; the input is extended to a multiple of 32 and the logits are cropped back. The paper
+    Attention windows have a fixed size (7 or 12 tokens) and are shifted at every stage for any image size, so that the
+    same weights work for all sizes. The input is padded to a multiple of 32 and the logits are cropped. The paper
     trains S and B with synchronised BatchNorm.
 
-    `encoder` is the Swin alone, what pretrained weights exist for. The stem, the LayerNorms of the four features,
-    `decoder` and `segmentation_head` start from scratch and stay trainable when the encoder is frozen.
+    `encoder` is the Swin alone, for which pretrained weights exist. The stem, the LayerNorms of the four features,
+    `decoder` and `segmentation_head` are initialised randomly and stay trainable when the encoder is frozen.
 
     Args:
         variant: "T", "S" or "B".
         in_channels: Bands of the image.
         classes: Channels of the logits.
-        drop_path_rate: Stochastic depth of the last Swin block, rising linearly from 0 in the first.
-        dropout: Share of the channels dropped before the classifier.
+        drop_path_rate: Stochastic depth of the last Swin block, increasing linearly from 0 at the first; 0 to 1.
+        dropout: Share of the channels dropped before the classifier, 0 to 1.
         encoder_weights: `None` for random weights; `True` or "imagenet" for those the authors started from; a tag of
-            timm's; or a local file, from timm or as Microsoft published it. See `train.models.pretrained`.
+            timm's; or a local file in timm's or Microsoft's format. See `train.models.pretrained`.
 
     Raises:
-        UserError: The weights can't be had, or don't fit.
+        UserError: The weights are not available or don't match.
     """
 
     def __init__(
@@ -168,9 +168,9 @@ class AerialFormer(nn.Module):
             in_channels,
             encoder_weights,
             indices=range(4),
-            keep_norm=False,  # each feature has a norm of its own, below
-            strict_img_size=False,  # attention masks are made for the image at hand
-            always_partition=True,  # else windows and shifts would depend on timm's nominal image size
+            keep_norm=False,  # each feature has its own norm, below
+            strict_img_size=False,  # compute attention masks for the size of each image
+            always_partition=True,  # otherwise windows and shifts would depend on timm's nominal image size
             drop_path_rate=drop_path_rate,
         )
         self.norms = nn.ModuleList(nn.LayerNorm(c) for c in channels[1:])
@@ -183,7 +183,7 @@ class AerialFormer(nn.Module):
         nn.init.normal_(classifier.weight, std=0.01)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps a normalised image `(N, B, H, W)` of any size to logits `(N, C, H, W)`."""
+        """Map a normalised image `(N, B, H, W)` of any size to logits `(N, C, H, W)`."""
         height, width = image.shape[-2:]
         image = pad_to_multiple(image, STRIDE)  # (N, B, H', W')
         skips = [self.stem(image)]  # (N, C/2, H'/2, W'/2)
@@ -197,6 +197,6 @@ class AerialFormer(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """He et al. 2015 (doi:10.1109/ICCV.2015.123): activations keep their scale through the ReLUs."""
+    """Initialise convolutions for ReLUs as in He et al. 2015, doi:10.1109/ICCV.2015.123."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

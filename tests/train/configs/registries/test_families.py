@@ -19,7 +19,7 @@ from train.configs.registries.encoders import (
 )
 from train.configs.registries.families import FAMILIES, family_of
 from train.model import MODELS, SegmentationModel
-from train.models.aerial_former import AerialFormer
+from train.models.aerial_former import AerialFormerNetwork
 from train.models.aerial_former.aerial_former import VARIANTS
 from train.models.dinov2 import DINOv2, timm_name
 
@@ -116,7 +116,7 @@ def test_old_names_of_encoders(name, meant):
 def test_aerialformer_takes_what_its_constructor_takes():
     family, own = FAMILIES["AerialFormer"], {"variant", "in_channels", "classes"}
     for row in family.architectures.values():
-        assert row.opts == set(parameters(AerialFormer)) - own
+        assert row.opts == set(parameters(AerialFormerNetwork)) - own
     assert {name[-1] for name in family.architectures} == set(VARIANTS)
     assert [family.match(name) for name in ("na", "AerialFormer", "aerialformer_b", "aerial")] == [
         "AerialFormer-T",

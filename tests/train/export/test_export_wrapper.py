@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from benchmarks.export import AERIAL, DINO, ROWS, SMP, config, random_model
 from inference.card import ModelCard
-from train.export.consumers import deepness, habitat_mapper
+from train.export.consumers import deepness_metadata, habitat_mapper_config
+from train.export.export_wrapper import AdaptiveAveragePool, ExportWrapper, fixed_size_reason
 from train.export.formats import FORMATS
-from train.export.network import BinAverage, ExportedNetwork
-from train.export.parity import agreement, mask, reference
-from train.export.pixels import real_pixels
-from train.export.sizes import fixed_size_reason, other_size
+from train.export.parity import check_parity, other_size, predicted_classes, reference_output
+from train.export.parity_images import parity_images
 
 CPU = torch.device("cpu")
 
@@ -42,19 +41,19 @@ def card_of(**changes: object) -> ModelCard:
 @pytest.mark.parametrize("size", [(2, 3), (6, 6), (7, 5), (12, 31), (32, 17), (61, 64)])
 def test_bins_are_those_of_pytorch(bins: int, size: tuple[int, int]) -> None:
     x = torch.randn(2, 3, *size, dtype=torch.float64)
-    assert torch.allclose(BinAverage((bins, bins))(x), nn.AdaptiveAvgPool2d(bins)(x), atol=1e-13)
+    assert torch.allclose(AdaptiveAveragePool((bins, bins))(x), nn.AdaptiveAvgPool2d(bins)(x), atol=1e-13)
 
 
 @pytest.mark.parametrize("architecture", ["PSPNet", "UPerNet"])
 def test_networks_that_pool_into_bins_are_right_at_every_size(architecture: str, tmp_path: Path) -> None:
     model, card = random_model(config(SMP, architecture, "resnet18", tile=64))
     card = card.model_copy(update={"any_size": True, "output": "probabilities"})
-    network = ExportedNetwork(model, "probabilities").eval()
+    network = ExportWrapper(model, "probabilities").eval()
     path = tmp_path / "x.onnx"
     FORMATS["onnx"].write(network, card, torch.randn(2, 3, 64, 64), path)
     run = FORMATS["onnx"].load(path, CPU)
     for size in [(64, 64), (97, 81), (160, 33)]:
-        found = agreement(run, reference(network, torch.randn(2, 3, *size), CPU), card)
+        found = check_parity(run, reference_output(network, torch.randn(2, 3, *size), CPU), card)
         assert found.passed, str(found)
 
 
@@ -62,12 +61,15 @@ def test_the_gate_sees_what_a_usual_export_bakes_in(tmp_path: Path) -> None:
     """PSPNet as PyTorch writes it down by itself: right where it was traced, wrong elsewhere."""
     model, card = random_model(config(SMP, "PSPNet", "resnet18", tile=64))
     card = card.model_copy(update={"any_size": True, "output": "probabilities"})
-    network = ExportedNetwork(model, "probabilities").eval()
+    network = ExportWrapper(model, "probabilities").eval()
     network.exportable = lambda: network  # type: ignore[method-assign]
     path = tmp_path / "x.onnx"
     FORMATS["onnx"].write(network, card, torch.randn(2, 3, 64, 64), path)
     run = FORMATS["onnx"].load(path, CPU)
-    at = {s: agreement(run, reference(network, torch.randn(2, 3, *s), CPU), card) for s in [(64, 64), other_size(64)]}
+    at = {
+        s: check_parity(run, reference_output(network, torch.randn(2, 3, *s), CPU), card)
+        for s in [(64, 64), other_size(64)]
+    }
     assert at[(64, 64)].passed
     assert not at[other_size(64)].passed
 
@@ -94,9 +96,9 @@ class Pointwise(nn.Module):
     ],
 )
 def test_what_passes(answer: object, passes: bool) -> None:
-    wanted = reference(Pointwise(), torch.randn(2, 1, 5, 7), CPU)  # type: ignore[arg-type]
-    assert wanted.noise < 1e-6
-    found = agreement(answer, wanted, card_of())  # type: ignore[arg-type]
+    wanted = reference_output(Pointwise(), torch.randn(2, 1, 5, 7), CPU)  # type: ignore[arg-type]
+    assert wanted.noise_floor < 1e-6
+    found = check_parity(answer, wanted, card_of())  # type: ignore[arg-type]
     assert found.passed is passes
     assert str(found)
 
@@ -109,21 +111,27 @@ def test_float32_that_is_far_off_passes_nothing() -> None:
             return ((image * 1e6 + 1e-3) - image * 1e6).mul(300).sigmoid()
 
     image = torch.rand(2, 1, 5, 7) + 0.5
-    wanted = reference(Unstable(), image, CPU)  # type: ignore[arg-type]
-    assert wanted.noise > 0.01
-    assert not agreement(Unstable(), wanted, card_of()).passed  # type: ignore[arg-type]
+    wanted = reference_output(Unstable(), image, CPU)  # type: ignore[arg-type]
+    assert wanted.noise_floor > 0.01
+    assert not check_parity(Unstable(), wanted, card_of()).passed  # type: ignore[arg-type]
 
 
 def test_masks_are_those_of_inference() -> None:
+    # Exactly at the threshold is background.
     output = torch.tensor([0.2, 0.5, 0.500001, 0.9]).view(1, 1, 1, 4)
-    assert mask(output, card_of()).flatten().tolist() == [0, 0, 1, 1]  # exactly at the threshold is background
-    assert mask(output.logit(), card_of(output="logits")).flatten().tolist() == [0, 0, 1, 1]
+    assert predicted_classes(output, card_of()).flatten().tolist() == [
+        0,
+        0,
+        1,
+        1,
+    ]  # exactly at the threshold is background
+    assert predicted_classes(output.logit(), card_of(output="logits")).flatten().tolist() == [0, 0, 1, 1]
     several = card_of(activation="softmax", class_names=["a", "b", "c"])
-    assert mask(torch.eye(3).view(1, 3, 3, 1), several).flatten().tolist() == [0, 1, 2]
+    assert predicted_classes(torch.eye(3).view(1, 3, 3, 1), several).flatten().tolist() == [0, 1, 2]
 
 
 def test_deepness_divides_by_255_whatever_the_card_says() -> None:
-    found = deepness(card_of(max_pixel_value=1020, mean=[0.1], std=[0.05], threshold=0.4))
+    found = deepness_metadata(card_of(max_pixel_value=1020, mean=[0.1], std=[0.05], threshold=0.4))
     assert found["standardization_mean"] == "[0.4]"
     assert found["standardization_std"] == "[0.2]"
     assert found["seg_thresh"] == "0.4"
@@ -131,14 +139,14 @@ def test_deepness_divides_by_255_whatever_the_card_says() -> None:
 
 
 def test_habitat_mapper_is_told_of_other_bands() -> None:
-    assert "-b 4 -b 2" in habitat_mapper(card_of(bands=[4, 2], mean=[0.1] * 2, std=[1] * 2), "m.onnx")
-    assert "-b" not in habitat_mapper(card_of(), "m.onnx")
+    assert "-b 4 -b 2" in habitat_mapper_config(card_of(bands=[4, 2], mean=[0.1] * 2, std=[1] * 2), "m.onnx")
+    assert "-b" not in habitat_mapper_config(card_of(), "m.onnx")
 
 
 def test_pixels_stand_in_for_any_bands_and_type() -> None:
     settings = config(SMP, "Unet", "resnet18", tile=64)
     card = card_of(bands=[1, 2, 3, 4, 5], mean=[0.5] * 5, std=[0.2] * 5, dtype="uint16", max_pixel_value=65535)
-    found = real_pixels([settings], card, (40, 72))
+    found = parity_images([settings], card, (40, 72))
     assert found.image.shape == (2, 5, 40, 72)
     assert found.image.max() > 255
     assert "demo data set, because" in found.source
@@ -181,14 +189,14 @@ def test_every_network_in_every_file(
     if any_size and fixed_size_reason(model):
         return  # refused, which the test above holds
     card = card.model_copy(update={"any_size": any_size, "output": "probabilities"})
-    network = ExportedNetwork(model, "probabilities").eval()
+    network = ExportWrapper(model, "probabilities").eval()
     path = tmp_path / f"x{FORMATS[key].suffix}"
-    image = model.normalize(real_pixels([settings], card, (128, 128)).image)
+    image = model.normalize(parity_images([settings], card, (128, 128)).image)
     FORMATS[key].write(network, card, image, path)
     run = FORMATS[key].load(path, CPU)
     for size in [(128, 128)] + ([other_size(128)] if any_size else []):
-        image = model.normalize(real_pixels([settings], card, size).image)
-        found = agreement(run, reference(network, image, CPU), card)
+        image = model.normalize(parity_images([settings], card, size).image)
+        found = check_parity(run, reference_output(network, image, CPU), card)
         assert found.passed, str(found)
     if key == "onnx":
         assert np.prod([o.version for o in onnx.load(path).opset_import if not o.domain]) == 18

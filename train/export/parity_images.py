@@ -1,4 +1,4 @@
-"""Real pixels to compare an exported file with its checkpoint on."""
+"""Real images on which an exported file is compared with its checkpoint."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,30 +14,30 @@ from train.configs.config import Config
 from train.data.datasets import GridDataset
 from train.datamodule import DataModule
 
-_LOOKED_AT = 48  # windows among which two that show both background and target are sought
+_MAX_WINDOWS = 48  # windows that are searched for two with both background and target
 _DEMO = "demo://kelp"
 
 
 @dataclass(frozen=True)
-class Pixels:
+class ParityImages:
     """Two windows of real images.
 
     Attributes:
-        image: (2, bands, H, W) float32, in units of the file.
-        source: Where they are from, in words.
+        image: Pixels in units of the file, (2, bands, H, W) float32.
+        source: Data set of the windows, for a message.
     """
 
     image: Tensor
     source: str
 
 
-def real_pixels(configs: Sequence[Config], card: ModelCard, size: tuple[int, int]) -> Pixels:
-    """Two windows of the test split (val where there is none) of the first data set that is at hand.
+def parity_images(configs: Sequence[Config], card: ModelCard, size: tuple[int, int]) -> ParityImages:
+    """Read two windows of the test split (or the val split) of the first available data set.
 
     Args:
-        configs: Whose data are tried, in this order; the demo data set stands in where none can be read.
-        card: Bands and type of the images that the model takes.
-        size: Height and width.
+        configs: Configs whose data sets are tried, in this order; if none can be read, the demo data set is used.
+        card: Card of the model, with the bands and dtype of its images.
+        size: Height and width of a window, pixels.
     """
     reasons = []
     for config in configs:
@@ -53,24 +53,24 @@ def real_pixels(configs: Sequence[Config], card: ModelCard, size: tuple[int, int
             "num_bands": 3,
         }
     )
-    stand_in = card.model_copy(update={"bands": [1, 2, 3], "dtype": "uint8"})
-    found = _windows(demo, stand_in, size).image
-    # Other bands and types: the same pictures in the range that the model expects.
+    demo_card = card.model_copy(update={"bands": [1, 2, 3], "dtype": "uint8"})
+    found = _windows(demo, demo_card, size).image
+    # For other bands and dtypes: the same images, repeated over the bands and scaled to the range of the dtype.
     order = [band % 3 for band in range(len(card.bands))]
     image = found[:, order] * (card.divisor(card.dtype) / 255)
-    return Pixels(image, f"the demo data set, because {reasons[0]}")
+    return ParityImages(image, f"the demo data set, because {reasons[0]}")
 
 
-def _windows(config: Config, card: ModelCard, size: tuple[int, int]) -> Pixels:
+def _windows(config: Config, card: ModelCard, size: tuple[int, int]) -> ParityImages:
     data = DataModule(config)
     problems = data.find()
     if problems:
         raise UserError(problems[0])
     if list(data.bands) != card.bands or data.dtype != card.dtype:
-        raise UserError(f"{config.data_module.data_dir}: has other bands or another type than the model takes")
+        raise UserError(f"{config.data_module.data_dir}: its bands or dtype differ from those of the model")
     split = "test" if data.scenes.get("test") else "val"
     dataset = GridDataset(data.scenes[split], data.bands, data.reader(), max(size))
-    count = min(len(dataset), _LOOKED_AT)
+    count = min(len(dataset), _MAX_WINDOWS)
     chosen: list[np.ndarray] = []
     others: list[np.ndarray] = []
     for index in progress(range(count), count, "looking for a window with target and background"):
@@ -82,7 +82,7 @@ def _windows(config: Config, card: ModelCard, size: tuple[int, int]) -> Pixels:
             break
     dataset.reader.close()
     two = [*chosen, *others][:2]
-    # Of a single window, its mirror image is the second.
+    # If there is only one window, its mirror image is the second.
     two += [two[0][:, ::-1]] * (2 - len(two))
     pair = torch.from_numpy(np.stack(two).astype(np.float32)).permute(0, 3, 1, 2).contiguous()
-    return Pixels(pair, f"the {split} split of {config.data_module.data_dir}")
+    return ParityImages(pair, f"the {split} split of {config.data_module.data_dir}")
