@@ -1,7 +1,6 @@
 """Evaluation of a model on a split: from the user's options to the files of the report."""
 
 import re
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from eval.report.verdict import verdict
 from eval.scoring.bootstrap import Counts
 from eval.scoring.counts import Distance, ScoreSettings
 from eval.scoring.groups import count_ungeoreferenced, group_images
-from inference.common.errors import UserError
+from inference.common.errors import UserError, first_line
 from inference.common.files import make_folder, write_text
+from inference.common.text import print_line
 from train.data.pairs import data_dir
 
 _FILES = ("report.html", "scores.json", "per_image.csv")
@@ -87,11 +87,11 @@ def evaluate(options: EvaluationOptions) -> tuple[list[Path], str]:
             baseline = open_model(options.baseline, None, (), options.baseline_card, temporary)
             _check_classes(model, baseline)
         for notice in (*model.notices, *(baseline.notices if baseline else ())):
-            _print_line(f"notice: {notice}")
+            print_line(f"notice: {notice}")
         data, notice = choose_data(model, options.data)
-        _print_line(f"evaluating {model.name} on the {options.split} split of {data}")
+        print_line(f"evaluating {model.name} on the {options.split} split of {data}")
         if notice is not None:
-            _print_line(f"notice: {notice}")
+            print_line(f"notice: {notice}")
         rule = choose_label_rule(model, options.ignore_index)
         split = open_split(data, options.split, rule, model, options.bands)
         if baseline is not None:
@@ -117,7 +117,7 @@ def _evaluate(
     settings = ScoreSettings.from_card(model.card, distances if georeferenced else distances[:1])
     reference = None
     if baseline is not None:
-        _print_line(f"evaluating the baseline, {baseline.name}")
+        print_line(f"evaluating the baseline, {baseline.name}")
         bands = tuple(options.bands or baseline.card.bands)
         baseline_split = Split(split.data, split.name, split.scenes, split.rule, bands)
         masks = _create(out / "baseline-masks")
@@ -138,7 +138,7 @@ def _count_validation(
     try:
         validation = open_split(split.data, "val", split.rule, model, options.bands)
     except UserError as error:
-        _print_line(f"notice: no threshold is suggested: {str(error).splitlines()[0]}")
+        print_line(f"notice: no threshold is suggested: {first_line(error)}")
         return ()
     masks = _create(temporary / "val")
     without_boundary = ScoreSettings(settings.class_names, settings.target, ())
@@ -159,7 +159,7 @@ def _check_classes(model: Model, baseline: Model) -> None:
             f"{model.card.background_index}: they can't be compared"
         )
     if notice := class_name_notice(first, second, baseline.name):
-        _print_line(f"notice: --baseline: {notice}")
+        print_line(f"notice: --baseline: {notice}")
 
 
 def _output_folder(options: EvaluationOptions, model: Model) -> Path:
@@ -191,10 +191,5 @@ def _write(evaluation: Evaluation, out: Path, options: EvaluationOptions) -> lis
     if options.wandb:
         from eval.report.wandb import log
 
-        _print_line(log(evaluation, written[0], out))
+        print_line(log(evaluation, written[0], out))
     return [*written, out / "masks"]
-
-
-def _print_line(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()

@@ -131,6 +131,7 @@ def _is_override(word: str) -> bool:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from inference.common.text import print_line
     from inference.model.choose import choose_model
 
     _sort_positionals(options)
@@ -144,7 +145,7 @@ def _run(options: argparse.Namespace) -> int:
     from eval.evaluate import EvaluationOptions, evaluate
 
     written, verdict = evaluate(EvaluationOptions(**_evaluation_options(options)))
-    sys.stdout.write(f"{verdict}\n")
+    print_line(verdict, sys.stdout)
     for path in written:
         sys.stdout.write(f"wrote: {path}\n")
     return 0

@@ -11,7 +11,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from inference.common.documents import parse_json
 from inference.common.errors import UserError
+from inference.common.text import LONGEST_NAME, clean_line, limited
 
 VERSION: Literal[1] = 1
 METADATA_KEY = "model_card"
@@ -19,6 +21,7 @@ METADATA_KEY = "model_card"
 EXTRA_FILE = "model_card.json"
 """Name of the card's file in a TorchScript archive."""
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 _LARGEST = {f"{sign}int{bits}": 2 ** (bits - (not sign)) - 1 for sign in ("u", "") for bits in (8, 16, 32)}
 
 
@@ -62,13 +65,13 @@ class ModelCard(BaseModel):
     """Data type of the training images, such as uint8."""
     tile_size: Annotated[int, Field(ge=1)]
     """Side of the training windows, pixels."""
-    mean: list[float]
+    mean: list[Finite]
     """Mean of each band after division by max_pixel_value."""
-    std: list[Annotated[float, Field(gt=0)]]
+    std: list[Annotated[Finite, Field(gt=0)]]
     """Standard deviation of each band after division by max_pixel_value."""
-    max_pixel_value: Annotated[float, Field(gt=0)] | Literal["auto"]
+    max_pixel_value: Annotated[Finite, Field(gt=0)] | Literal["auto"]
     """Divisor of the pixels before normalisation; auto: the largest value of the image's integer type."""
-    fill_value: float = 0.0
+    fill_value: Finite = 0.0
     """Value of invalid pixels in the network's input, in the file's units."""
     class_names: Annotated[list[str], Field(min_length=2)]
     """Class names; their order gives the values of the map, counted from 0."""
@@ -78,11 +81,13 @@ class ModelCard(BaseModel):
     """Function from logits to probabilities: sigmoid for one channel (background and target), softmax for several."""
     output: Literal["logits", "probabilities"] = "logits"
     """Output of the model: logits, to which the activation must be applied, or probabilities."""
+    output_name: str | None = None
+    """Name of the ONNX output that is the map; null for the first one."""
     any_size: bool = False
     """Support for heights and widths other than tile_size."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Probability above which a pixel is the target class (sigmoid only)."""
-    ground_sample_distance: Annotated[float, Field(gt=0)] | None = None
+    ground_sample_distance: Annotated[Finite, Field(gt=0)] | None = None
     """Side of a pixel on the ground, metres: median of the training images; null if none is georeferenced."""
     ignore_index: int = 255
     """Label value of ignored pixels, which counted neither in the loss nor in a metric."""
@@ -103,6 +108,11 @@ class ModelCard(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        try:
+            self.dumps().encode()
+        except UnicodeEncodeError as error:
+            half = ascii(error.object[error.start])[1:-1]
+            raise ValueError(f"holds {half}, half of a pair of surrogates, which is no character") from None
         if not len(self.bands) == len(self.mean) == len(self.std):
             raise ValueError(
                 f"bands, mean and std must be equally long: {len(self.bands)}, {len(self.mean)}, {len(self.std)}"
@@ -152,23 +162,39 @@ class ModelCard(BaseModel):
             CardError: The text isn't valid JSON, isn't a valid card, or is a card of a later format version.
         """
         try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise CardError(f"{source}: isn't valid JSON ({error})") from None
+            data = parse_json(text, source)
+        except UserError as error:
+            raise CardError(str(error)) from None
+        return cls.parse(data, source)
+
+    @classmethod
+    def parse(cls, data: object, source: str) -> "ModelCard":
+        """Validate the parsed JSON of a card; arguments and exceptions as for `loads`."""
         if not isinstance(data, dict):
             raise CardError(f"{source}: isn't a model card: found a {type(data).__name__} (allowed: a JSON object)")
         if isinstance(found := data.get("version"), int) and found > VERSION:
+            shown = clean_line(str(found), 20)
             raise CardError(
-                f"{source}: is a model card of version {found} (allowed: up to {VERSION}; update hakai-ml-train)"
+                f"{source}: is a model card of version {shown} (allowed: up to {VERSION}; update hakai-ml-train)"
             )
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            lines = []
-            for one in error.errors():
-                at = ".".join(map(str, one["loc"]))
-                lines.append(f"{source}: {at + ': ' if at else ''}{one['msg'].removeprefix('Value error, ')}")
-            raise CardError("\n".join(lines)) from None
+            raise CardError("\n".join(limited(validation_lines(error, source)))) from None
+
+
+def validation_lines(error: ValidationError, source: str) -> list[str]:
+    """Return a line for each problem that Pydantic found: source, key, what is wrong.
+
+    Args:
+        error: Errors of a card or of a configuration.
+        source: Name of the file that it was read from; the lines begin with it.
+    """
+    lines = []
+    for one in error.errors(include_url=False, include_input=False):
+        at = clean_line(".".join(map(str, one["loc"])), LONGEST_NAME)
+        lines.append(f"{source}: {at + ': ' if at else ''}{one['msg'].removeprefix('Value error, ')}")
+    return lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:

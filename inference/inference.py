@@ -107,10 +107,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: dict[str, Any]) -> int:
+    from inference.common.text import print_line
     from inference.predict import predict
 
     summary = predict(options.pop("source"), options.pop("target"), progress=True, **options)
-    sys.stdout.write(f"{summary}\n")
+    print_line(str(summary), sys.stdout)
     return 0
 
 

@@ -94,6 +94,7 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
     height, width = (max(1, round(length * (factor or 1))) for length in (header.height, header.width))
     if header.crs is None:
         notices.append(f"{path}: has no coordinate reference system, so the map has none, and areas aren't known")
+    mean, std = np.array(card.mean) * divisor, np.array(card.std) * divisor
     for file in (target, probabilities):
         if file is not None:
             check_space(
@@ -116,9 +117,11 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
             threads=threads,
             any_size=card.any_size,
             own_tile=card.tile_size,
+            output_name=card.output_name,
+            raw=header.dtype if not mean.any() and bool((std == 1).all()) else None,
         ),
-        mean=np.array(card.mean) * divisor,
-        std=np.array(card.std) * divisor,
+        mean=mean,
+        std=std,
         threshold=_threshold(card, options),
         rows=tile_axis(height, tile, options.overlap),
         cols=tile_axis(width, tile, options.overlap),

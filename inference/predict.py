@@ -5,7 +5,6 @@
 The network runs in the calling thread. The queues between the threads hold one strip and a few batches of tiles.
 """
 
-import sys
 import time
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -17,7 +16,9 @@ from numpy.typing import NDArray
 
 from inference.common.progress import Progress
 from inference.common.raster import environment
+from inference.common.text import print_line
 from inference.model.backends import Backend, open_backend
+from inference.model.output_check import OutputCheck
 from inference.model.probabilities import probabilities, probability_channels
 from inference.options import Options
 from inference.output.map import MapWriter
@@ -63,7 +64,7 @@ class Mapper:
         plan = make_plan(source, target, Options(**options))
         if progress:
             for notice in plan.notices:
-                sys.stderr.write(f"{notice}\n")
+                print_line(notice)
         return _map_mosaic(plan, self._backend(plan), progress, started)
 
     def _backend(self, plan: Plan) -> Backend:
@@ -208,15 +209,19 @@ def _read_tiles(
 def _blend_and_write(plan: Plan, grid: ResampledGrid | None, writer: MapWriter, batches: Iterable[_Batch]) -> None:
     """Blend predicted batches and pass the rows that are complete to the writer."""
     blend = Blend(plan.rows, plan.cols, probability_channels(plan.card), plan.options.window)
+    check = OutputCheck(plan.card, str(plan.request.path), str(plan.options.card or "its card"))
     for batch in batches:
         for strip in batch.strips:
             writer.add_validity(*strip)
         if batch.outputs:
+            for _, output in batch.outputs:
+                check.add(output)
             for col, prediction in zip(batch.cols, _mean_probabilities(plan, batch.outputs), strict=True):
                 blend.add(col, prediction)
         if batch.last:
             rows = blend.finish(batch.row)
             writer.add_rows(rows if grid is None else grid.to_mosaic(rows))
+    check.finish()
 
 
 def _mean_probabilities(plan: Plan, outputs: list[tuple[Symmetry, NDArray[Any]]]) -> NDArray[np.float32]:

@@ -107,6 +107,7 @@ def _run(options: argparse.Namespace) -> int:
 
         sys.stdout.write(find_learning_rate(loaded.config, loaded.notices) + "\n")
         return 0
+    from inference.common.text import print_line
     from train.run.fit import train
     from train.run.interrupt import Interrupted
     from train.run.results import report
@@ -118,7 +119,7 @@ def _run(options: argparse.Namespace) -> int:
             sys.stderr.write(f"stopped; resume with: python -m train --resume {stopped.args[0]}\n")
         return 130
     if result.folder.summary.is_file():
-        sys.stdout.write(report(loaded.config, options.config, result) + "\n")
+        print_line(report(loaded.config, options.config, result), sys.stdout)
     return 0
 
 

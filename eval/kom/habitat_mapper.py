@@ -20,7 +20,10 @@ from typing import Any
 import platformdirs
 
 from inference.card import ModelCard
+from inference.common.documents import read_json
 from inference.common.errors import CheckFailed, UserError
+from inference.common.text import print_line
+from inference.model.card_files import is_habitat_mapper_config
 from inference.model.signature import read_signature
 from train.export.consumers import habitat_mapper_config as configuration
 
@@ -55,7 +58,7 @@ def install(environment: Path) -> None:
         raise UserError(
             "uv: not found (install uv, or give an environment that contains habitat-mapper: --environment DIR)"
         )
-    _print_line(f"installing habitat-mapper {VERSION} into {environment} (once)")
+    print_line(f"installing habitat-mapper {VERSION} into {environment} (once)")
     try:
         environment.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=environment.parent, prefix=f".{environment.name}.") as folder:
@@ -192,16 +195,8 @@ def _configuration(model: Path, card: ModelCard, card_file: Path | None) -> dict
     """Return habitat-mapper's configuration of a model: the file beside it if there is one, else made from the card."""
     for path in (card_file, model.with_suffix(".json")):
         if path is not None and path.is_file():
-            try:
-                content: Any = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise UserError(f"{path}: can't be read as JSON ({error})") from None
-            if isinstance(content, dict) and "model_filename" in content:
-                return content
+            content: Any = read_json(path)
+            if is_habitat_mapper_config(content):
+                return dict(content)
     made: dict[str, Any] = json.loads(configuration(card, model.name))
     return made
-
-
-def _print_line(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()

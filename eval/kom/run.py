@@ -18,6 +18,7 @@ from inference.common import raster
 from inference.common.errors import UserError
 from inference.common.files import make_folder
 from inference.common.progress import progress
+from inference.common.text import print_line
 from inference.model.card_files import embedded_card
 from inference.model.choose import card_for
 from train.data.pairs import Scene
@@ -87,7 +88,7 @@ def compare_maps(options: ComparisonOptions) -> int:
         habitat_mapper = stack.enter_context(registered(environment, options.model, card))
         version = installed_version(environment)
         if version != VERSION:
-            _print_line(
+            print_line(
                 f"notice: {environment} has habitat-mapper {version}; known differences are those of version {VERSION}"
             )
         scored = ScoredModel(options.model.name, options.model, card, habitat_mapper=habitat_mapper)
@@ -98,12 +99,12 @@ def compare_maps(options: ComparisonOptions) -> int:
                     registered(environment, other.path, other.card, other.card_file)
                 )
         source = split.data if split is not None else "images without labels"
-        _print_line(f"comparing {scored.name} in habitat-mapper {version} and in inference.py: {source}")
+        print_line(f"comparing {scored.name} in habitat-mapper {version} and in inference.py: {source}")
         difference = Difference()
         scenes: Sequence[Scene | Path] = options.images if split is None else split.scenes
         for scene in progress(scenes, len(scenes), "comparing"):
             difference += _compare_image(scene, split, scored, others, options, out)
-    sys.stdout.write("\n".join(_result_lines(difference, scored, others, options)) + "\n")
+    print_line("\n".join(_result_lines(difference, scored, others, options)), sys.stdout)
     return 0 if not difference.unexplained else 3
 
 
@@ -114,7 +115,7 @@ def _check(card: ModelCard, options: ComparisonOptions) -> None:
             "because habitat-mapper reads no others)"
         )
     if len(card.class_names) == 2 and card.threshold != 0.5:
-        _print_line(
+        print_line(
             f"notice: maps are compared at threshold 0.5, the only one of habitat-mapper; the card's is "
             f"{card.threshold:g}"
         )
@@ -139,7 +140,7 @@ def _open_production(path: Path, card: ModelCard, options: ComparisonOptions) ->
             f"{', '.join(card.class_names)}: they can't be scored on the same labels"
         )
     if notice := class_name_notice(card.class_names, other.class_names, path.name):
-        _print_line(f"notice: --production: {notice}")
+        print_line(f"notice: --production: {notice}")
     return ScoredModel(path.name, path, other, given)
 
 
@@ -218,8 +219,3 @@ def _result_lines(
             "4 rounding, 5 unexplained)"
         )
     return lines
-
-
-def _print_line(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()

@@ -8,6 +8,7 @@ from typing import Any
 
 from eval.report.results import Evaluation
 from eval.report.verdict import verdict
+from inference.common.errors import first_line
 
 _TIMEOUT = 8.0  # seconds to wait for the server before going offline
 
@@ -40,7 +41,7 @@ def log(evaluation: Evaluation, report: Path, folder: Path) -> str:
     try:
         run = wandb.init(mode=mode, resume="allow" if known and mode == "online" else None, **options)
     except Exception as error:  # W&B raises many types; none may cost the user the scores
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         mode = f"offline ({reason})"
         run = wandb.init(mode="offline", **options)
     prefix = f"eval/{split.name}"

@@ -1,11 +1,11 @@
 """Command lines: a parser with one-line errors, and exit codes."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from inference.common.errors import CheckFailed, UserError, is_interruption
+from inference.common.text import clean_lines, print_line
 
 EXIT_CODES = {0: "done", 1: "internal error", 2: "invalid input", 3: "a check failed", 130: "interrupted"}
 """Meaning of the exit codes of all commands."""
@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong with the arguments, and exit with 2."""
-        self.exit(2, f"{message} ({self.prog} --help)\n")
+        self.exit(2, f"{clean_lines(message)} ({self.prog} --help)\n")
 
 
 def exit_code(run: Callable[[], int], interrupted: str = "interrupted") -> int:
@@ -50,15 +50,15 @@ def exit_code(run: Callable[[], int], interrupted: str = "interrupted") -> int:
     try:
         return run()
     except UserError as error:
-        sys.stderr.write(f"{error}\n")
+        print_line(str(error))
         return 2
     except CheckFailed as error:
-        sys.stderr.write(f"{error}\n")
+        print_line(str(error))
         return 3
     except BrokenPipeError:
         return 1
     except BaseException as error:
         if not is_interruption(error):
             raise
-        sys.stderr.write(f"{interrupted}\n")
+        print_line(interrupted)
         return 130

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.common.errors import UserError, first_line
+from inference.common.text import quoted
 from inference.model.registry import BACKENDS, SUFFIXES
-from inference.model.signature import Signature, load_session, session_signature
+from inference.model.signature import RAW_TYPES, Signature, load_session, read_signature, session_signature
 from inference.options import DeviceName, PrecisionName
 
 
@@ -53,6 +54,8 @@ class Request:
         threads: Number of CPU threads.
         any_size: Whether the model's card allows tiles of any size.
         own_tile: Side of the tiles that the model was trained on, pixels.
+        output_name: Output of an ONNX model that is the map; None for the first one.
+        raw: Type of the mosaic, if the tiles hold its own pixel values, as an integer input needs them; else None.
     """
 
     path: Path
@@ -64,6 +67,8 @@ class Request:
     threads: int = 1
     any_size: bool = False
     own_tile: int | None = None
+    output_name: str | None = None
+    raw: str | None = None
 
 
 def choose_backend(path: Path, name: str, precision: PrecisionName) -> str:
@@ -113,8 +118,15 @@ def _check_signature(signature: Signature, request: Request) -> None:
         )
     if signature.tile is not None and signature.tile != request.tile:
         raise UserError(
-            f"{path}: takes tiles of {signature.tile} pixels only, not of {request.tile} (leave out --tile-size, or "
-            "export it for that size)"
+            f"{path}: takes tiles of {signature.tile} pixels only, not of {request.tile} (leave out --tile-size if you "
+            f"gave it; the card must say tile_size: {signature.tile}; or export the network with any_size: true, "
+            "convert_checkpoint.py --dynamic)"
+        )
+    if signature.dtype in RAW_TYPES and signature.dtype != request.raw:
+        raise UserError(
+            f"{path}: takes raw pixels of type {signature.dtype} and normalises them itself, but its card normalises "
+            f"them, too, or the mosaic isn't {signature.dtype} (allowed in the card: dtype: {signature.dtype}, mean: "
+            "all 0, std: all 1, max_pixel_value: 1)"
         )
     if signature.batch is not None and signature.batch < request.batch:
         raise UserError(
@@ -144,12 +156,11 @@ class _OnnxRuntime:
                     "--device cuda: ONNX Runtime can't use it (its CUDA and cuDNN libraries must be installed)"
                 )
             device = "cpu"
-        self._signature = session_signature(request.path, self._session)
+        self._signature = session_signature(request.path, self._session, request.output_name)
         _check_signature(self._signature, request)
-        self._name, self._output = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
-        self._half = self._session.get_inputs()[0].type == "tensor(float16)"
+        self._name, self._output = self._signature.input, self._signature.output
         self._bound = device == "cuda"
-        precision = "fp16 (the model's own)" if self._half else "fp32"
+        precision = "fp16 (the model's own)" if self._signature.dtype == "float16" else "fp32"
         self.title = f"onnxruntime {onnxruntime.__version__} on {device}, {precision}"
 
     @staticmethod
@@ -175,8 +186,7 @@ class _OnnxRuntime:
         batch: NDArray[Any] = pixels
         if self._signature.batch is not None and count < self._signature.batch:
             batch = np.concatenate([pixels, np.repeat(pixels[-1:], self._signature.batch - count, axis=0)])
-        if self._half:
-            batch = batch.astype(np.float16)
+        batch = _as_input(batch, self._signature.dtype)
         try:
             if self._bound:
                 binding = self._session.io_binding()
@@ -188,8 +198,7 @@ class _OnnxRuntime:
                 output = self._session.run([self._output], {self._name: batch})[0]
         except Exception as error:  # no common base class
             raise _failed(self._path, batch.shape, error) from error
-        found: NDArray[Any] = output[:count]
-        return found
+        return _as_output(self._path, self._output, output, len(batch))[:count]
 
 
 class _TorchScript:
@@ -271,9 +280,9 @@ class _TorchScript:
                 if output.is_floating_point():
                     output = output.float()
                 found: NDArray[Any] = output.cpu().contiguous().numpy()
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, StopIteration, AttributeError) as error:
             raise _failed(self._path, pixels.shape, error) from error
-        return found
+        return _as_output(self._path, "", found, len(pixels))
 
 
 class _OpenVino:
@@ -293,12 +302,11 @@ class _OpenVino:
         if request.precision == "fp16" and "FP16" not in can:
             raise UserError("--precision fp16: not available on this CPU (allowed: fp32, bf16 where the CPU has it)")
         try:
+            self._signature = read_signature(request.path, request.output_name)
+            _check_signature(self._signature, request)
             model = core.read_model(request.path)
-            shape = model.inputs[0].get_partial_shape()
-            sizes = [d.get_length() if d.is_static else None for d in shape]
-            _check_signature(Signature(sizes[0], sizes[1], sizes[2], None), request)
             # Static shapes let OpenVINO choose faster kernels.
-            self._batch = sizes[0] or request.batch
+            self._batch = self._signature.batch or request.batch
             model.reshape({model.inputs[0]: [self._batch, request.bands, request.tile, request.tile]})
             options = {
                 "INFERENCE_PRECISION_HINT": hint,
@@ -315,18 +323,41 @@ class _OpenVino:
         if count < self._batch:
             pixels = np.concatenate([pixels, np.repeat(pixels[-1:], self._batch - count, axis=0)])
         try:
-            result = self._compiled(pixels, share_inputs=True)[0]
+            result = self._compiled(_as_input(pixels, self._signature.dtype), share_inputs=True)
         except RuntimeError as error:
             raise _failed(self._path, pixels.shape, error) from error
-        found: NDArray[Any] = result[:count]  # already a copy: outputs are shared only on request
-        return found
+        # Already a copy: outputs are shared only on request.
+        output = result[self._signature.output]
+        return _as_output(self._path, self._signature.output, output, len(pixels))[:count]
 
 
 def _wrong_tile_size(request: Request) -> UserError:
     """Return the error for a model that is correct at its own tile size only."""
     return UserError(
         f"--tile-size {request.tile}: {request.path.name} was exported for tiles of {request.own_tile} pixels, and its "
-        "card doesn't allow other sizes (leave out --tile-size)"
+        "card says any_size: false (leave out --tile-size; or, if the network takes any size, say any_size: true in a "
+        "card given with --card)"
+    )
+
+
+def _as_input(pixels: NDArray[np.float32], dtype: str) -> NDArray[Any]:
+    """Return tiles in the type of a network's input; resampled pixels are rounded for an integer type."""
+    if dtype == "float32":
+        return pixels
+    if dtype not in RAW_TYPES:
+        return pixels.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(pixels), limits.min, limits.max).astype(dtype)
+
+
+def _as_output(path: Path, name: str, output: Any, count: int) -> NDArray[Any]:
+    """Check that a network's output is an array with a row for each tile, and return it."""
+    if isinstance(output, np.ndarray) and output.ndim >= 3 and len(output) == count:
+        return output
+    what = f"shape {output.shape}" if isinstance(output, np.ndarray) else f"type {type(output).__name__}"
+    raise UserError(
+        f"{path}: its output{f' {quoted(name)}' if name else ''} has {what} for {count} tiles, so it is no map "
+        f"(allowed: {count}, classes, rows, columns; name another output of an ONNX model in the card as output_name)"
     )
 
 

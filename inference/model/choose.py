@@ -1,12 +1,13 @@
 """Choice of the model to run, and of its card."""
 
-import json
 import re
 from pathlib import Path
 
-from inference.card import ModelCard
+from inference.card import CardError, ModelCard
+from inference.common.documents import check_regular_file, read_json
 from inference.common.errors import UserError
-from inference.model.card_files import embedded_card
+from inference.model.card_files import embedded_card, is_habitat_mapper_config
+from inference.model.registry import SUFFIXES
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """Folder of the converted models."""
@@ -52,25 +53,54 @@ def card_for(model: Path, given: Path | None, dtype: str) -> ModelCard:
     Raises:
         UserError: There is no card, or it is invalid.
     """
-    if not model.is_file():
-        raise UserError(f"{model}: no such file (--model takes an .onnx or .pt file)")
-    card = embedded_card(model) if given is None else _given(model, given, dtype)
+    _check_model_file(model)
+    if given is not None:
+        return _given(model, given, dtype)
+    card = embedded_card(model)
     if card is None:
         raise UserError(
             f"{model}: carries no model card, which describes the input it needs (give one with --card FILE.json: a "
-            "model card or a habitat-mapper configuration)"
+            f"model card or a habitat-mapper configuration; python -m inference.card --template {model} writes one to "
+            "fill in)"
         )
     return card
 
 
+def _check_model_file(model: Path) -> None:
+    if model.is_dir():
+        inside = sorted(path.name for path in model.iterdir() if path.suffix.lower() in SUFFIXES)
+        what = f"; it holds {', '.join(inside[:5])}" if inside else ""
+        run = (
+            "; a run folder is converted first: train/convert_checkpoint.py" if (model / "config.yml").is_file() else ""
+        )
+        raise UserError(f"{model}: is a folder (--model takes an .onnx or .pt file{what}{run})")
+    if not model.exists():
+        raise UserError(f"{model}: no such file (--model takes an .onnx or .pt file)")
+    check_regular_file(model)
+
+
 def _given(model: Path, path: Path, dtype: str) -> ModelCard:
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: can't be read as JSON ({error})") from None
-    if isinstance(data, dict) and "model_filename" in data:
+    data = read_json(path)
+    if is_habitat_mapper_config(data):
         from inference.model.habitat_mapper_config import card_from_config  # rarely needed
 
-        return card_from_config(data, path, model, dtype)
-    return ModelCard.loads(text, str(path))
+        card, key = card_from_config(data, path, model, dtype), "activation"
+    else:
+        card, key = ModelCard.parse(data, str(path)), "output"
+    _check_unit(card, path, model, key)
+    return card
+
+
+def _check_unit(card: ModelCard, path: Path, model: Path, key: str) -> None:
+    """Check that a card that is given doesn't contradict the card inside the model about the unit of the output."""
+    try:
+        inside = embedded_card(model)
+    except CardError:  # the given card stands in for a damaged one
+        return
+    if inside is None or inside.output == card.output or card.output_name != inside.output_name:
+        return
+    right = "null" if inside.output == "probabilities" else inside.activation
+    raise UserError(
+        f"{path}: {key}: declares that {model.name} returns {card.output}, but the card inside the model says "
+        f"{inside.output} (allowed: {key}: {right if key == 'activation' else inside.output})"
+    )

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from inference.card import CardError, ModelCard
+from inference.card import CardError, Finite, ModelCard, validation_lines
+from inference.common.text import limited, quoted
 from inference.model.signature import read_signature
 
 DEFAULT_TILE = 1024
@@ -31,9 +32,9 @@ class _Config(BaseModel):
     normalization: Literal["standard", "image", "image_per_channel", "min_max", "min_max_per_channel"] | None = (
         "standard"
     )
-    mean: list[float] | None = [0.485, 0.456, 0.406]
-    std: list[Annotated[float, Field(gt=0)]] | None = [0.229, 0.224, 0.225]
-    max_pixel_value: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    mean: list[Finite] | None = [0.485, 0.456, 0.406]
+    std: list[Annotated[Finite, Field(gt=0)]] | None = [0.229, 0.224, 0.225]
+    max_pixel_value: Annotated[Finite, Field(gt=0)] | Literal["auto"] = "auto"
 
 
 def card_from_config(data: dict[str, Any], source: Path, model: Path, dtype: str) -> ModelCard:
@@ -52,8 +53,7 @@ def card_from_config(data: dict[str, Any], source: Path, model: Path, dtype: str
     try:
         config = _Config.model_validate(data)
     except ValidationError as error:
-        lines = [f"{source}: {'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-        raise CardError("\n".join(lines)) from None
+        raise CardError("\n".join(limited(validation_lines(error, str(source))))) from None
     if model.suffix.lower() != ".onnx":
         raise CardError(f"{source}: is a configuration for ONNX files, not for {model.name} (allowed: .onnx)")
     signature = read_signature(model)
@@ -88,7 +88,7 @@ def _check(config: _Config, source: Path, model: Path, channels: int | None) -> 
     problems = []
     if config.model_cls != _MODEL_CLASS:
         problems.append(
-            f"model_cls: {config.model_cls} may process the output in its own way (allowed: {_MODEL_CLASS})"
+            f"model_cls: {quoted(config.model_cls)} may process the output in its own way (allowed: {_MODEL_CLASS})"
         )
     if config.normalization not in {None, "standard"}:
         problems.append(

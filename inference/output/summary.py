@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.common.areas import pixel_areas
+from inference.common.text import LONGEST_NAME, clean_line
 
 # Within a cell all pixels are taken to have the same area; on coarse drone mosaics a cell is about 100 m wide.
 _CELL_ROWS, _CELL_COLS = 64, 512
@@ -131,12 +132,13 @@ class Summary:
 
     def __str__(self) -> str:
         valid = sum(total.pixels for total in self.classes)
-        wide = max(7, *(len(total.name) for total in self.classes))
+        names = [clean_line(total.name, LONGEST_NAME) for total in self.classes]
+        wide = max(7, *map(len, names))
         known = all(total.area is not None for total in self.classes)
         lines = [f"{'class':<{wide}}  value {'pixels':>14} {'share':>7}" + (f" {'m²':>14} {'ha':>11}" if known else "")]
-        for total in self.classes:
+        for name, total in zip(names, self.classes, strict=True):
             share = 100 * total.pixels / valid if valid else 0.0
-            line = f"{total.name:<{wide}}  {total.value:>5} {total.pixels:>14,} {share:>6.2f}%"
+            line = f"{name:<{wide}}  {total.value:>5} {total.pixels:>14,} {share:>6.2f}%"
             lines.append(line + (f" {total.area:>14,.1f} {total.area / 1e4:>11,.4f}" if total.area is not None else ""))
         lines.append(f"{'invalid':<{wide}}        {self.invalid:>14,}")
         if not known:

@@ -133,7 +133,7 @@ def test_existing_output(mosaic: Path, model: Path, tmp_path: Path, capsys: pyte
         (["--precision", "int8"], "--precision"),
         (["--backend", "torchscript"], "can't run m.onnx"),
         (["--resample"], "names no ground sample distance"),
-        (["--card", "nowhere.json"], "can't be read as JSON"),
+        (["--card", "nowhere.json"], "nowhere.json: no such file"),
         (["--frobnicate"], "--frobnicate"),
     ],
 )

@@ -21,7 +21,7 @@ import urllib.request
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
-from inference.common.errors import UserError
+from inference.common.errors import UserError, first_line
 
 # Hosts of W&B's web pages, which differ from the host of its API: users copy the URL from their browser.
 PUBLIC_HOSTS = {"wandb.ai", "www.wandb.ai"}
@@ -167,7 +167,7 @@ def _reason(error: BaseException) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is not None:
         return f"HTTP {status}"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return first_line(error)
 
 
 if __name__ == "__main__":

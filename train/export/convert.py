@@ -1,7 +1,6 @@
 """Conversion of a checkpoint to exported files: restore, export, check parity, rename."""
 
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,8 +9,9 @@ from pathlib import Path
 import torch
 
 from inference.card import ModelCard
-from inference.common.errors import CheckFailed, UserError
+from inference.common.errors import CheckFailed, UserError, first_line
 from inference.common.files import make_folder, replace, temporary_path, write_text
+from inference.common.text import print_line
 from train.configs.config import Config
 from train.configs.loader import load_config
 from train.configs.training import is_file_name
@@ -78,10 +78,10 @@ def convert(request: ConversionRequest) -> list[Path]:
     if request.config is not None:
         given = UserConfig(request.config, load_config(request.config, request.overrides))
     source = find_source(request.source)
-    _report(f"checkpoint {source.checkpoint}")
+    print_line(f"checkpoint {source.checkpoint}")
     trained = load_trained_model(source.checkpoint, given)
     for notice in trained.notices:
-        _report(f"notice: {notice}")
+        print_line(f"notice: {notice}")
     card = _card(request, source, trained)
     score = _score(request, source, card)
     if request.dynamic and (reason := fixed_size_reason(trained.model)):
@@ -122,7 +122,7 @@ def _write(
     device: torch.device,
 ) -> None:
     """Write one file under its temporary name and check its parity with the checkpoint."""
-    _report(f"writing {target.name}")
+    print_line(f"writing {target.name}")
     chosen = FORMATS[key]
     try:
         chosen.write(network, card, references[0].image, temporary)
@@ -135,7 +135,7 @@ def _write(
             lines.append(f"{target.name}: correct at {_square(card.tile_size)} only (leave --dynamic out)")
         raise CheckFailed("\n".join([*lines, f"{target.name}: not written"]))
     for result in results:
-        _report(f"  {result}")
+        print_line(f"  {result}")
 
 
 def _reference_outputs(
@@ -151,8 +151,8 @@ def _reference_outputs(
     for size in sizes:
         images = parity_images(configs, card, size)
         if not references:
-            _report(f"parity check on {images.source}")
-        _report(f"running the checkpoint at {size[0]}x{size[1]} in float32 and float64")
+            print_line(f"parity check on {images.source}")
+        print_line(f"running the checkpoint at {size[0]}x{size[1]} in float32 and float64")
         references.append(reference_output(network, trained.model.normalize(images.image), device))
     return references
 
@@ -200,7 +200,7 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"--device: {name} is not available on this machine: {reason} (allowed: auto, cpu, cuda, mps)"
         ) from None
@@ -209,8 +209,3 @@ def _device(name: str) -> torch.device:
 
 def _square(side: int) -> str:
     return f"{side}x{side} pixels"
-
-
-def _report(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()

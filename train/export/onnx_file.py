@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from inference.card import METADATA_KEY, ModelCard
-from inference.common.errors import UserError
+from inference.common.errors import UserError, first_line
 from train.export.consumers import deepness_metadata
 from train.export.export_wrapper import ExportWrapper
 from train.export.formats import Run
@@ -45,7 +45,7 @@ def write(network: ExportWrapper, card: ModelCard, example: Tensor, path: Path) 
     except Exception as error:  # whatever an exporter meets in a network
         if not card.any_size:
             raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise UserError(
             f"--dynamic: PyTorch can't write this network down for every size: {reason} (leave --dynamic out)"
         ) from None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from inference.card import ModelCard
+from inference.common.errors import first_line
 from train.export.export_wrapper import ExportWrapper
 from train.export.formats import Run
 
@@ -121,7 +122,7 @@ def check_parity(run: Run, reference: ReferenceOutput, card: ModelCard) -> Parit
         with _tf32_disabled():
             one, two = run(reference.image[:1]), run(reference.image)
     except Exception as error:  # runtimes raise many types for a graph that is wrong at this size
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         return ParityResult(size, float("nan"), tolerance, noise_floor, 0.0, reason)
     if one.shape != reference.float32[:1].shape or two.shape != reference.float32.shape:
         shapes = f"its output has shape {list(two.shape)}, {list(reference.float32.shape)} was expected"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from inference.card import ModelCard
-from inference.common.errors import UserError
+from inference.common.errors import UserError, first_line
 from inference.common.progress import progress
 from train.configs.config import Config
 from train.data.datasets import GridDataset
@@ -44,7 +44,7 @@ def parity_images(configs: Sequence[Config], card: ModelCard, size: tuple[int, i
         try:
             return _windows(config, card, size)
         except UserError as error:
-            reasons.append(str(error).splitlines()[0])
+            reasons.append(first_line(error))
     demo = configs[0].model_copy(
         update={
             "data_module": configs[0].data_module.model_copy(

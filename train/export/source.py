@@ -1,10 +1,10 @@
 """Sources of a checkpoint: a file, a run folder, or a W&B artifact."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from inference.common.documents import read_json
 from inference.common.errors import UserError
 from train.export.artifact import fetch, is_artifact_name
 from train.run.checkpoints import LAST
@@ -73,10 +73,12 @@ def _from_run(folder: Path) -> CheckpointSource:
     summary = folder / "summary.json"
     if summary.is_file():
         try:
-            best = json.loads(summary.read_text(encoding="utf-8")).get("best") or {}
-        except (ValueError, AttributeError) as error:
+            best = read_json(summary).get("best") or {}
+            name = str(best.get("checkpoint") or name)
+        except UserError as error:
+            raise UserError(f"{error} (the summary is damaged: give a .ckpt file of the run instead)") from None
+        except AttributeError as error:
             raise UserError(f"{summary}: is damaged ({error}); give a .ckpt file of the run instead") from None
-        name = best.get("checkpoint") or name
     checkpoint = folder / name
     if not checkpoint.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{summary}: names a checkpoint outside its folder: {name} (give the .ckpt file)")

@@ -10,6 +10,7 @@ from pyproj import CRS
 from inference.common.cpu import cores
 from inference.common.errors import UserError
 from inference.common.progress import progress
+from inference.common.text import print_line
 from train.configs.config import Config
 from train.data.overlap import overlaps
 from train.data.pairs import Scene, join_some
@@ -60,7 +61,8 @@ def check(config: Config, notices: Sequence[str]) -> int:
 
 
 def _print(lines: Sequence[str]) -> None:
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    for line in lines:
+        print_line(line, sys.stdout)
     sys.stdout.flush()  # keeps the order of lines on stdout and stderr
 
 

@@ -1,7 +1,6 @@
 """Progress of training for the user: one line per epoch, and a bar on a terminal."""
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +8,13 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import TQDMProgressBar
 
+from inference.common.text import print_line
 from train.run.checkpoints import Checkpoints
 
 
 def print_message(line: str) -> None:
     """Print a line to stderr; stdout is for results."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    print_line(line)
 
 
 class EpochLines(L.Callback):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from inference.common.errors import first_line
 from train.configs.config import Config
 from train.run.folder import RunFolder
 
@@ -64,7 +65,7 @@ class WandbRun:
         try:
             self.run = self._start(mode, options)
         except Exception as error:  # no failure of W&B may stop training
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             mode = "offline"
             self.run = self._start(mode, options)
         self.mode = mode
