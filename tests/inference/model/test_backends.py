@@ -110,7 +110,7 @@ def test_torchscript_takes_other_sizes_only_if_its_card_allows(tmp_path: Path) -
 def test_files_that_are_not_models(tmp_path: Path, name: str) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(b"nothing")
-    with pytest.raises(UserError, match="can't be (loaded|read)"):
+    with pytest.raises(UserError, match=r"can't be (loaded|read)"):
         open_backend(name, Request(path=path, bands=3, tile=32, any_size=True))
 
 
