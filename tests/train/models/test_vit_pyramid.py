@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_refused(architecture: str, opts: dict, message: st
 
 
 def test_a_network_with_strides_is_refused() -> None:
-    with pytest.raises(UserError, match="no plain vision transformer"):
+    with pytest.raises(UserError, match="not a plain vision transformer"):
         build_vit_pyramid_model("Unet", "resnet18", 3, 1)
 
 
