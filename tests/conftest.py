@@ -1,6 +1,7 @@
 """Tiny real GeoTIFFs and configs that every test may build on."""
 
 import os
+import warnings
 
 # Two cores, and several tests start processes of their own: threads would only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 
 from inference.common.cpu import cores
@@ -61,8 +63,10 @@ def write_raster(path: Path, pixels: np.ndarray, *, origin: tuple[float, float] 
         "crs": "EPSG:32609",
         "transform": from_origin(*origin, 0.1, 0.1),
     }
-    with rasterio.open(path, "w", **(defaults | profile)) as file:
-        file.write(pixels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # some tests are about such files
+        with rasterio.open(path, "w", **(defaults | profile)) as file:
+            file.write(pixels)
     return path
 
 

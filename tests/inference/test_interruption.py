@@ -51,6 +51,12 @@ def start(*arguments: Any) -> subprocess.Popen[str]:
     return subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def run_to_the_end(*arguments: Any) -> int:
+    process = start(*arguments)
+    process.communicate()
+    return process.returncode
+
+
 def test_interrupted(model: Path, tmp_path: Path) -> None:
     source = write_raster(tmp_path / "in.tif", texture(3000, 3000))
     process = start(source, tmp_path / "o.tif", "--model", model, "--tile-size", "32")
@@ -81,7 +87,7 @@ def test_killed_at_any_moment_there_is_never_half_a_map(model: Path, tmp_path: P
     source = write_raster(tmp_path / "in.tif", texture(1200, 1200), nodata=0)
     target = tmp_path / "o.tif"
     began = time.perf_counter()
-    assert start(source, target, "--model", model, "--tile-size", "128").wait() == 0
+    assert run_to_the_end(source, target, "--model", model, "--tile-size", "128") == 0
     took = time.perf_counter() - began
     with rasterio.open(target) as file:
         expected = file.read()
@@ -96,5 +102,5 @@ def test_killed_at_any_moment_there_is_never_half_a_map(model: Path, tmp_path: P
             with rasterio.open(target) as file:
                 np.testing.assert_array_equal(file.read(), expected)
             target.unlink()
-    assert start(source, target, "--model", model, "--tile-size", "128").wait() == 0
+    assert run_to_the_end(source, target, "--model", model, "--tile-size", "128") == 0
     assert leftovers(tmp_path) == [], "the next run clears what killed ones left"

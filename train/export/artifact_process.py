@@ -59,8 +59,9 @@ class ClientProcess:
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.answers.put(line)
+        with self.process.stdout as lines:
+            for line in lines:
+                self.answers.put(line)
         self.answers.put(b"")
 
     def __enter__(self) -> Self:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import rasterio
 from rasterio.control import GroundControlPoint
 
@@ -29,6 +30,7 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
         assert file.read().all()
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_ground_control_points_are_kept(tmp_path: Path) -> None:
     points = [GroundControlPoint(r, c, 5e5 + c, 5.8e6 - r) for r, c in ((0, 0), (0, 20), (20, 0), (20, 20))]
     path = tmp_path / "in.tif"

@@ -82,6 +82,7 @@ def test_a_server_that_never_answers_is_not_waited_for(
     finally:
         done.set()
         server.shutdown()
+        server.server_close()
     assert reason is not None
     assert "127.0.0.1" in reason
 
@@ -102,6 +103,7 @@ def test_a_server_that_answers_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
         assert tracking._why_offline(f"http://127.0.0.1:{server.server_port}", KEY) is None
     finally:
         server.shutdown()
+        server.server_close()
 
 
 def test_wandb_is_not_imported_when_logging_is_off(write_config: Callable[..., Path]) -> None:
