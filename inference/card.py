@@ -7,13 +7,13 @@ it, the exporter embeds it, and inference and evaluation follow it, so that no v
 import json
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inference.common.documents import parse_json
 from inference.common.errors import UserError
-from inference.common.text import LONGEST_NAME, clean_line, limited
+from inference.common.text import LONGEST_NAME, clean_line, limited, quoted
 
 VERSION: Literal[1] = 1
 METADATA_KEY = "model_card"
@@ -191,10 +191,21 @@ def validation_lines(error: ValidationError, source: str) -> list[str]:
         source: Name of the file that it was read from; the lines begin with it.
     """
     lines = []
-    for one in error.errors(include_url=False, include_input=False):
+    for one in error.errors(include_url=False):
         at = clean_line(".".join(map(str, one["loc"])), LONGEST_NAME)
-        lines.append(f"{source}: {at + ': ' if at else ''}{one['msg'].removeprefix('Value error, ')}")
+        lines.append(f"{source}: {at + ': ' if at else ''}{_problem(one)}")
     return lines
+
+
+def _problem(error: Any) -> str:
+    """Return what is wrong with one value, from an entry of Pydantic's `errors()`."""
+    if error["type"] == "extra_forbidden":
+        return "no field of a card (allowed: python -m inference.card --schema lists them)"
+    if error["type"] == "missing":
+        return "is missing"
+    message: str = error["msg"].removeprefix("Value error, ")
+    found = error.get("input")
+    return message if isinstance(found, dict | list) else f"{message}, found {quoted(found)}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from inference.common.errors import UserError
 from inference.common.files import check_space, check_target
 from inference.common.raster import Header, read_header
 from inference.model.backends import Request, choose_backend
-from inference.model.choose import card_for, choose_model
+from inference.model.choose import card_for, check_model_file, choose_model
 from inference.options import Options
 from inference.tiles.strips import Source
 from inference.tiles.tiling import Axis, tile_axis
@@ -78,6 +78,7 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
     header = read_header(path)
     _check_parts(header, [("OUT.tif", target), ("--probabilities", probabilities)])
     model = choose_model(backend=options.backend) if options.model is None else Path(options.model)
+    check_model_file(model)
     backend = choose_backend(model, options.backend, options.precision)
     card = card_for(model, None if options.card is None else Path(options.card), header.dtype)
     notices: list[str] = []

@@ -75,7 +75,7 @@ def parse_json(content: str | bytes, source: str) -> Any:
         json.dumps(data, ensure_ascii=False).encode()
     except RecursionError:
         raise UserError(
-            f"{source}: isn't valid JSON here: it is nested too deeply (allowed: some hundred levels)"
+            f"{source}: is JSON that is nested too deeply to be read (allowed: some hundred levels)"
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(

@@ -10,6 +10,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from inference.common.documents import check_regular_file
 from inference.common.errors import UserError, first_line
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
@@ -92,6 +93,8 @@ def read_header(path: str | Path, kind: str = "an image", fix: str = "") -> Head
         UserError: The file can't be read as an image of real numbers.
     """
     path = str(path)
+    if Path(path).exists() and not Path(path).is_dir():
+        check_regular_file(Path(path))  # GDAL waits for ever at a pipe
     try:
         with environment(), open_raster(path) as src:
             if not src.count:

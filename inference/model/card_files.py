@@ -74,13 +74,13 @@ def _read_json(path: Path) -> Any:
 
 def _read_onnx(path: Path) -> Any:
     text = read_metadata(path).get(METADATA_KEY)
-    return None if text is None else parse_json(text, str(path))
+    return None if text is None else parse_json(text, f"{path}: its model card")
 
 
 def _read_torchscript(path: Path) -> Any:
     """Read the card without PyTorch: the archive is a zip file with extra files in its folder `extra`."""
     content = read_zip_entry(path, f"extra/{EXTRA_FILE}", "a TorchScript archive")
-    return None if content is None else parse_json(content, str(path))
+    return None if content is None else parse_json(content, f"{path}: its model card")
 
 
 def _read_checkpoint(path: Path) -> Any:

@@ -53,7 +53,7 @@ def card_for(model: Path, given: Path | None, dtype: str) -> ModelCard:
     Raises:
         UserError: There is no card, or it is invalid.
     """
-    _check_model_file(model)
+    check_model_file(model)
     if given is not None:
         return _given(model, given, dtype)
     card = embedded_card(model)
@@ -66,7 +66,12 @@ def card_for(model: Path, given: Path | None, dtype: str) -> ModelCard:
     return card
 
 
-def _check_model_file(model: Path) -> None:
+def check_model_file(model: Path) -> None:
+    """Check that a model is an ordinary file.
+
+    Raises:
+        UserError: It is a folder, a device or a pipe, or it doesn't exist.
+    """
     if model.is_dir():
         inside = sorted(path.name for path in model.iterdir() if path.suffix.lower() in SUFFIXES)
         what = f"; it holds {', '.join(inside[:5])}" if inside else ""
