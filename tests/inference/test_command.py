@@ -162,6 +162,7 @@ def test_missing_and_unreadable_files_are_refused(
     assert "no such file" in refused(capsys, mosaic, tmp_path / "o.tif", "--model", tmp_path / "no.onnx")
     (tmp_path / "text.tif").write_text("no image")
     assert "can't be read as an image" in refused(capsys, tmp_path / "text.tif", tmp_path / "o.tif", "--model", model)
+    (tmp_path / "m.pth").touch()
     assert "allowed: .onnx, .pt" in refused(capsys, mosaic, tmp_path / "o.tif", "--model", tmp_path / "m.pth")
     (tmp_path / "text.onnx").write_text("no model")
     assert "can't be read as an ONNX model" in refused(
