@@ -17,7 +17,8 @@ from eval.scoring.bootstrap import Counts
 from eval.scoring.counts import Distance, ScoreSettings
 from eval.scoring.groups import count_ungeoreferenced, group_images
 from inference.common.errors import UserError, first_line
-from inference.common.files import make_folder, write_text
+from inference.common.files import write_text
+from inference.common.targets import make_folder
 from inference.common.text import print_line
 from train.data.pairs import data_dir
 

@@ -24,7 +24,7 @@ that of the demo data set. On first use, uv installs habitat-mapper into a separ
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser."""
-    from inference.common.cli import Parser
+    from inference.common.cli import Parser, file_or_folder, whole_number
 
     arguments = Parser(
         prog="python eval/test_kom.py",
@@ -33,19 +33,19 @@ def parser() -> argparse.ArgumentParser:
         check="the maps differ for an unknown reason, or habitat-mapper fails",
     )
     add = arguments.add_argument
-    add("files", nargs="*", type=Path, metavar="FILE", help="MODEL.onnx and images without labels")
+    add("files", nargs="*", type=file_or_folder, metavar="FILE", help="MODEL.onnx and images without labels")
     add("--data", metavar="DIR", help="folder with SPLIT/x and SPLIT/y (default: demo://kelp)")
     add("--split", choices=("train", "val", "test"), default="test", help="default: test")
     add(
         "--blur",
-        type=int,
+        type=whole_number,
         default=5,
         metavar="N",
         help="side of habitat-mapper's median filter for the post-processed map, pixels (default: 5)",
     )
     add(
         "--morph",
-        type=int,
+        type=whole_number,
         default=0,
         metavar="N",
         help="side of its morphological opening and closing, pixels (default: 0)",
@@ -53,20 +53,25 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--production",
         action="append",
-        type=Path,
+        type=file_or_folder,
         default=[],
         metavar="MODEL2",
         help="model in use, .onnx or .pt, to score on the same labels; repeatable",
     )
     add(
         "--production-card",
-        type=Path,
+        type=file_or_folder,
         metavar="FILE.json",
         help="its card, ours or habitat-mapper's (default: embedded, or MODEL2 with the suffix .json)",
     )
-    add("--environment", type=Path, metavar="DIR", help="Python environment that contains habitat-mapper")
-    add("--ignore-index", type=int, metavar="N", help="label value to ignore (default: that of the card)")
-    add("--out", type=Path, metavar="DIR", help="folder for the maps, and for rasters of the reason of each difference")
+    add("--environment", type=file_or_folder, metavar="DIR", help="Python environment that contains habitat-mapper")
+    add("--ignore-index", type=whole_number, metavar="N", help="label value to ignore (default: that of the card)")
+    add(
+        "--out",
+        type=file_or_folder,
+        metavar="DIR",
+        help="folder for the maps and for rasters of the reason of each difference",
+    )
     return arguments
 
 

@@ -25,7 +25,7 @@ Without --data, the data set that the model was trained on is used if it is know
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser."""
-    from inference.common.cli import Parser
+    from inference.common.cli import Parser, band_numbers, file_or_folder, number, whole_number
 
     arguments = Parser(
         prog="python eval/test_new_model.py",
@@ -51,26 +51,31 @@ def parser() -> argparse.ArgumentParser:
         help="part of an image's name that is equal for images of one group, for the confidence intervals (default: "
         "images whose footprints touch are one group)",
     )
-    add("--out", type=Path, metavar="DIR", help="folder for the report (default: runs/judged/MODEL-SPLIT)")
+    add("--out", type=file_or_folder, metavar="DIR", help="folder for the report (default: runs/judged/MODEL-SPLIT)")
     add(
         "--card",
-        type=Path,
+        type=file_or_folder,
         metavar="FILE.json",
         help="card of MODEL, ours or habitat-mapper's (default: embedded)",
     )
-    add("--baseline-card", type=Path, metavar="FILE.json", help="card of MODEL2 (default: embedded)")
-    add("--bands", type=_bands, metavar="B,B,..", help="bands to read, for example 3,2,1 (default: those of the card)")
-    add("--ignore-index", type=int, metavar="N", help="label value to ignore (default: that of the card)")
+    add("--baseline-card", type=file_or_folder, metavar="FILE.json", help="card of MODEL2 (default: embedded)")
+    add(
+        "--bands",
+        type=band_numbers,
+        metavar="B,B,..",
+        help="bands to read, such as 3,2,1 (default: those of the card)",
+    )
+    add("--ignore-index", type=whole_number, metavar="N", help="label value to ignore (default: that of the card)")
     add(
         "--boundary-pixels",
-        type=float,
+        type=number,
         default=3,
         metavar="N",
         help="distance for boundary IoU and F1, pixels (default: 3)",
     )
     add(
         "--boundary-metres",
-        type=float,
+        type=number,
         default=0.5,
         metavar="M",
         help="the same on the ground, metres (default: 0.5)",
@@ -79,15 +84,6 @@ def parser() -> argparse.ArgumentParser:
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto")
     add("--wandb", action="store_true", help="log scores and report to W&B; offline if it can't be reached")
     return arguments
-
-
-def _bands(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) for part in parts):
-        raise argparse.ArgumentTypeError(
-            f"{text} (allowed: band numbers from 1, separated by commas, for example 3,2,1)"
-        )
-    return tuple(int(part) for part in parts)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -210,11 +210,14 @@ def _problem(error: Any) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the card of a model: the command `python -m inference.card FILE`."""
-    from inference.common.cli import Parser, exit_code
+    from inference.common.cli import Parser, exit_code, file_or_folder
 
     arguments = Parser(prog="python -m inference.card", description="Print the model card of a file, as JSON.")
     arguments.add_argument(
-        "file", metavar="FILE", help="an exported .onnx or .pt, a checkpoint .ckpt, a card .json, or a run folder"
+        "file",
+        type=file_or_folder,
+        metavar="FILE",
+        help="an exported .onnx or .pt, a checkpoint .ckpt, a card .json, or a run folder",
     )
     options = arguments.parse_args(argv)
 

@@ -35,7 +35,7 @@ examples:
 def parser() -> argparse.ArgumentParser:
     """Return the parser; allowed values and defaults are those of `inference.options`."""
     from inference import options
-    from inference.common.cli import Parser
+    from inference.common.cli import Parser, band_numbers, nodata_value, number, whole_number
 
     default = {field.name: field.default for field in dataclasses.fields(options.Options)}
     arguments = Parser(
@@ -57,25 +57,25 @@ def parser() -> argparse.ArgumentParser:
         choices=options.PRECISION_NAMES,
         help=f"default: {default['precision']}; fp32 gives the same result on every back end",
     )
-    add("--threads", type=int, metavar="N", help="CPU threads (default: all)")
+    add("--threads", type=whole_number, metavar="N", help="CPU threads (default: all)")
     add = arguments.add_argument_group("tiles").add_argument
-    add("--tile-size", type=int, metavar="N", help="side of a tile, pixels (default: the card's)")
+    add("--tile-size", type=whole_number, metavar="N", help="side of a tile, pixels (default: the card's)")
     add(
         "--overlap",
-        type=float,
+        type=number,
         metavar="X",
         help=f"share of a tile, 0 to {options.LARGEST_OVERLAP:g} (default: {default['overlap']:g})",
     )
     add("--window", choices=options.WINDOW_NAMES, help=f"default: {default['window']}")
-    add("--batch-size", type=int, metavar="N", help="tiles in a batch (default: 1)")
+    add("--batch-size", type=whole_number, metavar="N", help="tiles in a batch (default: 1)")
     add("--tta", action="store_true", help="average over the eight flips and turns: 8 times the work")
     add = arguments.add_argument_group("mosaic").add_argument
-    add("--bands", type=_bands, nargs="+", metavar="B", help="bands to read, such as 3,2,1 (default: the card's)")
-    add("--nodata", type=_nodata, metavar="X", help="value of invalid pixels, or none (default: the file's)")
-    add("--max-pixel-value", type=float, metavar="X", help="value that pixels are divided by (default: the card's)")
+    add("--bands", type=band_numbers, nargs="+", metavar="B", help="bands to read, such as 3,2,1 (default: the card's)")
+    add("--nodata", type=nodata_value, metavar="X", help="value of invalid pixels, or none (default: the file's)")
+    add("--max-pixel-value", type=number, metavar="X", help="value that pixels are divided by (default: the card's)")
     add("--resample", action="store_true", help="read at the card's ground sample distance")
     add = arguments.add_argument_group("output").add_argument
-    add("--threshold", type=float, metavar="P", help="probability above which a pixel is target (default: card's)")
+    add("--threshold", type=number, metavar="P", help="probability above which a pixel is target (default: card's)")
     add(
         "--probabilities",
         metavar="OUT2.tif",
@@ -84,14 +84,6 @@ def parser() -> argparse.ArgumentParser:
     add("--no-cog", dest="cog", action="store_false", help="write a plain tiled GeoTIFF instead of a COG: faster")
     add("--overwrite", action="store_true", help="replace existing files")
     return arguments
-
-
-def _bands(text: str) -> list[int]:
-    return [int(part) for part in text.split(",") if part]
-
-
-def _nodata(text: str) -> float | str:
-    return "none" if text.lower() == "none" else float(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,9 @@ from inference.card import CardError, ModelCard
 from inference.common.areas import ground_sample_distance
 from inference.common.cpu import cores, has_tile_units
 from inference.common.errors import UserError
-from inference.common.files import check_space, check_target
+from inference.common.paths import user_path, user_source
 from inference.common.raster import Header, read_header
+from inference.common.targets import TIFF_SUFFIXES, check_no_input, check_space, check_target
 from inference.model.backends import Request, choose_backend
 from inference.model.choose import card_for, check_model_file, choose_model
 from inference.options import Options
@@ -68,19 +70,28 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
         UserError: The input, the model or an option is invalid; one line per problem.
     """
     options.check()
-    path, target = str(source), Path(target)
-    probabilities = None if options.probabilities is None else Path(options.probabilities)
-    check_target(target, path, "OUT.tif", options.overwrite)
-    if probabilities is not None:
-        check_target(probabilities, path, "--probabilities", options.overwrite)
+    path = user_source(source, "IN.tif")
+    given_model = None if options.model is None else user_path(options.model, "--model")
+    given_card = None if options.card is None else user_path(options.card, "--card")
+    inputs: dict[str | Path, str] = {path: "the input itself"}
+    inputs |= {file: what for file, what in ((given_model, "the model"), (given_card, "the model's card")) if file}
+    common: dict[str, Any] = {"overwrite": options.overwrite, "inputs": inputs, "suffixes": TIFF_SUFFIXES}
+    target = check_target(target, "OUT.tif", **common)
+    probabilities = None
+    if options.probabilities is not None:
+        probabilities = check_target(options.probabilities, "--probabilities", **common)
         if probabilities.resolve() == target.resolve():
             raise UserError(f"--probabilities: {probabilities} is the map itself (choose another file)")
+        check_no_input(probabilities, "--probabilities", {target: "the map itself"})
     header = read_header(path)
-    _check_parts(header, [("OUT.tif", target), ("--probabilities", probabilities)])
-    model = choose_model(backend=options.backend) if options.model is None else Path(options.model)
+    model = choose_model(backend=options.backend) if given_model is None else given_model
     check_model_file(model)
+    read = dict.fromkeys(header.files, f"a part of {path}") | {model: "the model"}
+    check_no_input(target, "OUT.tif", read)
+    if probabilities is not None:
+        check_no_input(probabilities, "--probabilities", read)
     backend = choose_backend(model, options.backend, options.precision)
-    card = card_for(model, None if options.card is None else Path(options.card), header.dtype)
+    card = card_for(model, given_card, header.dtype)
     notices: list[str] = []
     bands = _bands(header, card, options, notices)
     divisor = _divisor(header, card, options)
@@ -129,14 +140,6 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
         factor=factor,
         notices=tuple(notices),
     )
-
-
-def _check_parts(header: Header, targets: Sequence[tuple[str, Path | None]]) -> None:
-    """Check that no output replaces a file that the mosaic refers to."""
-    for option, target in targets:
-        for part in header.files:
-            if target is not None and target.exists() and Path(part).exists() and target.samefile(part):
-                raise UserError(f"{target}: {header.path} is made of it (choose another {option})")
 
 
 def _bands(header: Header, card: ModelCard, options: Options, notices: list[str]) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
-    from inference.common.cli import Parser
+    from inference.common.cli import Parser, file_or_folder, number
     from train.export.formats import FORMATS
 
     known = ",".join(FORMATS)
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     add("--task", metavar="T", help="task in the file names, what the model maps (default: the card's)")
     add(
         "--score",
-        type=float,
+        type=number,
         metavar="DICE",
         help="Dice score in the file names (default: that of the artifact or card)",
     )
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--output_dir",
         "--output-dir",
-        type=Path,
+        type=file_or_folder,
         default=ROOT / "inference" / "weights",
         metavar="DIR",
         help="output folder (default: inference/weights)",
@@ -114,7 +114,7 @@ def _run(options: argparse.Namespace) -> int:
     written = convert(
         ConversionRequest(
             source=options.source,
-            folder=options.output_dir.expanduser(),
+            folder=options.output_dir,
             config=config,
             overrides=overrides,
             model_name=options.model_name,

@@ -16,8 +16,8 @@ from eval.scoring.counts import target_class
 from inference.card import ModelCard
 from inference.common import raster
 from inference.common.errors import UserError
-from inference.common.files import make_folder
 from inference.common.progress import progress
+from inference.common.targets import make_folder
 from inference.common.text import print_line
 from inference.model.card_files import embedded_card
 from inference.model.choose import card_for

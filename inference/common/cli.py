@@ -1,11 +1,15 @@
 """Command lines: a parser with one-line errors, and exit codes."""
 
 import argparse
+import re
+from argparse import ArgumentTypeError
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from inference.common.errors import CheckFailed, UserError, is_interruption
-from inference.common.text import clean_lines, print_line
+from inference.common.paths import user_path
+from inference.common.text import clean_lines, print_line, quoted
 
 EXIT_CODES = {0: "done", 1: "internal error", 2: "invalid input", 3: "a check failed", 130: "interrupted"}
 """Meaning of the exit codes of all commands."""
@@ -35,6 +39,48 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print what is wrong with the arguments, and exit with 2."""
         self.exit(2, f"{clean_lines(message)} ({self.prog} --help)\n")
+
+
+def whole_number(text: str) -> int:
+    """Convert the text of an option to a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{quoted(text)} is not a whole number (allowed: such as 4)") from None
+
+
+def number(text: str) -> float:
+    """Convert the text of an option to a number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{quoted(text)} is not a number (allowed: such as 0.5)") from None
+
+
+def nodata_value(text: str) -> float | str:
+    """Convert the text of an option to a nodata value: a number, nan or "none"."""
+    if text.strip().lower() == "none":
+        return "none"
+    try:
+        return float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{quoted(text)} (allowed: a number, nan, none)") from None
+
+
+def band_numbers(text: str) -> list[int]:
+    """Convert the text of an option, such as 3,2,1, to band numbers."""
+    parts = text.removesuffix(",").split(",")
+    if not all(re.fullmatch(r"\s*[0-9]{1,6}\s*", part) and int(part) for part in parts):
+        raise ArgumentTypeError(f"{quoted(text)} (allowed: band numbers from 1, separated by commas, such as 3,2,1)")
+    return [int(part) for part in parts]
+
+
+def file_or_folder(text: str) -> Path:
+    """Convert the text of an option to a path; `~` and variables are expanded."""
+    try:
+        return user_path(text, "")
+    except UserError as error:
+        raise ArgumentTypeError(str(error).removeprefix(": ")) from None
 
 
 def exit_code(run: Callable[[], int], interrupted: str = "interrupted") -> int:

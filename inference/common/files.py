@@ -7,12 +7,9 @@ folder, and files of killed processes can be told from those that are being writ
 import os
 import platform
 import re
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-from inference.common.errors import UserError
 
 TEMPORARY = ".writing"
 """Suffix of temporary files."""
@@ -33,6 +30,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         path: Target.
         write: Called with a temporary path in the same folder.
     """
+    if path.is_symlink():  # the file that it leads to is replaced, not the link
+        path = path.resolve()
     temporary = temporary_path(path)
     try:
         write(temporary)
@@ -55,6 +54,26 @@ def replace(temporary: Path, path: Path) -> None:
     _sync_folder(path.parent)
 
 
+def claim(temporary: Path, path: Path) -> None:
+    """Sync a finished file and give it a name that no file has; of two processes, one succeeds.
+
+    Raises:
+        FileExistsError: A file of this name has appeared in the meantime; it stays, and so does the temporary one.
+    """
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, such as FAT
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+        temporary.replace(path)
+    else:
+        temporary.unlink()
+    _sync_folder(path.parent)
+
+
 def clear_temporaries(folder: Path, target: str = "") -> None:
     """Remove temporary files that interrupted writes left in a folder.
 
@@ -74,79 +93,6 @@ def clear_temporaries(folder: Path, target: str = "") -> None:
                 found.unlink()
         except OSError:  # another user's, or gone already
             continue
-
-
-def make_folder(folder: Path, option: str) -> None:
-    """Make a folder for output, check that it can be written to, and clear stale temporary files in it.
-
-    Args:
-        folder: The folder; it may exist.
-        option: Option or key that names it, for the error message.
-
-    Raises:
-        UserError: The folder can't be made or written to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        clear_temporaries(folder)
-        _probe(folder / ".probe")
-    except OSError as error:
-        what = error.strerror or error
-        raise UserError(f"{folder}: can't be written to: {what} (choose another {option})") from None
-
-
-def check_target(path: Path, source: str, option: str, overwrite: bool) -> None:
-    """Check that an output can be written, before anything is computed, and clear stale temporary files beside it.
-
-    Args:
-        path: The output.
-        source: The input, a file or an address.
-        option: Option that names the output, for error messages.
-        overwrite: True if an existing file may be replaced.
-
-    Raises:
-        UserError: The output is the input, exists already, or its folder can't be written to.
-    """
-    local = Path(source)
-    if path.exists() and local.exists() and path.samefile(local):
-        raise UserError(f"{path}: is the input itself (choose another {option})")
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder ({option} is a file, such as {path / 'map.tif'})")
-    if not path.parent.is_dir():
-        raise UserError(f"{path.parent}: no such folder (make it first, or choose another {option})")
-    if path.exists() and not overwrite:
-        raise UserError(f"{path}: exists already (replace it with --overwrite, or choose another {option})")
-    try:
-        clear_temporaries(path.parent, path.name)
-        _probe(path)
-    except OSError as error:
-        raise UserError(f"{path}: can't be written: {error.strerror} (choose another {option})") from None
-
-
-def check_space(folder: Path, needed: float, fix: str = "") -> None:
-    """Check that a disk has room for `needed` bytes.
-
-    Args:
-        folder: Folder on the disk.
-        needed: Bytes.
-        fix: What else the user can do; ends the error message.
-
-    Raises:
-        UserError: There is less room.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(
-            f"{folder}: {free / 2**20:.0f} MiB are free, up to {needed / 2**20:.0f} MiB may be needed (make room, or "
-            f"write elsewhere{f'; {fix}' if fix else ''})"
-        )
-
-
-def _probe(path: Path) -> None:
-    """Create and remove a temporary file; raises OSError if the folder can't be written to."""
-    probe = temporary_path(path)
-    probe.touch()
-    probe.unlink()
 
 
 def _age(path: Path) -> float:

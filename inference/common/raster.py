@@ -58,6 +58,7 @@ class Header:
         crs: Coordinate reference system; None if there is none.
         transform: From (column, row) to the CRS.
         gcps: Ground control points of a file that has them in place of a transform.
+        rpcs: Rational polynomial coefficients of a satellite scene; None if there are none.
         files: Files that are read: the file itself, and those that a VRT refers to.
     """
 
@@ -73,6 +74,7 @@ class Header:
     crs: Any
     transform: Any
     gcps: tuple[Any, ...] = ()
+    rpcs: Any = None
     files: tuple[str, ...] = ()
 
     @property
@@ -118,6 +120,7 @@ def read_header(path: str | Path, kind: str = "an image", fix: str = "") -> Head
                 crs=src.crs or points_crs,
                 transform=src.transform,
                 gcps=tuple(points) if src.transform.is_identity else (),
+                rpcs=src.rpcs,
                 files=tuple(src.files),
             )
     except (*GDAL_ERRORS, OSError, ValueError) as error:

@@ -18,7 +18,7 @@ from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from inference.common.errors import UserError, first_line
-from inference.common.files import TEMPORARY, replace, temporary_path
+from inference.common.files import TEMPORARY, claim, replace, temporary_path
 from inference.common.raster import GDAL_ERRORS, Header, open_raster
 
 BLOCK = 512
@@ -32,6 +32,7 @@ class Output:
     Args:
         path: Target.
         header: Header of the mosaic, whose grid the file has.
+        overwrite: True if the file may replace another one.
         bands: Number of bands.
         dtype: uint8 or float32.
         nodata: Nodata value; None for no value.
@@ -48,6 +49,7 @@ class Output:
         path: Path,
         header: Header,
         *,
+        overwrite: bool,
         bands: int,
         dtype: str,
         nodata: float | None = None,
@@ -59,8 +61,9 @@ class Output:
         colours: Mapping[int, tuple[int, int, int]] | None = None,
     ) -> None:
         self.path = path
-        self.masked, self._cog, self._threads = masked, cog, threads
-        self._temporary = temporary_path(path)
+        self.masked, self._cog, self._threads, self._overwrite = masked, cog, threads, overwrite
+        self._temporary = self._whole = temporary_path(path)
+        self._claimed = False
         self._width = header.width
         profile: dict[str, Any] = {
             "driver": "GTiff",
@@ -88,6 +91,8 @@ class Output:
         with self._failing():
             self._temporary.unlink(missing_ok=True)  # GDAL would try to open a file that a killed process left
             self._file: Any = open_raster(self._temporary, "w", **profile)
+            if header.rpcs is not None:
+                self._file.rpcs = header.rpcs
             self._file.update_tags(**(tags or {}))
             for number, name in enumerate(names, 1):
                 self._file.set_band_description(number, name)
@@ -111,33 +116,59 @@ class Output:
                     valid[invalid] = 0
                 self._file.write_mask(valid, window=window)
 
-    def finish(self) -> None:
-        """Close the file, convert it to a COG if wanted, and rename it to its target."""
+    def complete(self) -> None:
+        """Close the file and convert it to a COG if wanted; it keeps its temporary name."""
         with self._failing():
             self._file.close()
-            whole = self._temporary
-            _check_whole(whole)
-            if self._cog:
-                whole = self._temporary.with_name(self._temporary.name.removesuffix(TEMPORARY) + f".cog{TEMPORARY}")
-                rasterio.shutil.copy(
-                    self._temporary,
-                    whole,
-                    driver="COG",
-                    compress="deflate",
-                    blocksize=BLOCK,
-                    overview_resampling="nearest",
-                    overviews="ignore_existing",
-                    bigtiff="if_safer",
-                    num_threads=str(self._threads),
-                )
-                _check_whole(whole)
-            for ending in _SIDECARS:  # of the file that is replaced; GDAL would take them for this one's
-                self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
-            replace(whole, self.path)
+            _check_whole(self._temporary)
+            if not self._cog:
+                return
+            name = self._temporary.name.removesuffix(TEMPORARY) + f".cog{TEMPORARY}"
+            self._whole = self._temporary.with_name(name)
+            rasterio.shutil.copy(
+                self._temporary,
+                self._whole,
+                driver="COG",
+                compress="deflate",
+                blocksize=BLOCK,
+                overview_resampling="nearest",
+                overviews="ignore_existing",
+                bigtiff="if_safer",
+                num_threads=str(self._threads),
+            )
+            _check_whole(self._whole)
+
+    def publish(self) -> None:
+        """Give the completed file its name; an existing file is replaced only if that is allowed.
+
+        Raises:
+            UserError: It can't be renamed, or another command has written a file of this name in the meantime.
+        """
+        with self._failing():
+            if self._overwrite:
+                self._remove_sidecars()
+                replace(self._whole, self.path)
+            else:
+                try:
+                    claim(self._whole, self.path)
+                except FileExistsError:
+                    raise UserError(
+                        f"{self.path}: was written by another command in the meantime and is kept (replace it with "
+                        "--overwrite, or choose another name)"
+                    ) from None
+                self._claimed = True
+                self._remove_sidecars()
             self._temporary.unlink(missing_ok=True)
 
+    def _remove_sidecars(self) -> None:
+        """Remove files beside an earlier file of this name; GDAL would take them for this one's."""
+        for ending in _SIDECARS:
+            self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
+
     def discard(self) -> None:
-        """Remove the temporary files, if the file has not been finished."""
+        """Remove the temporary files, and the file itself if it was published under a name that was free."""
+        if self._claimed:
+            self.path.unlink(missing_ok=True)
         with suppress(*GDAL_ERRORS):
             self._file.close()
         for path in self.path.parent.glob(_escaped(self._temporary.name.removesuffix(TEMPORARY)) + ".*"):

@@ -39,7 +39,11 @@ class MapWriter:
         self.counter = ClassCounter(len(card.class_names), header.crs, header.transform, header.width)
         self._names = list(card.class_names)
         tags = _tags(plan, backend)
-        common: dict[str, Any] = {"cog": plan.options.cog, "threads": plan.source.threads}
+        common: dict[str, Any] = {
+            "overwrite": plan.options.overwrite,
+            "cog": plan.options.cog,
+            "threads": plan.source.threads,
+        }
         self._files: list[Output] = []
         try:
             self._map = Output(
@@ -106,8 +110,10 @@ class MapWriter:
     def finish(self) -> list[ClassTotal]:
         """Finish all files, rename them to their final names, and return the totals by class."""
         assert self._row == self._height
+        for file in self._files:
+            file.complete()
         for file in reversed(self._files):  # the map last: where it exists, the other files do too
-            file.finish()
+            file.publish()
         areas = self.counter.areas
         return [
             ClassTotal(name, value, int(self.counter.pixels[value]), None if areas is None else float(areas[value]))

@@ -117,6 +117,21 @@ def test_existing_output(mosaic: Path, model: Path, tmp_path: Path, capsys: pyte
     assert not target.with_suffix(".tif.ovr").exists()
 
 
+def test_neither_model_nor_card_is_replaced(
+    mosaic: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    described = tmp_path / "c.json"
+    described.write_text(card().dumps())
+    for file, what in ((model, "the model"), (described, "the model's card")):
+        before = file.read_bytes()
+        target = tmp_path / f"{file.stem}.tif"
+        target.hardlink_to(file)
+        for option in ([target], [tmp_path / "o.tif", "--probabilities", target]):
+            err = refused(capsys, mosaic, *option, "--model", model, "--card", described, "--overwrite")
+            assert f"{target}: is {what} (choose another " in err
+        assert file.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -126,9 +141,17 @@ def test_existing_output(mosaic: Path, model: Path, tmp_path: Path, capsys: pyte
         (["--max-pixel-value", "0"], "--max-pixel-value"),
         (["--window", "gauss"], "--window"),
         (["--nodata", "black"], "--nodata"),
+        (["--bands", "a"], '--bands: "a" (allowed: band numbers from 1, separated by commas, such as 3,2,1)'),
+        (["--bands", ","], '--bands: "," (allowed: band numbers'),
+        (["--threads", "1.5"], '--threads: "1.5" is not a whole number'),
+        (["--tile-size", "9" * 6000], "is not a whole number"),
+        (["--overlap", "half"], '--overlap: "half" is not a number'),
+        (["--model", "."], ".: is a folder (--model takes an .onnx or .pt file"),
+        (["--card", "."], ".: is a folder (give a file)"),
+        (["--probabilities", "p.png"], "p.png: is written as a GeoTIFF"),
         (["--bands", "1,2"], "--bands: names 2 bands, the model takes 3"),
         (["--bands", "1", "2", "7"], "has 3 bands, --bands asks for band 7"),
-        (["--bands", "0,1,2"], "--bands: 0"),
+        (["--bands", "0,1,2"], '--bands: "0,1,2" (allowed: band numbers from 1'),
         (["--precision", "bf16", "--backend", "onnxruntime"], "ONNX Runtime computes"),
         (["--precision", "int8"], "--precision"),
         (["--backend", "torchscript"], "can't run m.onnx"),

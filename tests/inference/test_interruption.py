@@ -83,6 +83,27 @@ def test_interrupted_while_a_library_is_loaded(
     assert capsys.readouterr().err == "interrupted\n"
 
 
+def test_two_maps_to_one_new_name(model: Path, tmp_path: Path) -> None:
+    source = write_raster(tmp_path / "in.tif", texture(1000, 1000))
+    target, floats = tmp_path / "o.tif", tmp_path / "p.tif"
+    slow = start(source, target, "--model", model, "--tile-size", "32", "--probabilities", floats)
+    while not leftovers(tmp_path):
+        assert slow.poll() is None
+        time.sleep(0.01)
+    slow.send_signal(signal.SIGSTOP)
+    assert start(source, target, "--model", model, "--tile-size", "64").wait() == 0
+    first = target.read_bytes()
+    slow.send_signal(signal.SIGCONT)
+    _, err = slow.communicate(timeout=60)
+    assert slow.returncode == 2
+    assert err.splitlines()[-1] == (
+        f"{target}: was written by another command in the meantime and is kept (replace it with --overwrite, or "
+        "choose another name)"
+    )
+    assert target.read_bytes() == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.tif", "m.onnx", "o.tif"]
+
+
 def test_killed_at_any_moment_there_is_never_half_a_map(model: Path, tmp_path: Path) -> None:
     source = write_raster(tmp_path / "in.tif", texture(1200, 1200), nodata=0)
     target = tmp_path / "o.tif"

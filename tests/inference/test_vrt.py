@@ -47,7 +47,7 @@ def test_source_files_are_not_replaced(pixels: Any, model: Path, tmp_path: Path)
     part = write_raster(tmp_path / "part.tif", pixels)
     mosaic = write_vrt(tmp_path / "mosaic.vrt", part)
     before = part.read_bytes()
-    with pytest.raises(UserError, match=r"part.tif: .*mosaic.vrt is made of it \(choose another OUT.tif\)"):
+    with pytest.raises(UserError, match=r"part.tif: is a part of .*mosaic.vrt \(choose another OUT.tif\)"):
         predict(mosaic, part, model=model, overwrite=True)
     with pytest.raises(UserError, match="choose another --probabilities"):
         predict(mosaic, tmp_path / "o.tif", model=model, probabilities=part, overwrite=True)

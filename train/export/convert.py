@@ -10,7 +10,8 @@ import torch
 
 from inference.card import ModelCard
 from inference.common.errors import CheckFailed, UserError, first_line
-from inference.common.files import make_folder, replace, temporary_path, write_text
+from inference.common.files import replace, temporary_path, write_text
+from inference.common.targets import make_folder
 from inference.common.text import print_line
 from train.configs.config import Config
 from train.configs.loader import load_config

@@ -7,12 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from inference.common.errors import UserError
-from inference.common.files import check_space, check_target, clear_temporaries, make_folder, temporary_path, write_text
-from tests.conftest import write_raster
+from inference.common.files import claim, clear_temporaries, temporary_path, write_text
+from inference.common.targets import check_target
 
 
 def stale(path: Path, node: str, process: int, end: str = "") -> Path:
@@ -38,18 +36,9 @@ def test_what_dead_processes_left_is_cleared_and_nothing_else(tmp_path: Path) ->
         stale(target, "other-machine", dead.pid),
         stale(tmp_path / "b.tif", platform.node(), dead.pid),
     ]
-    check_target(target, "in.tif", "OUT.tif", overwrite=False)
+    check_target(target, "OUT.tif", overwrite=False)
     assert [path.exists() for path in [*gone, old]] == [False] * 4
     assert all(path.exists() for path in kept)
-
-
-def test_links_to_the_input_are_the_input(tmp_path: Path) -> None:
-    source = write_raster(tmp_path / "in.tif", np.ones((1, 4, 4), np.uint8))
-    (tmp_path / "link.tif").symlink_to(source)
-    (tmp_path / "hard.tif").hardlink_to(source)
-    for name in ("link.tif", "hard.tif"):
-        with pytest.raises(UserError, match="is the input itself"):
-            check_target(tmp_path / name, str(source), "OUT.tif", overwrite=True)
 
 
 def test_a_folder_is_cleared_of_what_dead_processes_left(tmp_path: Path) -> None:
@@ -90,15 +79,30 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert temporary_path(target).parent == tmp_path
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file.b: can't be written to: .* \(choose another --out\)"):
-        make_folder(tmp_path / "file" / "b", "--out")
-    make_folder(tmp_path / "a" / "b", "--out")
-    assert list((tmp_path / "a" / "b").iterdir()) == []
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "a file system without hard links"])
+def test_a_name_is_claimed_once(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not links:
+
+        def not_supported(*_: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", not_supported)
+    first, second, target = (tmp_path / name for name in ("1.writing", "2.writing", "a.tif"))
+    first.write_text("first")
+    second.write_text("second")
+    claim(first, target)
+    with pytest.raises(FileExistsError):
+        claim(second, target)
+    assert target.read_text() == "first"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2.writing", "a.tif"]
 
 
-def test_space(tmp_path: Path) -> None:
-    check_space(tmp_path, 1)
-    with pytest.raises(UserError, match=r"MiB may be needed \(make room, or write elsewhere; use less\)"):
-        check_space(tmp_path, 1e18, "use less")
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "card.json"
+    link.symlink_to("elsewhere/card.json")
+    for text in ("old", "new"):
+        write_text(link, text)
+        assert link.is_symlink()
+        assert (tmp_path / "elsewhere" / "card.json").read_text() == text
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["card.json", "card.json", "elsewhere"]

@@ -16,16 +16,17 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
     header = read_header(str(write_raster(tmp_path / "in.tif", np.ones((1, 700, 30), np.uint8))))
     target = tmp_path / "o.tif"
     with environment():
-        output = Output(target, header, bands=1, dtype="uint8")
+        output = Output(target, header, overwrite=False, bands=1, dtype="uint8")
         output.write(0, np.ones((1, 512, 30), np.uint8), None)
         assert not target.exists()
         output.discard()
         assert sorted(p.name for p in tmp_path.iterdir()) == ["in.tif"]
         # Rows that were never written would be taken for background.
-        output = Output(target, header, bands=1, dtype="uint8", cog=False)
+        output = Output(target, header, overwrite=False, bands=1, dtype="uint8", cog=False)
         output.write(0, np.ones((1, 512, 30), np.uint8), None)
         output.write(512, np.ones((1, 188, 30), np.uint8), None)
-        output.finish()
+        output.complete()
+        output.publish()
     with rasterio.open(target) as file:
         assert file.read().all()
 
@@ -40,9 +41,10 @@ def test_ground_control_points_are_kept(tmp_path: Path) -> None:
     header = read_header(str(path))
     assert len(header.gcps) == 4
     with environment():
-        output = Output(tmp_path / "o.tif", header, bands=1, dtype="uint8")
+        output = Output(tmp_path / "o.tif", header, overwrite=False, bands=1, dtype="uint8")
         output.write(0, np.ones((1, 20, 20), np.uint8), None)
-        output.finish()
+        output.complete()
+        output.publish()
     with rasterio.open(tmp_path / "o.tif") as file:
         found, crs = file.gcps
         assert [(p.row, p.col, p.x, p.y) for p in found] == [(p.row, p.col, p.x, p.y) for p in points]

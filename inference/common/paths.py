@@ -1,0 +1,116 @@
+"""Paths that a user gives, on the command line or in a config.
+
+Every text of a user's that names a file or folder becomes a path by `user_path`, so that all commands and keys accept
+the same forms (`~`, `~NAME`, `$NAME`, `${NAME}`) and refuse the same faults before a library meets them.
+"""
+
+import errno
+import os
+import re
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from inference.common.errors import UserError
+from inference.common.text import clean_line
+
+LONGEST_SHOWN = 300
+"""Characters of a path that a message shows; the longest paths in use have some 250."""
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{([^{}]*)\})")
+
+
+def shown_path(path: object) -> str:
+    """Return a path as a message shows it: on one line, cleaned and shortened."""
+    return clean_line(str(path), LONGEST_SHOWN) or "''"
+
+
+def is_address(text: str) -> bool:
+    """Return True for an address of GDAL or of the web, such as s3://, https:// or /vsicurl/; it is not a path."""
+    return "://" in text or text.startswith("/vsi")
+
+
+def user_source(text: str | os.PathLike[str], option: str) -> str:
+    """Convert a user's text into what GDAL opens: an address, or XML of a VRT, as it is, and a path as `user_path`."""
+    text = os.fspath(text)
+    return text if is_address(text) or text.lstrip().startswith("<") else str(user_path(text, option))
+
+
+def split_address(text: str) -> SplitResult:
+    """Split a web address into its parts.
+
+    Raises:
+        UserError: It is malformed, such as `https://[::1`.
+    """
+    try:
+        return urlsplit(text)
+    except ValueError as error:
+        raise UserError(f"{shown_path(text)}: is not a web address: {error} (correct it)") from None
+
+
+def user_path(text: str | os.PathLike[str], option: str) -> Path:
+    """Convert a user's text into a path.
+
+    `~` and `~NAME` stand for home folders, `$NAME` and `${NAME}` for environment variables. A file whose own name
+    contains these characters wins.
+
+    Args:
+        text: Text of the user, or a path.
+        option: Option or key that it was given to; error messages begin with it.
+
+    Returns:
+        The path, which needn't exist. The system can look it up: it is neither too long nor a circle of links.
+
+    Raises:
+        UserError: The text is empty or can't be a path, or names an unknown user or an undefined variable.
+    """
+    text = os.fspath(text)
+    if not text.strip():
+        raise UserError(f"{option}: is empty (name a file or folder)")
+    if not _exists(text, option):
+        text = _expanded(text, option)
+        _exists(text, option)
+    return Path(text)
+
+
+def _expanded(text: str, option: str) -> str:
+    """Return a text with its home folder and its variables replaced."""
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1] or found[2]
+        if name not in os.environ:
+            raise UserError(
+                f"{option}: {shown_path(text)}: the environment variable {shown_path(name)} is not set (set it, or "
+                "write the path out)"
+            )
+        return os.environ[name]
+
+    expanded = _VARIABLE.sub(value, text)
+    if expanded.startswith("~"):
+        user, _, _ = expanded.partition("/")
+        try:
+            Path(user).expanduser()
+        except RuntimeError:
+            raise UserError(
+                f"{option}: {shown_path(text)}: there is no user {shown_path(user[1:])} on this machine (write the "
+                "path out)"
+            ) from None
+        expanded = str(Path(expanded).expanduser())
+    return expanded
+
+
+def _exists(text: str, option: str) -> bool:
+    """Return True if something has this name; raise `UserError` for a name that nothing can have."""
+    try:
+        Path(text).stat()
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+            return Path(text).is_symlink()
+        what = {
+            errno.ENAMETOOLONG: f"the name is too long, {len(text):,} characters (at most 255 a folder or file)",
+            errno.ELOOP: "symbolic links lead in a circle (name the file itself)",
+        }.get(error.errno or 0, f"{error.strerror} (check the path and its permissions)")
+        raise UserError(f"{option}: {shown_path(text)}: {what}") from None
+    except ValueError:  # an embedded NUL, or characters that file names can't hold
+        raise UserError(
+            f"{option}: {shown_path(text)}: contains a character that no file name may contain (remove it)"
+        ) from None
+    return True

@@ -1,0 +1,53 @@
+"""Texts of the user's that become paths."""
+
+from pathlib import Path
+
+import pytest
+
+from inference.common.errors import UserError
+from inference.common.paths import shown_path, split_address, user_path, user_source
+
+
+def test_home_and_variables_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SITE", "bay 1")
+    assert user_path("~/a", "--out") == tmp_path / "a"
+    assert user_path("$HOME/a", "--out") == tmp_path / "a"
+    assert user_path("runs/${SITE}_x", "--out") == Path("runs/bay 1_x")
+    assert user_path(Path("a.tif"), "--out") == Path("a.tif")
+    assert user_source("s3://bucket/$SITE.tif", "IN.tif") == "s3://bucket/$SITE.tif"
+
+
+def test_a_file_whose_name_looks_like_a_variable_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("$NOPE.tif").touch()
+    Path("~x").touch()
+    assert [str(user_path(name, "IN.tif")) for name in ("$NOPE.tif", "~x")] == ["$NOPE.tif", "~x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "--out: is empty (name a file or folder)"),
+        ("~nouser/x", "--out: ~nouser/x: there is no user nouser on this machine (write the path out)"),
+        ("$NOPE/x", "--out: $NOPE/x: the environment variable NOPE is not set (set it, or write the path out)"),
+        ("a\0b", r"--out: a\x00b: contains a character that no file name may contain (remove it)"),
+        ("a\ud800b", r"--out: a\ud800b: contains a character that no file name may contain (remove it)"),
+    ],
+)
+def test_texts_that_are_no_paths(text: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        user_path(text, "--out")
+    assert str(caught.value) == said
+
+
+def test_a_name_that_is_too_long_is_shortened() -> None:
+    with pytest.raises(UserError, match="the name is too long, 5,000 characters") as caught:
+        user_path("x" * 5000, "--out")
+    assert len(str(caught.value)) < 450
+    assert shown_path("a\x1b[31m\n") == r"a\x1b[31m\n"
+
+
+def test_a_malformed_address() -> None:
+    with pytest.raises(UserError, match=r"https://\[::1: is not a web address: Invalid IPv6 URL"):
+        split_address("https://[::1")
