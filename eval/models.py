@@ -61,7 +61,9 @@ def open_model(
     if path.suffix.lower() in {".onnx", ".pt"}:
         card = card_for(path, card_file, "uint8")
         name = path.name if text is not None else str(path)
-        return Model(name, path, card, card_file, None if given is None else given.config)
+        return Model(
+            name, path, card, card_file, None if given is None else given.config, notices=range_notices(name, card)
+        )
     if card_file is not None:
         raise UserError(f"--card: only for .onnx and .pt files; {text} has its own card (omit --card)")
     assert text is not None
@@ -80,6 +82,16 @@ def open_model(
     traced, card = _trace(rebuilt.model, rebuilt.card, folder)
     run = Path(text) if source.config is not None else None
     return Model(source.name, traced, card, None, used, run, list(rebuilt.notices))
+
+
+def range_notices(name: str, card: ModelCard) -> list[str]:
+    """Return a notice for a model whose pixels are scaled by the range of each image; no notice for other models."""
+    if card.normalization == "standard":
+        return []
+    return [
+        f"{name}: normalization: {card.normalization}: each image is scaled by the range of its own valid pixels, as "
+        "inference.py does for a mosaic; habitat-mapper scales each tile by itself"
+    ]
 
 
 def class_name_notice(first: list[str], second: list[str], name: str) -> str:

@@ -69,6 +69,9 @@ class ModelCard(BaseModel):
     """Mean of each band after division by max_pixel_value."""
     std: list[Annotated[Finite, Field(gt=0)]]
     """Standard deviation of each band after division by max_pixel_value."""
+    normalization: Literal["standard", "min_max", "min_max_per_channel"] = "standard"
+    """standard: by mean and std. min_max, min_max_per_channel: to 0..1 by the smallest and largest valid pixel of the
+    mosaic, over all bands or for each; mean, std and max_pixel_value have no effect. For habitat-mapper's models."""
     max_pixel_value: Annotated[Finite, Field(gt=0)] | Literal["auto"]
     """Divisor of the pixels before normalisation; auto: the largest value of the image's integer type."""
     fill_value: Finite = 0.0
@@ -81,6 +84,9 @@ class ModelCard(BaseModel):
     """Function from logits to probabilities: sigmoid for one channel (background and target), softmax for several."""
     output: Literal["logits", "probabilities"] = "logits"
     """Output of the model: logits, to which the activation must be applied, or probabilities."""
+    presence_channels: Literal[0, 1, 2] = 0
+    """Leading output channels that tell background from all other classes (1: by sigmoid, 2: by softmax); the following
+    ones, one for each other class, choose among those. 0: one channel for each class. For habitat-mapper's models."""
     output_name: str | None = None
     """Name of the ONNX output that is the map; null for the first one."""
     any_size: bool = False
@@ -124,11 +130,20 @@ class ModelCard(BaseModel):
                 f"background_index is {self.background_index}, but there are {len(self.class_names)} classes (allowed: "
                 f"0 to {len(self.class_names) - 1}, or null)"
             )
+        if self.presence_channels and (
+            self.background_index != 0 or self.activation != "softmax" or self.output != "logits"
+        ):
+            raise ValueError(
+                f"presence_channels is {self.presence_channels} (allowed with background_index: 0, activation: softmax "
+                "and output: logits)"
+            )
         return self
 
     @property
     def channels(self) -> int:
         """Channels of the model's output."""
+        if self.presence_channels:
+            return self.presence_channels + len(self.class_names) - 1
         return 1 if self.activation == "sigmoid" else len(self.class_names)
 
     def divisor(self, dtype: str) -> float:

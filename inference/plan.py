@@ -130,7 +130,7 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
             any_size=card.any_size,
             own_tile=card.tile_size,
             output_name=card.output_name,
-            raw=header.dtype if not mean.any() and bool((std == 1).all()) else None,
+            raw=_raw_type(header, card, mean, std),
         ),
         mean=mean,
         std=std,
@@ -161,6 +161,10 @@ def _bands(header: Header, card: ModelCard, options: Options, notices: list[str]
 
 
 def _divisor(header: Header, card: ModelCard, options: Options) -> float:
+    if card.normalization != "standard":  # the range of the mosaic's own values
+        if options.max_pixel_value is not None:
+            raise UserError(f"--max-pixel-value: has no effect with normalization: {card.normalization} (leave it out)")
+        return 1.0
     if options.max_pixel_value is not None:
         return options.max_pixel_value
     if card.max_pixel_value != "auto" and header.dtype != card.dtype:
@@ -172,6 +176,12 @@ def _divisor(header: Header, card: ModelCard, options: Options) -> float:
         return card.divisor(header.dtype)
     except CardError as error:
         raise UserError(f"{header.path}: {error} (give it with --max-pixel-value)") from None
+
+
+def _raw_type(header: Header, card: ModelCard, mean: NDArray[np.float64], std: NDArray[np.float64]) -> str | None:
+    """Return the mosaic's type if the network gets its values as they are; None if they are normalised."""
+    unchanged = card.normalization == "standard" and not mean.any() and bool((std == 1).all())
+    return header.dtype if unchanged else None
 
 
 def _nodata(

@@ -30,6 +30,7 @@ from inference.tiles.resample import ResampledGrid
 from inference.tiles.strips import Strip
 from inference.tiles.symmetries import SYMMETRIES, Symmetry, mean_prediction
 from inference.tiles.tile_reader import TileReader
+from inference.tiles.value_range import value_range
 
 _PREFETCH_BYTES = 16 * 2**20  # upper bound on the tiles that wait for the network
 
@@ -65,6 +66,8 @@ class Mapper:
         if progress:
             for notice in plan.notices:
                 print_line(notice)
+        if plan.card.normalization != "standard":
+            plan = _scaled_by_range(plan, progress)
         return _map_mosaic(plan, self._backend(plan), progress, started)
 
     def _backend(self, plan: Plan) -> Backend:
@@ -75,6 +78,24 @@ class Mapper:
             self._loaded = None  # free the old model before the new one is loaded
             self._loaded = wanted, open_backend(plan.backend, plan.request)
         return self._loaded[1]
+
+
+def _scaled_by_range(plan: Plan, progress: bool) -> Plan:
+    """Return a plan that scales pixels by the range of the mosaic's valid pixels, with a notice."""
+    with environment():
+        lowest, highest = value_range(plan.source, progress)
+    if plan.card.normalization == "min_max":
+        lowest[:], highest[:] = lowest.min(), highest.max()
+    span = highest - lowest
+    ranges = sorted({f"{low:g} to {high:g}" for low, high in zip(lowest, highest, strict=True)})
+    notice = (
+        f"{plan.source.header.path}: normalization: {plan.card.normalization}: pixels are scaled by the range of the "
+        f"whole mosaic, {'; '.join(ranges)}, measured in an extra pass (habitat-mapper: of each tile)"
+    )
+    if progress:
+        print_line(notice)
+    # A single value is scaled to 0, whatever the divisor.
+    return replace(plan, mean=lowest, std=np.where(span > 0, span, 1), notices=(*plan.notices, notice))
 
 
 def _map_mosaic(plan: Plan, backend: Backend, progress: bool, started: float) -> Summary:

@@ -11,7 +11,7 @@ from eval.dataset import DEMO, Split, choose_label_rule, open_split
 from eval.kom.comparison import REASONS, Difference, compare, map_emulated_input
 from eval.kom.habitat_mapper import VERSION, default_environment, install, installed_version, refusal, registered
 from eval.kom.scored_model import OURS, THEIRS, ScoredModel
-from eval.models import Model, class_name_notice
+from eval.models import Model, class_name_notice, range_notices
 from eval.scoring.counts import target_class
 from inference.card import ModelCard
 from inference.common import raster
@@ -109,6 +109,12 @@ def compare_maps(options: ComparisonOptions) -> int:
 
 
 def _check(card: ModelCard, options: ComparisonOptions) -> None:
+    if card.normalization != "standard":
+        raise UserError(
+            f"{options.model}: its card says normalization: {card.normalization}, which habitat-mapper applies to each "
+            "tile by itself and inference.py to the whole image, so every pixel may differ (score it with --production "
+            "on the labels of another model's comparison)"
+        )
     if card.bands != list(range(1, len(card.bands) + 1)):
         raise UserError(
             f"{options.model}: the model reads bands {card.bands} (allowed: the first bands of an image, in order, "
@@ -205,6 +211,8 @@ def _result_lines(
         lines += scored.table()
         for other in others:
             lines += [f"{other.name}, in production", *other.table()]
+            for notice in range_notices(other.name, other.card):
+                lines.append(f"  {notice}, so these rows differ")
             if other.refusal:
                 lines.append(f"  not run in habitat-mapper: {other.refusal}")
     if difference.unexplained:

@@ -1,7 +1,8 @@
 """Conversion of a habitat-mapper model configuration (JSON) to a model card.
 
 The configuration states the normalisation and the activation; the tile size and the number of classes come from the
-network. A configuration that can't be applied tile by tile without seams, or that is incomplete, is refused.
+network. Where habitat-mapper scales each tile by its own range of values, the range of the whole mosaic is used, which
+makes no seams. A configuration that can't be applied without seams, or that is incomplete, is refused.
 """
 
 from pathlib import Path
@@ -16,6 +17,14 @@ from inference.model.signature import read_signature
 DEFAULT_TILE = 1024
 """Tile size that habitat-mapper uses where a network takes any size."""
 _MODEL_CLASS = "habitat_mapper.model.ONNXModel"
+# Kelp models whose first channels decide whether there is kelp, and the others which species. They apply their own
+# activations.
+_PRESENCE_CHANNELS = {
+    "habitat_mapper.model.LegacyKelpRGBModel": 1,
+    "habitat_mapper.model.LegacyKelpRGBIModel": 2,
+}
+_SPECIES = ["background", "Macrocystis", "Nereocystis"]
+_BY_RANGE = {"min_max", "min_max_per_channel"}
 
 
 class _Config(BaseModel):
@@ -59,10 +68,15 @@ def card_from_config(data: dict[str, Any], source: Path, model: Path, dtype: str
     signature = read_signature(model)
     bands = config.input_channels
     mean, std = ([0.0] * bands, [1.0] * bands) if config.normalization is None else (config.mean, config.std)
+    presence = _PRESENCE_CHANNELS.get(config.model_cls, 0)
     channels = signature.channels or (1 if config.activation == "sigmoid" else None)
+    if presence and channels is None:
+        channels = presence + len(_SPECIES) - 1
+    if config.normalization in _BY_RANGE:
+        mean, std = [0.0] * bands, [1.0] * bands
     _check(config, source, model, channels)
     assert channels is not None
-    classes = max(2, channels)
+    classes = len(_SPECIES) if presence else max(2, channels)
     return ModelCard(
         name=config.name,
         task=config.name,
@@ -72,28 +86,46 @@ def card_from_config(data: dict[str, Any], source: Path, model: Path, dtype: str
         tile_size=signature.tile or DEFAULT_TILE,
         mean=list(mean or []),
         std=list(std or []),
+        normalization="standard" if config.normalization is None else config.normalization,
         max_pixel_value=config.max_pixel_value,
-        class_names=["background", "target"]
-        if classes == 2
-        else ["background", *(f"class {i}" for i in range(1, classes))],
+        class_names=_class_names(classes, presence),
+        presence_channels=presence,
         background_index=0,
         activation="sigmoid" if channels == 1 else "softmax",
-        output="probabilities" if config.activation is None else "logits",
+        output="probabilities" if config.activation is None and not presence else "logits",
         any_size=signature.tile is None,
     )
+
+
+def _class_names(classes: int, presence: int) -> list[str]:
+    if presence:
+        return list(_SPECIES)
+    return ["background", "target"] if classes == 2 else ["background", *(f"class {i}" for i in range(1, classes))]
 
 
 def _check(config: _Config, source: Path, model: Path, channels: int | None) -> None:
     """Raise `CardError`, with a line for each reason, if a configuration can't be applied."""
     problems = []
-    if config.model_cls != _MODEL_CLASS:
+    presence = _PRESENCE_CHANNELS.get(config.model_cls, 0)
+    if config.model_cls != _MODEL_CLASS and not presence:
         problems.append(
-            f"model_cls: {quoted(config.model_cls)} may process the output in its own way (allowed: {_MODEL_CLASS})"
+            f"model_cls: {quoted(config.model_cls)} may process the output in its own way (allowed: {_MODEL_CLASS}, "
+            f"{', '.join(_PRESENCE_CHANNELS)})"
         )
-    if config.normalization not in {None, "standard"}:
+    if presence:
+        if channels != presence + len(_SPECIES) - 1:
+            problems.append(
+                f"model_cls: {config.model_cls} takes {presence + len(_SPECIES) - 1} channels, {model.name} returns "
+                f"{channels}"
+            )
+        if config.activation is not None:
+            problems.append(f"activation: {config.activation}, but {config.model_cls} applies its own (allowed: null)")
+    if config.normalization in _BY_RANGE:
+        pass  # the range of the whole mosaic is used, not of each tile
+    elif config.normalization not in {None, "standard"}:
         problems.append(
             f"normalization: {config.normalization} depends on the other pixels of a tile, so neighbouring tiles "
-            "differ and seams appear (allowed: standard, null)"
+            "differ and seams appear (allowed: standard, min_max, min_max_per_channel, null)"
         )
     elif config.normalization is not None:
         lengths = len(config.mean or []), len(config.std or [])
@@ -101,7 +133,9 @@ def _check(config: _Config, source: Path, model: Path, channels: int | None) -> 
             problems.append(
                 f"mean and std: {lengths[0]} and {lengths[1]} values for {config.input_channels} input_channels"
             )
-    if channels is None:
+    if presence:
+        pass  # checked above
+    elif channels is None:
         problems.append(f"{model.name} doesn't state its number of classes (write a model card for it)")
     elif config.activation == "sigmoid" and channels > 1:
         problems.append(f"activation: sigmoid of {channels} channels gives classes that can overlap (allowed: softmax)")

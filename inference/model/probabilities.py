@@ -56,6 +56,8 @@ def _probabilities(output: NDArray[Any], card: ModelCard, tile: int) -> NDArray[
             f"channels with {card.activation}, {classes} classes; tiles of {tile} pixels)"
         )
     values: NDArray[np.float32] = output.astype(np.float32, copy=not output.flags.writeable)
+    if card.presence_channels:
+        return _presence_then_class(values, card.presence_channels)
     if card.channels == 1:
         return _sigmoid(values) if card.output == "logits" else values
     if classes == 2:
@@ -85,6 +87,13 @@ def _softmax(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return x
 
 
+def _presence_then_class(x: NDArray[np.float32], leading: int) -> NDArray[np.float32]:
+    """Return the probability of the background, and of each other class: that of any of them times its share."""
+    presence = x[:, :1] if leading == 1 else x[:, 1:2] - x[:, :1]
+    presence = _sigmoid(presence.copy())
+    return np.concatenate([1 - presence, presence * _softmax(x[:, leading:].copy())], axis=1)
+
+
 def _one_hot(numbers: NDArray[Any], classes: int) -> NDArray[np.float32]:
     """Return probabilities of zero and one from class indices, (N, tile, tile)."""
     if numbers.size and (numbers.min() < 0 or numbers.max() >= classes):
@@ -98,7 +107,9 @@ def _one_hot(numbers: NDArray[Any], classes: int) -> NDArray[np.float32]:
     return one_hot
 
 
-def classify(probability: NDArray[np.float32], threshold: float, out: NDArray[np.uint8]) -> None:
+def classify(
+    probability: NDArray[np.float32], threshold: float, out: NDArray[np.uint8], presence_first: bool = False
+) -> None:
     """Write the class of each pixel.
 
     Args:
@@ -106,11 +117,13 @@ def classify(probability: NDArray[np.float32], threshold: float, out: NDArray[np
         threshold: For two classes, a pixel is of class 1 if its probability is above this. Not used for more classes:
             there the class of the highest probability is chosen, the first one of equals.
         out: (H, W) uint8, overwritten.
+        presence_first: With more classes, True to decide first whether a pixel is of class 0 (if its probability is at
+            least one half), then among the others.
     """
     if len(probability) == 1:
         np.greater(probability[0], np.float32(threshold), out=out.view(np.bool_))
         return
-    best = probability[0].copy()
+    best = np.where(probability[0] >= 0.5, np.float32(2), np.float32(-1)) if presence_first else probability[0].copy()
     out[:] = 0
     for number in range(1, len(probability)):
         better = probability[number] > best

@@ -38,6 +38,7 @@ class MapWriter:
         self._blank = NODATA if card.background_index is None else 0
         self.counter = ClassCounter(len(card.class_names), header.crs, header.transform, header.width)
         self._names = list(card.class_names)
+        self._presence_first = card.presence_channels > 0
         tags = _tags(plan, backend)
         common: dict[str, Any] = {
             "overwrite": plan.options.overwrite,
@@ -99,7 +100,7 @@ class MapWriter:
         while done < probability.shape[1]:
             part = min(len(self._block) - self._filled, probability.shape[1] - done)
             rows, place = np.s_[done : done + part], np.s_[self._filled : self._filled + part]
-            classify(probability[:, rows], self._threshold, self._block[place])
+            classify(probability[:, rows], self._threshold, self._block[place], self._presence_first)
             if self._floats is not None:
                 self._probability[:, place] = probability[:, rows]
             self._filled += part

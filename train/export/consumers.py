@@ -56,7 +56,7 @@ def habitat_mapper_config(card: ModelCard, onnx_file: str) -> str:
         "model_filename": onnx_file,
         "input_channels": len(card.bands),
         "activation": card.activation if card.output == "logits" else None,
-        "normalization": "standard",
+        "normalization": card.normalization,
         "mean": card.mean,
         "std": card.std,
         "max_pixel_value": card.max_pixel_value,

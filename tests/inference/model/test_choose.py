@@ -104,9 +104,11 @@ def test_habitat_mappers_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "channels", "says"),
     [
-        ({"normalization": "min_max"}, 1, "neighbouring tiles differ"),
+        ({"normalization": "image"}, 1, "neighbouring tiles differ"),
         ({"normalization": "image_per_channel"}, 1, "neighbouring tiles differ"),
-        ({"model_cls": "habitat_mapper.model.LegacyKelpRGBModel"}, 1, "LegacyKelpRGBModel"),
+        ({"model_cls": "habitat_mapper.model.Other"}, 1, "LegacyKelpRGBModel"),
+        ({"model_cls": "habitat_mapper.model.LegacyKelpRGBModel", "activation": None}, 4, "takes 3 channels"),
+        ({"model_cls": "habitat_mapper.model.LegacyKelpRGBModel"}, 3, "applies its own"),
         ({"mean": [0.1]}, 1, "1 and 3 values for 3 input_channels"),
         ({}, 2, "sigmoid of 2 channels"),
         ({"activation": "softmax"}, 1, "softmax of one channel"),
