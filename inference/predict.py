@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from inference.common.progress import Progress
 from inference.common.raster import environment
+from inference.common.signals import DeferredInterrupt
 from inference.common.text import print_line
 from inference.model.backends import Backend, open_backend
 from inference.model.output_check import OutputCheck
@@ -24,7 +25,7 @@ from inference.options import Options
 from inference.output.map import MapWriter
 from inference.output.summary import ClassTotal, Summary
 from inference.plan import Plan, make_plan
-from inference.threads import DeferredInterrupt, Pipeline
+from inference.threads import Pipeline
 from inference.tiles.blending import Blend
 from inference.tiles.resample import ResampledGrid
 from inference.tiles.strips import Strip

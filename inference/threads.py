@@ -7,20 +7,16 @@ slowest.
 
 import contextlib
 import queue
-import signal
 import threading
 from collections.abc import Callable, Generator, Iterator
-from types import FrameType
 from typing import Any, Generic, TypeVar
+
+from inference.common.signals import Cancelled, DeferredInterrupt
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 _POLL_SECONDS = 0.1  # longest time in which a waiting thread notices a cancellation
-
-
-class _Cancelled(Exception):
-    """The pipeline was cancelled: another thread failed, or Ctrl-C was pressed."""
 
 
 class _EndOfStream:
@@ -31,7 +27,7 @@ class _Cancellation:
     """Flag that cancels all threads of a pipeline; an interruption sets it as well.
 
     Args:
-        interrupted: Event that is set by Ctrl-C.
+        interrupted: Event that is set by a stop signal.
     """
 
     def __init__(self, interrupted: threading.Event) -> None:
@@ -62,7 +58,7 @@ class _BoundedQueue(Generic[A]):
         while not self._cancellation.is_set():
             if self._slots.acquire(timeout=_POLL_SECONDS):
                 return
-        raise _Cancelled
+        raise Cancelled
 
     def put(self, item: A | _EndOfStream) -> None:
         """Append an item, for which a slot has been reserved, or the end marker, which needs none."""
@@ -76,48 +72,15 @@ class _BoundedQueue(Generic[A]):
                     return
                 self._slots.release()
                 yield item
-        raise _Cancelled
-
-
-class DeferredInterrupt:
-    """Context in which Ctrl-C is recorded at once, but raised only on leaving it.
-
-    Without it, Python raises `KeyboardInterrupt` wherever the main thread happens to be: between creating a file and
-    registering it for removal, or while a thread starts. Here it is raised when the threads have stopped and unfinished
-    files are removed. A second Ctrl-C is raised immediately. Outside the main thread, which alone receives signals, the
-    context does nothing.
-
-    Attributes:
-        stop: Event that is set by Ctrl-C.
-    """
-
-    def __init__(self) -> None:
-        self.stop = threading.Event()
-        self._previous_handler: Any = None
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.stop.is_set():
-            raise KeyboardInterrupt
-        self.stop.set()
-
-    def __enter__(self) -> "DeferredInterrupt":
-        if threading.current_thread() is threading.main_thread():
-            self._previous_handler = signal.signal(signal.SIGINT, self._on_signal)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
-        if self._previous_handler is not None:
-            signal.signal(signal.SIGINT, self._previous_handler)
-        if self.stop.is_set() and (kind is None or issubclass(kind, _Cancelled)):
-            raise KeyboardInterrupt from None
+        raise Cancelled
 
 
 class Pipeline:
     """Threads that work on one task; if one fails, all stop, and the first failure is raised.
 
     Args:
-        interrupt: Cancels the pipeline as well. The pipeline then raises a private exception, which the
-            `DeferredInterrupt` around it turns into `KeyboardInterrupt`.
+        interrupt: Cancels the pipeline as well. The pipeline then raises `Cancelled`, which the `DeferredInterrupt`
+            around it turns into the signal.
     """
 
     def __init__(self, interrupt: DeferredInterrupt | None = None) -> None:
@@ -180,7 +143,7 @@ class Pipeline:
         if self._failures:
             raise self._failures[0]
         if self._cancellation.is_set():
-            raise _Cancelled
+            raise Cancelled
 
     def __enter__(self) -> "Pipeline":
         return self
@@ -189,14 +152,14 @@ class Pipeline:
         self._cancellation.set()
         for thread in self._threads:
             thread.join()
-        if isinstance(error, _Cancelled) and self._failures:
+        if isinstance(error, Cancelled) and self._failures:
             raise self._failures[0] from None
 
     def _start(self, work: Callable[[], None]) -> None:
         def guarded() -> None:
             try:
                 work()
-            except _Cancelled:
+            except Cancelled:
                 pass
             except BaseException as error:  # raised again by `join` or `__exit__`
                 self._failures.append(error)

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import signal
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,17 @@ from typing import Any, NoReturn
 
 from inference.common.errors import CheckFailed, UserError, is_interruption
 from inference.common.paths import user_path
+from inference.common.signals import STOP_SIGNALS, StopHandler, exit_status, raise_stopped, signal_name
 from inference.common.text import clean_lines, print_line, quoted
 
-EXIT_CODES = {0: "done", 1: "internal error", 2: "invalid input", 3: "a check failed", 130: "interrupted"}
+EXIT_CODES = {
+    0: "done",
+    1: "internal error",
+    2: "invalid input",
+    3: "a check failed",
+    130: "interrupted",
+    143: "stopped by SIGTERM or SIGUSR1",
+}
 """Meaning of the exit codes of all commands."""
 
 
@@ -88,13 +97,17 @@ def exit_code(run: Callable[[], int], interrupted: str = "interrupted") -> int:
 
     Args:
         run: The command; returns its exit code.
-        interrupted: Message after Ctrl-C.
+        interrupted: Message after Ctrl-C, SIGTERM and SIGUSR1.
 
     Returns:
-        The result of `run`; 2 for invalid input, 3 for a failed check, 130 after Ctrl-C, 1 where stdout was closed.
+        The result of `run`; 2 for invalid input, 3 for a failed check, 130 after Ctrl-C, 143 after SIGTERM and
+        SIGUSR1, 1 where stdout was closed.
     """
+    others = tuple(number for number in STOP_SIGNALS if number != signal.SIGINT)  # Python itself raises for SIGINT
+    stop = StopHandler(raise_stopped, others)
     try:
-        return run()
+        with stop:
+            return run()
     except UserError as error:
         print_line(str(error))
         return 2
@@ -106,5 +119,6 @@ def exit_code(run: Callable[[], int], interrupted: str = "interrupted") -> int:
     except BaseException as error:
         if not is_interruption(error):
             raise
-        print_line(interrupted)
-        return 130
+        suffix = "" if stop.number is None else f" ({signal_name(stop.number)})"
+        print_line(interrupted + suffix)
+        return exit_status(stop.number)

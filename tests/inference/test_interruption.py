@@ -57,16 +57,24 @@ def run_to_the_end(*arguments: Any) -> int:
     return process.returncode
 
 
-def test_interrupted(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "interrupted (SIGTERM)"),
+        (signal.SIGUSR1, 143, "interrupted (SIGUSR1)"),
+    ],
+)
+def test_interrupted(model: Path, tmp_path: Path, number: signal.Signals, code: int, said: str) -> None:
     source = write_raster(tmp_path / "in.tif", texture(3000, 3000))
     process = start(source, tmp_path / "o.tif", "--model", model, "--tile-size", "32")
     while not leftovers(tmp_path):
         assert process.poll() is None
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert err.strip().splitlines()[-1] == "interrupted"
+    assert process.returncode == code
+    assert err.strip().splitlines()[-1] == said
     assert "Traceback" not in err
     assert not (tmp_path / "o.tif").exists()
     assert leftovers(tmp_path) == []

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from inference.threads import DeferredInterrupt, Pipeline
+from inference.common.signals import DeferredInterrupt
+from inference.threads import Pipeline
 
 
 def counting(made: list[int], last: int = 1000) -> Iterator[int]:

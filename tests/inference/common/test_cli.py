@@ -1,5 +1,6 @@
 """Exit codes of the commands."""
 
+import signal
 from dataclasses import fields
 
 import pytest
@@ -32,6 +33,24 @@ def test_exit_codes(
     assert capsys.readouterr().err == said
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_other_signals_stop_a_command_like_ctrl_c(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    def run() -> int:
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(number)  # the same request, sent to the process and its group: cleaning up goes on
+            cleaned.append(True)
+        return 0
+
+    cleaned: list[bool] = []
+    handler = signal.getsignal(number)
+    assert exit_code(run, interrupted="interrupted; nothing was written") == 143
+    assert capsys.readouterr().err == f"interrupted; nothing was written ({number.name})\n"
+    assert cleaned
+    assert signal.getsignal(number) is handler
+
+
 def test_our_own_faults_are_shown_whole() -> None:
     with pytest.raises(ImportError):
         exit_code(lambda: raising(ImportError("no module named x")))
@@ -39,10 +58,14 @@ def test_our_own_faults_are_shown_whole() -> None:
 
 def test_help_ends_with_the_exit_codes_that_a_command_has() -> None:
     plain, checked = Parser("a", "Do it."), Parser("b", "Do it.", examples="examples:\n  b c\n", check="it differs")
-    assert "exit codes: 0 done, 1 internal error, 2 invalid input, 130 interrupted" in plain.format_help()
+    assert (
+        "exit codes: 0 done, 1 internal error, 2 invalid input, 130 interrupted, 143 stopped by SIGTERM or SIGUSR1"
+        in " ".join(plain.format_help().split())
+    )
     assert checked.format_help().endswith(
         "examples:\n  b c\n\n"
-        "exit codes: 0 done, 1 internal error, 2 invalid input, 3 a check failed (it differs), 130 interrupted\n"
+        "exit codes: 0 done, 1 internal error, 2 invalid input, 3 a check failed (it differs), "
+        "130 interrupted, 143 stopped by SIGTERM or SIGUSR1\n"
     )
 
 
