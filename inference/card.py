@@ -7,13 +7,14 @@ it, the exporter embeds it, and inference and evaluation follow it, so that no v
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inference.common.documents import parse_json
 from inference.common.errors import UserError
-from inference.common.text import LONGEST_NAME, clean_line, limited, quoted
+from inference.common.text import LONGEST_NAME, clean_json, clean_line, limited, quoted
 
 VERSION: Literal[1] = 1
 METADATA_KEY = "model_card"
@@ -223,23 +224,54 @@ def _problem(error: Any) -> str:
     return message if isinstance(found, dict | list) else f"{message}, found {quoted(found)}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the card of a model: the command `python -m inference.card FILE`."""
-    from inference.common.cli import Parser, exit_code, file_or_folder
+EXAMPLES = """\
+examples:
+  python -m inference.card kelp.onnx                            print the card inside a model
+  python -m inference.card --template kelp.onnx > kelp.json     card to fill in, for a model of another tool
+  python -m inference.card kelp.json                            check it
+  python -m inference.card --schema                             JSON Schema of all fields, for editors
+"""
 
-    arguments = Parser(prog="python -m inference.card", description="Print the model card of a file, as JSON.")
-    arguments.add_argument(
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print a card, the schema of cards, or a template: the command `python -m inference.card`."""
+    from inference.common.cli import Parser, exit_code
+
+    arguments = Parser(
+        prog="python -m inference.card",
+        description="Print the model card of a file, as JSON; or the schema or a template of model cards.",
+        examples=EXAMPLES,
+    )
+    choice = arguments.add_mutually_exclusive_group(required=True)
+    choice.add_argument(
         "file",
-        type=file_or_folder,
+        nargs="?",
         metavar="FILE",
         help="an exported .onnx or .pt, a checkpoint .ckpt, a card .json, or a run folder",
+    )
+    choice.add_argument("--schema", action="store_true", help="print the JSON Schema of a card: fields and meanings")
+    choice.add_argument(
+        "--template",
+        nargs="?",
+        const="",
+        metavar="MODEL",
+        help="print a card to fill in; what the .onnx or .pt file tells is filled in",
     )
     options = arguments.parse_args(argv)
 
     def run() -> int:
-        from inference.model.card_files import read_card
+        if options.schema:
+            found: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+            found |= ModelCard.model_json_schema()
+        elif options.template is not None:
+            from inference.model.template import card_template
 
-        sys.stdout.write(read_card(options.file).dumps() + "\n")
+            found = card_template(Path(options.template) if options.template else None)
+        else:
+            from inference.model.card_files import read_card
+
+            found = read_card(options.file).model_dump(mode="json")
+        sys.stdout.write(clean_json(json.dumps(found, indent=2, ensure_ascii=False)) + "\n")
         return 0
 
     return exit_code(run)

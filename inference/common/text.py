@@ -4,6 +4,7 @@ A class name, a key or a library's message can hold escape sequences that move t
 terminal's title, and it can be a megabyte long. Commands pass everything that they print about a file through here.
 """
 
+import json
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -42,6 +43,14 @@ def clean_line(text: str, longest: int = LONGEST_LINE) -> str:
 def clean_lines(text: str) -> str:
     """Return text of several lines that is safe to print; its line breaks stay, see `clean_line` for the rest."""
     return "\n".join(clean_line(line.removesuffix("\r")) for line in text.split("\n"))
+
+
+def clean_json(text: str) -> str:
+    r"""Return JSON text with the same content that is safe to print: hidden characters as `\uXXXX`."""
+    return "".join(
+        json.dumps(c)[1:-1] if c > "\x7f" and unicodedata.category(c) in _HIDDEN else r"\u007f" if c == "\x7f" else c
+        for c in text
+    )
 
 
 def print_line(text: str, file: TextIO | None = None) -> None:
