@@ -18,8 +18,10 @@ from eval.scoring.counts import Distance, ScoreSettings
 from eval.scoring.groups import count_ungeoreferenced, group_images
 from inference.common.errors import UserError, first_line
 from inference.common.files import write_text
-from inference.common.targets import make_folder
+from inference.common.raster import GDAL_ERRORS, open_raster
+from inference.common.targets import check_target, make_folder
 from inference.common.text import print_line
+from inference.output.map import SOFTWARE
 from train.data.pairs import data_dir
 
 _FILES = ("report.html", "scores.json", "per_image.csv")
@@ -168,13 +170,26 @@ def _output_folder(options: EvaluationOptions, model: Model) -> Path:
     stem = re.sub(r"[^\w.=-]+", "-", Path(model.name).name if "/" in model.name else model.name)
     out = options.out or Path("runs/judged") / f"{stem}-{options.split}"
     make_folder(out, "--out")
+    maps = [path for name in ("masks", "baseline-masks") for path in (out / name).glob("*.tif")]
+    for name in _FILES:
+        check_target(out / name, "--out", overwrite=True)
+    if foreign := [path for path in maps if not _is_map(path)]:
+        raise UserError(f"{foreign[0]}: is not a map of an earlier evaluation, and is kept (choose another --out)")
     # If this evaluation fails, results of an earlier one must not be mistaken for its own.
     for name in _FILES:
         (out / name).unlink(missing_ok=True)
-    for name in ("masks", "baseline-masks"):
-        for path in (out / name).glob("*.tif"):
-            path.unlink()
+    for path in maps:
+        path.unlink()
     return out
+
+
+def _is_map(path: Path) -> bool:
+    """Return True for a map that this software wrote."""
+    try:
+        with open_raster(path) as file:
+            return bool(file.tags().get("TIFFTAG_SOFTWARE") == SOFTWARE)
+    except GDAL_ERRORS:
+        return False
 
 
 def _create(folder: Path) -> Path:

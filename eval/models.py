@@ -9,6 +9,7 @@ from pathlib import Path
 
 from inference.card import ModelCard
 from inference.common.errors import CheckFailed, UserError
+from inference.common.paths import user_source
 from inference.model.choose import card_for, choose_model
 from train.configs.config import Config
 from train.configs.loader import load_config
@@ -57,7 +58,7 @@ def open_model(
         CheckFailed: The trace of a checkpoint differs from the checkpoint.
     """
     given = None if config is None else load_config(config, overrides)
-    path = choose_model() if text is None else Path(text).expanduser()
+    path = choose_model() if text is None else Path(user_source(text, "MODEL"))
     if path.suffix.lower() in {".onnx", ".pt"}:
         card = card_for(path, card_file, "uint8")
         name = path.name if text is not None else str(path)
@@ -80,7 +81,7 @@ def open_model(
     )
     used = rebuilt.config if given is None else given.config
     traced, card = _trace(rebuilt.model, rebuilt.card, folder)
-    run = Path(text) if source.config is not None else None
+    run = path if source.config is not None else None
     return Model(source.name, traced, card, None, used, run, list(rebuilt.notices))
 
 

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from inference.common.cli import Parser, exit_code
 
@@ -67,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from inference.common.errors import UserError
+    from inference.common.paths import user_path
     from train.configs.loader import load_config, schema
     from train.run.folder import existing_run
 
@@ -86,7 +86,7 @@ def _run(options: argparse.Namespace) -> int:
         for option, given in (("--check", options.check), ("--lr-find", options.lr_find)):
             if given:
                 raise UserError(f"--resume: can't be used together with {option}")
-        folder = existing_run(Path(options.resume))
+        folder = existing_run(user_path(options.resume, "--resume"))
         _check_overrides(overrides, options.force)
         options.config = str(folder.config)
     elif options.config is None:

@@ -22,6 +22,7 @@ import platformdirs
 from inference.card import ModelCard
 from inference.common.documents import read_json
 from inference.common.errors import CheckFailed, UserError
+from inference.common.paths import user_path
 from inference.common.text import print_line
 from inference.model.card_files import is_habitat_mapper_config
 from inference.model.signature import read_signature
@@ -36,7 +37,11 @@ _OVERRIDE = "onnxruntime-gpu; python_version < '3'\n"
 def default_environment() -> Path:
     """Return the folder of the environment: in `HAKAI_CACHE_DIR`, else in the user's cache folder."""
     chosen = os.environ.get("HAKAI_CACHE_DIR")
-    base = Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("hakai-ml-train", appauthor=False))
+    base = (
+        user_path(chosen, "HAKAI_CACHE_DIR")
+        if chosen
+        else Path(platformdirs.user_cache_dir("hakai-ml-train", appauthor=False))
+    )
     return base / f"habitat-mapper-{VERSION}"
 
 

@@ -19,7 +19,8 @@ _PATTERN = re.compile(r"(?P<before>[.-])(?P<process>\d+)(\.cog)?" + re.escape(TE
 
 
 def temporary_path(path: Path) -> Path:
-    """Return the temporary path beside a target that this process writes to."""
+    """Return the temporary path beside a target that this process writes to; beside the file that a link leads to."""
+    path = _real(path)
     return path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}{TEMPORARY}")
 
 
@@ -30,8 +31,6 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         path: Target.
         write: Called with a temporary path in the same folder.
     """
-    if path.is_symlink():  # the file that it leads to is replaced, not the link
-        path = path.resolve()
     temporary = temporary_path(path)
     try:
         write(temporary)
@@ -47,7 +46,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def replace(temporary: Path, path: Path) -> None:
-    """Sync a finished file and give it its name; the rename survives a power cut if the system can sync folders."""
+    """Sync a finished file and give it its name; the rename survives a power cut if the system can sync folders.
+
+    A symbolic link stays, and the file that it leads to is replaced.
+    """
+    path = _real(path)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -93,6 +96,10 @@ def clear_temporaries(folder: Path, target: str = "") -> None:
                 found.unlink()
         except OSError:  # another user's, or gone already
             continue
+
+
+def _real(path: Path) -> Path:
+    return path.resolve() if path.is_symlink() else path
 
 
 def _age(path: Path) -> float:

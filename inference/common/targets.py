@@ -50,16 +50,17 @@ def check_target(
     path = user_path(target, option)
     shown = shown_path(target)
     another = f"choose another {option}"
-    example = f"map{suffixes[0] if suffixes else '.tif'}"
+    example = f"map{suffixes[0]}" if suffixes else ""
     if path.is_symlink():
         path = path.resolve()
     mode = _mode(path)
     if mode is not None and not stat.S_ISREG(mode):
         kind = next((name for test, name in _KINDS if test(mode)), "not an ordinary file")
-        near = (path if stat.S_ISDIR(mode) else path.parent) / example
-        raise UserError(f"{shown}: is {kind} ({option} is a file, such as {shown_path(near)})")
+        such = f", such as {shown_path(path / example)}" if suffixes and stat.S_ISDIR(mode) else ""
+        raise UserError(f"{shown}: is {kind} and can't be replaced ({another}{such})")
     if str(os.fspath(target)).endswith(("/", os.sep)):
-        raise UserError(f"{shown}: ends like a folder ({option} is a file, such as {shown}{example})")
+        such = f", such as {shown}{example}" if suffixes else ""
+        raise UserError(f"{shown}: ends like a folder ({option} is a file{such})")
     if suffixes and Path(target).suffix.lower() not in suffixes:
         raise UserError(f"{shown}: is written as a GeoTIFF (give {option} a name that ends in {' or '.join(suffixes)})")
     check_no_input(path, option, inputs or {})

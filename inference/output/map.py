@@ -14,6 +14,8 @@ from inference.output.geotiff import BLOCK, Output
 from inference.output.summary import ClassCounter, ClassTotal
 from inference.plan import Plan
 
+SOFTWARE = "hakai-ml-train"
+"""Name of the software in the metadata of a map."""
 NODATA = 255
 """Value of invalid pixels in the map of a model without a background class."""
 
@@ -179,6 +181,6 @@ def _tags(plan: Plan, backend: str) -> dict[str, str]:
         "THRESHOLD": f"{plan.threshold:g}" if len(names) == 2 else "",
         "TEST_TIME_AUGMENTATION": "flips and turns" if options.tta else "",
         "RESAMPLED_BY": f"{plan.factor:.6g}" if plan.factor is not None else "",
-        "TIFFTAG_SOFTWARE": "hakai-ml-train",
+        "TIFFTAG_SOFTWARE": SOFTWARE,
     }
     return {key: value for key, value in tags.items() if value}

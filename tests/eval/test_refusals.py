@@ -98,3 +98,30 @@ def test_a_baseline_whose_classes_are_in_another_order(
     assert "background, nereo, macro" in capsys.readouterr().err
     assert main([*arguments, "--baseline", str(tmp_path / "c.onnx")]) == 0
     assert "called background, big, bull; they are taken for background, macro, nereo" in capsys.readouterr().err
+
+
+def test_only_maps_of_an_earlier_evaluation_are_removed(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_dataset(tmp_path / "data", {"test": [(40, 40)]})
+    drawn = write_raster(tmp_path / "out" / "masks" / "drawn.tif", np.ones((4, 4), np.uint8))
+    arguments = [str(model), "--data", str(data), "--out", str(tmp_path / "out"), "--no-threshold"]
+    assert main(arguments) == 2
+    assert (
+        f"{drawn}: is not a map of an earlier evaluation, and is kept (choose another --out)" in capsys.readouterr().err
+    )
+    assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["drawn.tif"]
+    drawn.unlink()
+    assert [main(arguments), main(arguments)] == [0, 0]
+
+
+def test_a_report_does_not_replace_a_read_only_file(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_dataset(tmp_path / "data", {"test": [(40, 40)]})
+    kept = tmp_path / "scores.json"
+    kept.write_text("{}")
+    kept.chmod(0o444)
+    assert main([str(model), "--data", str(data), "--out", str(tmp_path)]) == 2
+    assert f"{kept}: is read-only" in capsys.readouterr().err
+    assert kept.read_text() == "{}"

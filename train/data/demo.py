@@ -22,6 +22,7 @@ import rasterio
 from rasterio import Affine
 
 from inference.common.errors import UserError
+from inference.common.paths import user_path
 from inference.common.progress import progress as show_progress
 from train.data.demo_scene import IGNORE, PIXEL_SIZE, Site, draw_scene, fractal_noise
 
@@ -105,7 +106,11 @@ def demo_data_dir(name: str, cache_dir: Path | None = None, progress: bool = Tru
 
 def _default_cache_dir() -> Path:
     chosen = os.environ.get("HAKAI_CACHE_DIR")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("hakai-ml-train", appauthor=False))
+    return (
+        user_path(chosen, "HAKAI_CACHE_DIR")
+        if chosen
+        else Path(platformdirs.user_cache_dir("hakai-ml-train", appauthor=False))
+    )
 
 
 def _clear_stale(folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from inference.common.errors import UserError
+from inference.common.paths import user_path
 from inference.common.raster import Header, read_header
 
 SPLITS = ("train", "val", "test")
@@ -83,13 +84,10 @@ def data_dir(name: str) -> Path:
 
         return demo_data_dir(name)
     wanted = "data_module.data_dir: a folder with train/, val/ and test/"
-    try:
-        folder = Path(name).expanduser()
-        if folder.is_dir():
-            return folder
-        found = "is no folder" if folder.exists() else "no such folder"
-    except (RuntimeError, OSError) as error:
-        raise UserError(f"{name}: {str(error).rstrip('.')} ({wanted})") from None
+    folder = user_path(name, "data_module.data_dir")
+    if folder.is_dir():
+        return folder
+    found = "is no folder" if folder.exists() else "no such folder"
     raise UserError(f"{folder}: {found} ({wanted})")
 
 

@@ -10,11 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import platformdirs
 
 from inference.common.errors import UserError
+from inference.common.paths import split_address, user_path
 from train.export.artifact_manifest import (
     ManifestFile,
     cache_path,
@@ -111,7 +112,7 @@ def parse_name(source: str) -> tuple[str, str]:
     """
     name, host = source.removeprefix(SCHEME).strip("/"), ""
     if source.startswith(("https://", "http://")):
-        address = urlsplit(source)
+        address = split_address(source)
         host = address.hostname or ""
         match [unquote(part) for part in address.path.split("/") if part]:
             case [entity, project, "artifacts", _, collection, *rest]:
@@ -126,7 +127,11 @@ def parse_name(source: str) -> tuple[str, str]:
 def _cache_folder() -> Path:
     """Return the cache folder of artifacts, which lies beside that of the demo data set."""
     chosen = os.environ.get("HAKAI_CACHE_DIR")
-    base = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("hakai-ml-train", appauthor=False)
+    base = (
+        user_path(chosen, "HAKAI_CACHE_DIR")
+        if chosen
+        else platformdirs.user_cache_path("hakai-ml-train", appauthor=False)
+    )
     return base.absolute() / "artifacts"
 
 

@@ -1,7 +1,7 @@
 """Conversion of a checkpoint to exported files: restore, export, check parity, rename."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 from inference.card import ModelCard
 from inference.common.errors import CheckFailed, UserError, first_line
 from inference.common.files import replace, temporary_path, write_text
-from inference.common.targets import make_folder
+from inference.common.targets import check_target, make_folder
 from inference.common.text import print_line
 from train.configs.config import Config
 from train.configs.loader import load_config
@@ -87,16 +87,14 @@ def convert(request: ConversionRequest) -> list[Path]:
     score = _score(request, source, card)
     if request.dynamic and (reason := fixed_size_reason(trained.model)):
         raise UserError(f"--dynamic: {reason} (without --dynamic the files accept {_square(card.tile_size)})")
-    make_folder(request.folder, "--output_dir")
+    targets = _targets(request, {"model_name": card.name, "task": card.task, "score": score}, source)
 
     network = ExportWrapper(trained.model, request.output).eval()
     configs = [trained.config] if given is None else [given.loaded.config, trained.config]
     references = _reference_outputs(network, trained, card, configs, device, request.dynamic)
-    names = {"model_name": card.name, "task": card.task, "score": score}
     temporaries: dict[Path, Path] = {}
     try:
-        for key in request.formats:
-            target = request.folder / (FORMATS[key].stem.format(**names) + FORMATS[key].suffix)
+        for key, target in targets.items():
             temporary = temporary_path(target)
             temporaries[target] = temporary
             _write(key, network, card, references, target, temporary, device)
@@ -111,6 +109,21 @@ def convert(request: ConversionRequest) -> list[Path]:
             written.append(target.with_suffix(".json"))
             write_text(written[-1], habitat_mapper_config(card, target.name))
     return written
+
+
+def _targets(request: ConversionRequest, names: Mapping[str, object], source: CheckpointSource) -> dict[str, Path]:
+    """Return the path of each format's file, checked, in an output folder that exists."""
+    folder = make_folder(request.folder, "--output_dir")
+    inputs: dict[str | Path, str] = {source.checkpoint: "the checkpoint itself"}
+    if request.config is not None:
+        inputs[request.config] = "the config"
+    targets = {}
+    for key in request.formats:
+        target = folder / (FORMATS[key].stem.format(**names) + FORMATS[key].suffix)
+        targets[key] = target
+        for file in (target, *([target.with_suffix(".json")] if target.suffix == ".onnx" else [])):
+            check_target(file, "--output_dir", overwrite=True, inputs=inputs)
+    return targets
 
 
 def _write(

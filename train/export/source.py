@@ -6,6 +6,7 @@ from pathlib import Path
 
 from inference.common.documents import read_json
 from inference.common.errors import UserError
+from inference.common.paths import user_path
 from train.export.artifact import fetch, is_artifact_name
 from train.run.checkpoints import LAST
 
@@ -36,9 +37,9 @@ def find_source(text: str) -> CheckpointSource:
     Raises:
         UserError: There is no such checkpoint, or it can't be downloaded.
     """
-    path = Path(text).expanduser()
     if "://" in text:
         return _from_artifact(text)
+    path = user_path(text, "SOURCE")
     if path.is_dir():
         return _from_run(path)
     if path.exists() or path.suffix == ".ckpt":

@@ -24,6 +24,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from timm.models import get_pretrained_cfg, is_model_pretrained
 
 from inference.common.errors import UserError
+from inference.common.paths import user_path
 
 Weights = str | Path | bool | None
 
@@ -45,7 +46,7 @@ def resolve_weights(weights: Weights) -> str | Path | None:
         return None
     if weights is True:
         return "imagenet"
-    path = Path(weights).expanduser()
+    path = user_path(weights, "encoder_weights")
     if isinstance(weights, Path) or len(path.parts) > 1 or path.suffix.lower() in _SUFFIXES:
         if not path.is_file():
             raise UserError(f"encoder_weights: there is no file {path}")

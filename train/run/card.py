@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import median
 
 from inference.card import ModelCard, TrainingData
 from inference.common.areas import ground_sample_distance as pixel_side
+from inference.common.paths import user_path
 from train.configs.config import Config
 from train.data.pairs import Scene
 from train.datamodule import DataModule
@@ -59,7 +59,11 @@ def model_card(
 
 def _source(data_dir: str) -> str:
     """Return the name of a data set: the name of its folder, however the path is written, or of the demo."""
-    return data_dir.rpartition("://")[2] if "://" in data_dir else Path(data_dir).expanduser().resolve().name
+    return (
+        data_dir.rpartition("://")[2]
+        if "://" in data_dir
+        else user_path(data_dir, "data_module.data_dir").resolve().name
+    )
 
 
 def fingerprint(scenes: Sequence[Scene]) -> str:

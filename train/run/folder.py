@@ -9,6 +9,7 @@ from typing import Any
 
 from inference.common.errors import UserError
 from inference.common.files import write_text
+from inference.common.paths import user_path
 from train.configs.config import Config
 from train.configs.document import dump
 
@@ -92,7 +93,7 @@ def new_run(config: Config, rank: int) -> RunFolder:
     inherited = os.environ.get(_FOLDER_VARIABLE)
     if rank != 0 and inherited:
         return RunFolder(Path(inherited))
-    project = Path(config.logging.save_dir).expanduser() / config.logging.project
+    project = user_path(config.logging.save_dir, "logging.save_dir") / config.logging.project
     stamp = f"{config.logging.name}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
     if rank != 0:
         return RunFolder(project / stamp)

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from inference.common.errors import UserError
 from inference.common.files import write_text
+from inference.common.paths import user_path
 from inference.common.progress import progress
+from inference.common.targets import make_folder
 from train.configs.config import Config
 from train.datamodule import DataModule
 from train.model import SegmentationModel
@@ -92,11 +94,9 @@ def find_learning_rate(config: Config, notices: Sequence[str]) -> str:
 
 def _picture(config: Config) -> Path:
     """Return the path of the figure, in a folder that exists."""
-    folder = Path(config.logging.save_dir).expanduser() / config.logging.project
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: can't be written to: {error.strerror} (logging.save_dir)") from None
+    folder = make_folder(
+        user_path(config.logging.save_dir, "logging.save_dir") / config.logging.project, "logging.save_dir"
+    )
     return folder / f"{config.logging.name}-lr_find-{datetime.now().strftime('%Y%m%d-%H%M%S')}.png"
 
 

@@ -48,8 +48,9 @@ def test_only_ordinary_files_are_replaced(
     if linked:
         target = tmp_path / "link.tif"
         target.symlink_to("o.tif")
-    example = special / "map.tif" if kind == "a folder" else tmp_path / "map.tif"
-    assert refusal(target) == f"{target}: is {kind} (OUT.tif is a file, such as {example})"
+    such = f", such as {special / 'map.tif'}" if kind == "a folder" else ""
+    said = refusal(target, suffixes=(".tif", ".tiff"))
+    assert said == f"{target}: is {kind} and can't be replaced (choose another OUT.tif{such})"
     assert special.lstat() == before
 
 

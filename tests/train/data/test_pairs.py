@@ -12,7 +12,7 @@ from rasterio.transform import Affine
 from inference.common.errors import UserError
 from inference.common.raster import Header, read_header
 from tests.conftest import write_raster
-from train.data.pairs import Pair, Scene, choose_bands, find_pairs, misplaced, read_scenes
+from train.data.pairs import Pair, Scene, choose_bands, data_dir, find_pairs, misplaced, read_scenes
 
 IMAGE = np.zeros((3, 8, 9), np.uint8)
 LABEL = np.zeros((8, 9), np.uint8)
@@ -269,3 +269,12 @@ def test_a_label_without_georeference_lies_where_its_image_does(tmp_path: Path) 
     (scene,), _ = read_scenes([pair])
     assert scene.label.transform.is_identity
     assert misplaced(scene) == 0
+
+
+def test_variables_in_the_path_of_a_data_set_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kelp").mkdir()
+    monkeypatch.setenv("DATA", str(tmp_path))
+    assert data_dir("$DATA/kelp") == tmp_path / "kelp"
+    monkeypatch.delenv("DATA")
+    with pytest.raises(UserError, match=r"data_module.data_dir: \$DATA/kelp: the environment variable DATA is not set"):
+        data_dir("$DATA/kelp")

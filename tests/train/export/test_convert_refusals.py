@@ -128,3 +128,32 @@ def test_a_folder_that_cannot_be_written_to(run: Path, tmp_path: Path, capsys: p
     (tmp_path / "file").touch()
     assert main([str(run), "--output_dir", str(tmp_path / "file")]) == 2
     assert "can't be written to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".json"])
+@pytest.mark.parametrize("kind", ["device", "read-only", "checkpoint"])
+def test_files_that_must_stay(
+    kind: str, suffix: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / f"n_t_dice=0.5000{suffix}"
+    source = tmp_path / "best.ckpt"
+    source.write_bytes(best(run).read_bytes())
+    if kind == "device":
+        try:
+            os.mknod(target, 0o600 | 0o020000, os.makedev(1, 3))
+        except (AttributeError, OSError) as error:
+            pytest.skip(f"devices can't be made here: {error}")
+        said = "is a device and can't be replaced (choose another --output_dir)"
+    elif kind == "read-only":
+        target.touch()
+        target.chmod(0o444)
+        said = "is read-only (allow writing with chmod u+w, or choose another --output_dir)"
+    else:
+        target.hardlink_to(source)
+        said = "is the checkpoint itself (choose another --output_dir)"
+    before = target.stat()
+    options = ["--output_dir", str(tmp_path), "--model_name", "n", "--task", "t", "--score", "0.5"]
+    assert main([str(source), *options]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"{target}: {said}"
+    assert (target.stat().st_ino, target.stat().st_mode) == (before.st_ino, before.st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([source.name, target.name])
