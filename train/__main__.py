@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         "--lr-find", action="store_true", help="suggest a learning rate, and draw the loss over the learning rate"
     )
     arguments.add_argument("--resume", metavar="RUN", help="resume the run in this folder, with its own config")
-    arguments.add_argument("--force", action="store_true", help="allow --resume to change any key")
+    arguments.add_argument("--force", action="store_true", help="allow --resume to change any key, and other data")
     arguments.add_argument("--schema", action="store_true", help="print the JSON Schema of a config, for editors")
     return arguments
 
@@ -113,10 +113,12 @@ def _run(options: argparse.Namespace) -> int:
     from train.run.results import report
 
     try:
-        result = train(loaded.config, loaded.notices, folder)
+        result = train(loaded.config, loaded.notices, folder, options.force)
     except Interrupted as stopped:
         if stopped.args:
             sys.stderr.write(f"stopped; resume with: python -m train --resume {stopped.args[0]}\n")
+        else:
+            sys.stderr.write("stopped; there is no last.ckpt to resume from (checkpoint.save_last: false)\n")
         return 130
     if result.folder.summary.is_file():
         print_line(report(loaded.config, options.config, result), sys.stdout)

@@ -1,17 +1,18 @@
-"""Paths that a user gives, on the command line or in a config.
+"""Paths that a user gives, on the command line or in a config, and names of files that are read from files.
 
 Every text of a user's that names a file or folder becomes a path by `user_path`, so that all commands and keys accept
-the same forms (`~`, `~NAME`, `$NAME`, `${NAME}`) and refuse the same faults before a library meets them.
+the same forms (`~`, `~NAME`, `$NAME`, `${NAME}`) and refuse the same faults before a library meets them. A name that is
+read from a file becomes a path by `path_within`.
 """
 
 import errno
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import SplitResult, urlsplit
 
 from inference.common.errors import UserError
-from inference.common.text import clean_line
+from inference.common.text import clean_line, quoted
 
 LONGEST_SHOWN = 300
 """Characters of a path that a message shows; the longest paths in use have some 250."""
@@ -114,3 +115,35 @@ def _exists(text: str, option: str) -> bool:
             f"{option}: {shown_path(text)}: contains a character that no file name may contain (remove it)"
         ) from None
     return True
+
+
+def leaves_folder(name: str) -> bool:
+    """Return True unless a name is a relative path that stays below its folder, by the rules of POSIX and Windows."""
+    kinds = (PurePosixPath(name), PureWindowsPath(name))
+    return not kinds[0].parts or "\0" in name or any(kind.anchor or ".." in kind.parts for kind in kinds)
+
+
+def path_within(folder: Path, name: object, source: str) -> Path:
+    """Return the path of a file that another file names, after checking that it lies inside a folder.
+
+    Everything that is read from a checkpoint, a summary, a manifest or a card goes through here before it is used as
+    a path: it may have been edited, damaged or written by someone else.
+
+    Args:
+        folder: Folder that must hold the file.
+        name: Name as it was read, of any type.
+        source: File that it was read from, and the key; the error message begins with it.
+
+    Raises:
+        UserError: The name is no text or leads out of the folder, also by a symbolic link.
+    """
+    if not isinstance(name, str):
+        raise UserError(f"{source}: is of type {type(name).__name__}, not the name of a file in {folder} (restore it)")
+    path = folder / name
+    inside = not leaves_folder(name)
+    if inside:
+        _exists(str(path), source)
+        inside = path.resolve().is_relative_to(folder.resolve())
+    if not inside:
+        raise UserError(f"{source}: names the file {quoted(name)}, which isn't inside {folder} (refused; restore it)")
+    return path

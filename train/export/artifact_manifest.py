@@ -4,10 +4,11 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from inference.common.errors import UserError
+from inference.common.paths import leaves_folder
 
 _MAX_LISTED = 10  # file names that a message shows
 
@@ -39,7 +40,7 @@ def choose_checkpoint(name: str, files: list[ManifestFile]) -> ManifestFile:
             artifact's folder.
     """
     for file in files:
-        if _is_unsafe_path(file.path):
+        if leaves_folder(file.path):
             raise UserError(f"{name}: lists the file {file.path!r}, which would leave its folder (refused)")
     checkpoints = [file for file in files if file.path.lower().endswith(".ckpt")]
     if not checkpoints:
@@ -59,12 +60,6 @@ def choose_checkpoint(name: str, files: list[ManifestFile]) -> ManifestFile:
             f"{name}: {file.path} is not stored at W&B but at {file.ref}; download it from there and give the file"
         )
     return file
-
-
-def _is_unsafe_path(path: str) -> bool:
-    """Return True unless a path is relative and stays below its folder, by the rules of POSIX and of Windows."""
-    kinds = (PurePosixPath(path), PureWindowsPath(path))
-    return not kinds[0].parts or "\0" in path or any(kind.anchor or ".." in kind.parts for kind in kinds)
 
 
 def _listed(files: list[ManifestFile]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from inference.common.documents import read_json
 from inference.common.errors import UserError
-from inference.common.paths import user_path
+from inference.common.paths import path_within, user_path
 from train.export.artifact import fetch, is_artifact_name
 from train.run.checkpoints import LAST
 
@@ -75,14 +75,12 @@ def _from_run(folder: Path) -> CheckpointSource:
     if summary.is_file():
         try:
             best = read_json(summary).get("best") or {}
-            name = str(best.get("checkpoint") or name)
+            name = best.get("checkpoint") or name
         except UserError as error:
             raise UserError(f"{error} (the summary is damaged: give a .ckpt file of the run instead)") from None
         except AttributeError as error:
             raise UserError(f"{summary}: is damaged ({error}); give a .ckpt file of the run instead") from None
-    checkpoint = folder / name
-    if not checkpoint.resolve().is_relative_to(folder.resolve()):
-        raise UserError(f"{summary}: names a checkpoint outside its folder: {name} (give the .ckpt file)")
+    checkpoint = path_within(folder, name, f"{summary}: best.checkpoint")
     if not checkpoint.is_file():
         kept = sorted(p.name for p in (folder / "checkpoints").glob("*.ckpt"))
         found = f"; there are {', '.join(kept)}: give one of them" if kept else "; the run kept none"

@@ -1,6 +1,5 @@
 """The model card of a training run."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from statistics import median
 
@@ -8,16 +7,20 @@ from inference.card import ModelCard, TrainingData
 from inference.common.areas import ground_sample_distance as pixel_side
 from inference.common.paths import user_path
 from train.configs.config import Config
+from train.data.fingerprint import fingerprint
 from train.data.pairs import Scene
 from train.datamodule import DataModule
 from train.run.provenance import versions
 
 _GSD_SCENES = 200
-_SAMPLE = 2**16  # of each of three places in an image file, bytes
 
 
 def model_card(
-    config: Config, data: DataModule, scores: Mapping[str, float] | None = None, created: str | None = None
+    config: Config,
+    data: DataModule,
+    scores: Mapping[str, float] | None = None,
+    created: str | None = None,
+    changes: Sequence[str] = (),
 ) -> ModelCard:
     """Build the model card of a run.
 
@@ -26,6 +29,7 @@ def model_card(
         data: Prepared data module.
         scores: Scores by name, such as `val/dice`.
         created: Time at which the run ended, ISO 8601.
+        changes: Changes of the data during the run, one line each.
     """
     assert data.normalization is not None
     return ModelCard(
@@ -50,6 +54,7 @@ def model_card(
             fingerprint=fingerprint(data.scenes["train"]),
             images=len(data.scenes["train"]),
             pixels=sum(s.height * s.width for s in data.scenes["train"]),
+            changes=list(changes),
         ),
         scores=dict(scores or {}),
         created=created,
@@ -64,29 +69,6 @@ def _source(data_dir: str) -> str:
         if "://" in data_dir
         else user_path(data_dir, "data_module.data_dir").resolve().name
     )
-
-
-def fingerprint(scenes: Sequence[Scene]) -> str:
-    """Return a SHA-256 that identifies a data set: names, sizes, grids, label files, and parts of the image files.
-
-    Label files are hashed completely, because a label that is corrected in place keeps its name and often its size.
-    Images are large and seldom corrected: 64 KiB at the beginning, the middle and the end of each file are hashed.
-    """
-    digest = hashlib.sha256()
-    for scene in sorted(scenes, key=lambda s: s.pair.image.name):
-        for path, header in ((scene.pair.image, scene.image), (scene.pair.label, scene.label)):
-            size = path.stat().st_size
-            crs = None if header.gcps else header.crs
-            digest.update(repr((path.name, size, header.height, header.width, header.count, header.dtype)).encode())
-            digest.update(repr((crs and crs.to_wkt(), tuple(header.transform))).encode())
-            with path.open("rb") as file:
-                if path == scene.pair.label:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-                    continue
-                for start in (0, (size - _SAMPLE) // 2, size - _SAMPLE):
-                    file.seek(max(0, start))
-                    digest.update(file.read(_SAMPLE))
-    return digest.hexdigest()
 
 
 def ground_sample_distance(scenes: Sequence[Scene]) -> float | None:

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from inference.common.errors import UserError
 from inference.common.files import clear_temporaries, write_atomically
+from inference.common.paths import path_within
 from train.configs.config import CheckpointConfig
 
 LAST = "last.ckpt"
@@ -140,7 +141,9 @@ class Checkpoints(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best checkpoints whose files still exist."""
-        self.kept = [e for e in state_dict["kept"] if (self.folder / e["file"]).is_file()]
+        source = f"{self.folder / LAST}: callbacks.{self.state_key}.kept"
+        # Those that drop out of the best are removed, so that a name must not lead to a file elsewhere.
+        self.kept = [e for e in state_dict["kept"] if path_within(self.folder, e["file"], source).is_file()]
 
 
 def _link(source: Path, target: Path) -> None:

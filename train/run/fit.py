@@ -5,7 +5,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from contextlib import ExitStack
 
 import numpy as np
 import torch
@@ -18,30 +18,42 @@ from train.datamodule import DataModule
 from train.model import MODELS, SegmentationModel
 from train.run.auto_batch import resolve_batch_size
 from train.run.card import model_card
-from train.run.checkpoints import LAST, Checkpoints, read_checkpoint
+from train.run.checkpoint_state import check_state
+from train.run.checkpoints import LAST, Checkpoints
 from train.run.errors import translate_errors
 from train.run.folder import RunFolder, forget_run_folder, new_run
 from train.run.interrupt import Interrupted, StopOnInterrupt
-from train.run.metrics_table import MetricsTable
+from train.run.lock import RunLock
+from train.run.metrics_table import MetricsTable, read_rows
 from train.run.previews import draw_training_windows
 from train.run.progress import EpochLines, print_message
 from train.run.results import RunResult, write_results
+from train.run.resume import changed_data, read_last_checkpoint, write_record
 from train.run.trainer import build_trainer, silence_lightning
 from train.run.wandb import WandbRun
 
 
-def train(config: Config, notices: Sequence[str] = (), resume: RunFolder | None = None) -> RunResult:
+def train(
+    config: Config, notices: Sequence[str] = (), resume: RunFolder | None = None, force: bool = False
+) -> RunResult:
     """Train a model, and test its best checkpoint on the test split.
 
     Args:
         config: Resolved config.
         notices: Notices about how the config was read, to be shown to the user.
         resume: Folder of an earlier run to resume.
+        force: True to resume also with other keys of the config and on other data.
 
     Raises:
-        UserError: Data, weights or hardware don't fit the config.
+        UserError: Data, weights or hardware don't fit the config, or the run can't be resumed.
         Interrupted: The user pressed Ctrl-C; `last.ckpt` holds the state.
     """
+    with ExitStack() as held:
+        return _train(config, notices, resume, force, held)
+
+
+def _train(config: Config, notices: Sequence[str], resume: RunFolder | None, force: bool, held: ExitStack) -> RunResult:
+    """Train as `train` does; the lock of the run folder goes to `held`."""
     started = time.monotonic()
     rank: int = getattr(rank_zero_only, "rank", 0)
     notify: Callable[[str], None] = print_message if rank == 0 else lambda line: None
@@ -49,34 +61,49 @@ def train(config: Config, notices: Sequence[str] = (), resume: RunFolder | None 
     for notice in notices:
         notify(f"note: {notice}")
     _seed(config.seed)
+    if resume is not None and rank == 0:
+        held.callback(RunLock(resume.path).release)
+    state = read_last_checkpoint(resume) if resume is not None else None
+    rows = read_rows(resume.metrics) if resume is not None else []
 
     data = DataModule(config)
     data.prepare()
     for notice in data.notices:
         notify(f"note: {notice}")
+    changes: list[str] = []
+    if resume is not None and state is not None:
+        changes = changed_data(resume, data, state, force)
+        for change in changes:
+            notify(f"note: the data changed during this run: {change}")
     config = resolve_auto_values(config, data, notify)
-    last = _last_checkpoint(resume) if resume is not None else None
-    model = build_model(config, data, pretrained=last is None)
+    model = build_model(config, data, pretrained=state is None, changes=changes)
     if config.trainer.channels_last:
         model.model.to(memory_format=torch.channels_last)
 
     folder = resume or new_run(config, rank)
+    if resume is None and rank == 0:
+        held.callback(RunLock(folder.path).release)
     _check_validation_interval(config, data)
     checkpoints = Checkpoints(config.checkpoint, folder.checkpoints, validates=config.trainer.limit_val_batches != 0)
-    table = MetricsTable(folder.metrics)
+    table = MetricsTable(folder.metrics, earlier=rows)
     interrupt = StopOnInterrupt(checkpoints, notify)
     callbacks = [table, EpochLines(checkpoints, notify), interrupt, checkpoints]
     trainer = build_trainer(config, folder, callbacks, rank, notify)
+    if state is not None:
+        check_state(folder, state, model, trainer, force)
+        state = None  # Lightning reads the file itself
     if trainer.world_size > 1:
         _check_strategy(config)
         model.freeze_unreached()
     try:
         if rank == 0:
             folder.write_config(config)
+            write_record(folder, data, changes)
             notify(f"run {folder.path}")
             if config.data_module.preview_augmentations and resume is None:
                 notify(f"training windows as the network sees them: {draw_training_windows(data, folder)}")
         table.wandb = WandbRun(config, folder, notify) if _logs_to_wandb(config) and rank == 0 else None
+        last = None if resume is None else folder.checkpoints / LAST
         with translate_errors(config):
             trainer.fit(model, datamodule=data, ckpt_path=last, weights_only=True)
         if interrupt.requested:
@@ -84,7 +111,8 @@ def train(config: Config, notices: Sequence[str] = (), resume: RunFolder | None 
         return write_results(config, folder, trainer, model, data, checkpoints, table, started)
     except Interrupted:
         _close(table.wandb, 130)
-        raise Interrupted(str(folder.path)) from None
+        # Without `save_last`, a run that is stopped in its last batch has no state to resume from.
+        raise Interrupted(*([str(folder.path)] if (folder.checkpoints / LAST).is_file() else [])) from None
     except BaseException as error:
         _close(table.wandb, 1)
         if isinstance(error, UserError) and resume is None and rank == 0 and not any(folder.checkpoints.iterdir()):
@@ -115,9 +143,16 @@ def resolve_auto_values(config: Config, data: DataModule, notify: Callable[[str]
     return config
 
 
-def build_model(config: Config, data: DataModule, pretrained: bool) -> SegmentationModel:
-    """Build the model of a config for prepared data; `pretrained` loads the encoder weights that the config names."""
-    card = model_card(config, data)
+def build_model(config: Config, data: DataModule, pretrained: bool, changes: Sequence[str] = ()) -> SegmentationModel:
+    """Build the model of a config for prepared data.
+
+    Args:
+        config: Resolved config.
+        data: Prepared data module.
+        pretrained: True to load the encoder weights that the config names.
+        changes: Changes of the data during the run, for the card.
+    """
+    card = model_card(config, data, changes=changes)
     return MODELS[config.segmentation_model_cls](config.plain(), card.model_dump(mode="json"), pretrained=pretrained)
 
 
@@ -134,16 +169,6 @@ def _seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - libraries that still use the global generator
     torch.manual_seed(seed)
-
-
-def _last_checkpoint(folder: RunFolder) -> Path:
-    """Return the path of a run's `last.ckpt`, after reading it once to check that it is whole."""
-    last = folder.checkpoints / LAST
-    if not last.is_file():
-        found = ", ".join(sorted(p.name for p in folder.checkpoints.glob("*.ckpt"))) or "none"
-        raise UserError(f"{last}: no such file, so the run can't be resumed (checkpoints: {found})")
-    read_checkpoint(last)
-    return last
 
 
 def _check_strategy(config: Config) -> None:

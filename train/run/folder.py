@@ -63,6 +63,11 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
+    def data(self) -> Path:
+        """Path of the record of the data's files, with a digest of each."""
+        return self.path / "data.json"
+
+    @property
     def wandb(self) -> Path:
         """Path of the ID of the W&B run."""
         return self.path / "wandb.json"

@@ -3,14 +3,51 @@
 import csv
 import io
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
 
+from inference.common.errors import UserError, first_line
 from inference.common.files import write_text
+from inference.common.text import clean_line
+from train.data.pairs import join_some
 from train.model import SegmentationModel
 from train.run.wandb import WandbRun
+
+_FIRST = ("epoch", "step", "lr")  # columns of every row
+
+
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """Read the rows of a run's table, so that a resumed run continues it; none where there is no table.
+
+    Raises:
+        UserError: Another program has written the file in a format of its own.
+    """
+    if not path.is_file():
+        return []
+    fix = "save it as CSV with commas and decimal points, or move it away: the table then begins with the resumed part"
+    try:
+        # Spreadsheets put a byte order mark first.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            found = reader.fieldnames or []
+            if absent := [name for name in _FIRST if name not in found]:
+                raise UserError(
+                    f"{path}:1: has no column {join_some(absent)}, found {clean_line(' '.join(found), 100)} ({fix})"
+                )
+            rows = []
+            for row in reader:
+                try:
+                    rows.append({k: float(v) for k, v in row.items() if k is not None and v not in {"", None}})
+                except (TypeError, ValueError) as error:
+                    raise UserError(f"{path}:{reader.line_num}: {clean_line(str(error), 100)} ({fix})") from None
+                if absent := [name for name in _FIRST if name not in rows[-1]]:
+                    raise UserError(f"{path}:{reader.line_num}: has no {join_some(absent)} ({fix})")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: can't be read as a table of scores: {first_line(error)} ({fix})") from None
+    return rows
 
 
 class MetricsTable(L.Callback):
@@ -21,6 +58,7 @@ class MetricsTable(L.Callback):
     Args:
         path: Path of the CSV file.
         wandb: W&B run to log to as well.
+        earlier: Rows that earlier parts of this run wrote; see `read_rows`.
 
     Attributes:
         rows: Rows of the table.
@@ -28,8 +66,9 @@ class MetricsTable(L.Callback):
         windows: Number of windows trained on, over all devices.
     """
 
-    def __init__(self, path: Path, wandb: WandbRun | None = None) -> None:
+    def __init__(self, path: Path, wandb: WandbRun | None = None, earlier: Sequence[dict[str, float]] = ()) -> None:
         self.path = path
+        self._earlier = earlier
         self.wandb = wandb
         self.rows: list[dict[str, float]] = []
         self.train_seconds = 0.0
@@ -37,11 +76,9 @@ class MetricsTable(L.Callback):
         self._started: float | None = None
 
     def load_rows(self, step: int) -> None:
-        """Read the rows that an earlier part of this run wrote, up to an optimiser step."""
-        if self.path.is_file() and not self.rows:
-            with self.path.open(encoding="utf-8", newline="") as file:
-                read = [{k: float(v) for k, v in row.items() if v not in {"", None}} for row in csv.DictReader(file)]
-            self.rows = [row for row in read if row["step"] <= step]
+        """Take over the rows of earlier parts of this run, up to an optimiser step."""
+        if not self.rows:
+            self.rows = [dict(row) for row in self._earlier if row["step"] <= step]
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
@@ -102,8 +139,7 @@ class MetricsTable(L.Callback):
             self.wandb.log({**values, "epoch": self.rows[-1]["epoch"]}, step)
 
     def _text(self) -> str:
-        first = ["epoch", "step", "lr"]
-        columns = first + sorted({k for row in self.rows for k in row} - set(first))
+        columns = [*_FIRST, *sorted({k for row in self.rows for k in row} - set(_FIRST))]
         out = io.StringIO()
         writer = csv.DictWriter(out, columns, lineterminator="\n")
         writer.writeheader()

@@ -89,7 +89,8 @@ def write_results(
         return result
 
     scored = {f"val/{k}": v for k, v in val.items()} | {f"test/{k}": v for k, v in test.items()}
-    card = model_card(config, data, {k: v for k, v in scored.items() if not math.isnan(v)}, now())
+    changes = model.card.training_data.changes if model.card.training_data else []
+    card = model_card(config, data, {k: v for k, v in scored.items() if not math.isnan(v)}, now(), changes)
     folder.write_json(folder.card, card.model_dump(mode="json"))
     summary = {
         "best": best,
@@ -101,6 +102,8 @@ def write_results(
         "git_revision": git_revision(),
         "versions": versions(),
     }
+    if changes:
+        summary["data_changes"] = changes
     folder.write_json(folder.summary, summary)
     pictures = []
     if table.rows:

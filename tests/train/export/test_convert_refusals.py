@@ -94,7 +94,7 @@ def test_folders_that_are_no_runs(run: Path, tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "config.yml").touch()
     assert "last.ckpt: no such file; the run kept none" in refused(capsys, tmp_path, tmp_path)
     (tmp_path / "summary.json").write_text('{"best": {"checkpoint": "../../x.ckpt"}}')
-    assert "outside its folder" in refused(capsys, tmp_path, tmp_path)
+    assert "which isn't inside" in refused(capsys, tmp_path, tmp_path)
     (tmp_path / "summary.json").write_text("{")
     assert "is damaged" in refused(capsys, tmp_path, tmp_path)
     assert "no such file" in refused(capsys, tmp_path, tmp_path / "no.ckpt")

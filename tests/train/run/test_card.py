@@ -14,9 +14,10 @@ from rasterio.transform import from_origin
 from inference.common.raster import Header
 from tests.conftest import write_dataset
 from train.configs.config import Config
+from train.data.fingerprint import fingerprint
 from train.data.pairs import Pair, Scene, find_pairs, read_scenes
 from train.datamodule import DataModule
-from train.run.card import fingerprint, ground_sample_distance, model_card
+from train.run.card import ground_sample_distance, model_card
 
 LON, LAT = -128.9, 52.0
 

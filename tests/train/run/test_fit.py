@@ -67,7 +67,7 @@ def test_run_folder(finished: tuple[Path, str]) -> None:
     folder, printed = finished
     names = {p.name for p in folder.iterdir()}
     assert names == {
-        "config.yml", "checkpoints", "metrics.csv", "curves.png", "previews", "card.json", "summary.json",
+        "config.yml", "checkpoints", "metrics.csv", "curves.png", "previews", "card.json", "summary.json", "data.json",
     }  # fmt: skip
     checkpoints = sorted(p.name for p in (folder / "checkpoints").iterdir())
     assert len(checkpoints) == 2
