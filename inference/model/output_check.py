@@ -2,7 +2,7 @@
 
 A wrong declaration yields a plausible but wrong map. Two facts are certain: probabilities lie in 0..1, and those of
 all classes add up to one. The reverse, logits that are probabilities already, is decided over many tiles: logits of a
-trained network leave 0..1 where it is sure of a class, probabilities only come close to its ends.
+trained network leave 0..1 wherever it is sure of a class.
 """
 
 from typing import Any
@@ -19,6 +19,7 @@ SUM_ROUNDING = 2e-2
 """Distance from one of the sum over the classes that bfloat16 explains."""
 _EXACT_SUM = 1e-3  # logits never add up to one in all pixels as closely as this
 _NEAR_END = 0.05  # distance from 0 or 1 that probabilities of a trained network reach in some pixel
+_SPREAD = 0.1  # smaller differences between all outputs, as of an image of one colour, are no evidence
 _ENOUGH = 64  # tiles after which a map that can't be right is stopped
 
 
@@ -73,7 +74,10 @@ class OutputCheck:
             return
         low, high = self._lowest, self._highest
         inside = 0 <= low < high <= 1
-        if inside and (self._sums_to_one or low <= _NEAR_END or high >= 1 - _NEAR_END):
+        near_end = low <= _NEAR_END or high >= 1 - _NEAR_END
+        # Our exporter, which records its software, applies no activation to logits: there, a network may be unsure.
+        varied = high - low >= _SPREAD and not self._card.software
+        if inside and (self._sums_to_one or near_end or varied):
             raise UserError(
                 f"{self._name}: all outputs lie between {low:.3g} and {high:.3g}"
                 f"{', and those of the classes add up to 1' if self._sums_to_one else ''}: they are probabilities "

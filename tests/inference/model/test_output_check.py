@@ -84,13 +84,22 @@ def test_classes_that_do_not_add_up_to_one(tmp_path: Path, mosaic: Path, capsys:
 def test_rounding_and_small_logits_are_accepted() -> None:
     check = OutputCheck(card(output="probabilities"), "m")
     check.add(np.array([[[[-0.0005, 1.0005]]]], np.float16))
-    unsure = OutputCheck(card(), "m")  # logits of a network that is sure of nothing
+    unsure = OutputCheck(
+        card(software={"torch": "2"}), "m"
+    )  # logits of a network that is sure of nothing, exported by us
     unsure.add(np.full((100, 1, 2, 2), 0.3, np.float32))
     unsure.add(np.full((100, 1, 2, 2), 0.7, np.float32))
     constant = OutputCheck(card(), "m")
     constant.add(np.zeros((100, 1, 2, 2), np.float32))
     for each in (check, unsure, constant):
         each.finish()
+
+
+def test_probabilities_of_an_unsure_network_declared_as_logits() -> None:
+    check = OutputCheck(card(), "m")
+    check.add(np.array([[[[0.3, 0.6]]]], np.float32))
+    with pytest.raises(UserError, match=r"all outputs lie between 0\.3 and 0\.6"):
+        check.finish()
 
 
 def test_a_map_that_cannot_be_right_stops_early() -> None:
