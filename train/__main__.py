@@ -107,6 +107,7 @@ def _run(options: argparse.Namespace) -> int:
 
         sys.stdout.write(find_learning_rate(loaded.config, loaded.notices) + "\n")
         return 0
+    from inference.common.signals import exit_status
     from inference.common.text import print_line
     from train.run.fit import train
     from train.run.interrupt import Interrupted
@@ -115,11 +116,11 @@ def _run(options: argparse.Namespace) -> int:
     try:
         result = train(loaded.config, loaded.notices, folder, options.force)
     except Interrupted as stopped:
-        if stopped.args:
-            sys.stderr.write(f"stopped; resume with: python -m train --resume {stopped.args[0]}\n")
+        if stopped.args[0]:
+            print_line(f"stopped; resume with: python -m train --resume {stopped.args[0]}")
         else:
-            sys.stderr.write("stopped; there is no last.ckpt to resume from (checkpoint.save_last: false)\n")
-        return 130
+            print_line("stopped; there is no last.ckpt to resume from (checkpoint.save_last: false)")
+        return exit_status(stopped.number)
     if result.folder.summary.is_file():
         print_line(report(loaded.config, options.config, result), sys.stdout)
     return 0

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from inference.common.errors import CheckFailed, UserError, is_interruption
 from inference.common.paths import user_path
-from inference.common.signals import STOP_SIGNALS, StopHandler, exit_status, raise_stopped, signal_name
+from inference.common.signals import STOP_SIGNALS, StopHandler, exit_status, raise_stopped, stop_signal
 from inference.common.text import clean_lines, print_line, quoted
 
 EXIT_CODES = {
@@ -104,9 +104,8 @@ def exit_code(run: Callable[[], int], interrupted: str = "interrupted") -> int:
         SIGUSR1, 1 where stdout was closed.
     """
     others = tuple(number for number in STOP_SIGNALS if number != signal.SIGINT)  # Python itself raises for SIGINT
-    stop = StopHandler(raise_stopped, others)
     try:
-        with stop:
+        with StopHandler(raise_stopped, others):
             return run()
     except UserError as error:
         print_line(str(error))
@@ -119,6 +118,6 @@ def exit_code(run: Callable[[], int], interrupted: str = "interrupted") -> int:
     except BaseException as error:
         if not is_interruption(error):
             raise
-        suffix = "" if stop.number is None else f" ({signal_name(stop.number)})"
-        print_line(interrupted + suffix)
-        return exit_status(stop.number)
+        number = stop_signal(error)
+        print_line(interrupted if number == signal.SIGINT else f"{interrupted} ({signal.Signals(number).name})")
+        return exit_status(number)

@@ -9,21 +9,32 @@ from typing import Any
 
 STOP_SIGNALS = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, n))
 """Signals that stop a command; Windows has no SIGUSR1."""
+_GRACE_SECONDS = 30
 _REPEAT_SECONDS = 1.0  # a scheduler may signal a process and its group: two signals, one request
 
 
-def exit_status(number: int | None) -> int:
-    """Return the exit code of a command that a signal has stopped: 130 for SIGINT or None, 143 for the others."""
-    return 130 if number in (None, signal.SIGINT) else 143
-
-
-def signal_name(number: int | None) -> str:
-    """Return what a user calls a signal: "Ctrl-C" for SIGINT or None, else its name."""
-    return "Ctrl-C" if number in (None, signal.SIGINT) else signal.Signals(number or 0).name
+def exit_status(number: int) -> int:
+    """Return the exit code of a command that a signal has stopped: 130 for SIGINT, 143 for the others."""
+    return 130 if number == signal.SIGINT else 143
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGUSR1 was received; treated like Ctrl-C wherever unfinished files are removed."""
+    """SIGTERM or SIGUSR1 was received; treated like Ctrl-C wherever unfinished files are removed.
+
+    Args:
+        number: Number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def stop_signal(error: BaseException | None) -> int:
+    """Return the number of the signal behind an interruption; a library may have turned it into another error."""
+    while error is not None and not isinstance(error, Stopped):
+        error = error.__cause__ or error.__context__
+    return signal.SIGINT if error is None else error.number
 
 
 class StopHandler:
@@ -80,7 +91,20 @@ class StopHandler:
 
 def raise_stopped(number: int) -> None:
     """Raise `KeyboardInterrupt` for SIGINT and `Stopped` for the others; a function for `StopHandler`."""
-    raise (KeyboardInterrupt if number == signal.SIGINT else Stopped)
+    raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
+
+
+def leave_signals_to_parent() -> None:
+    """Let this process outlive stop signals that a terminal or a scheduler sends to a whole group of processes.
+
+    The parent needs its workers to finish its step, and then ends them. After SIGTERM, which it may end them with, this
+    process lives for another 30 seconds at most.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE_SECONDS))
 
 
 class Cancelled(Exception):

@@ -148,5 +148,7 @@ def _mode(path: Path) -> int | None:
 def _probe(path: Path) -> None:
     """Create and remove a temporary file; raises OSError if the folder can't be written to."""
     probe = temporary_path(path)
-    probe.touch()
-    probe.unlink()
+    try:
+        probe.touch()
+    finally:
+        probe.unlink(missing_ok=True)  # also where a signal stops the command here

@@ -1,6 +1,5 @@
 """Datasets of windows, and samplers that group them into batches; `train/datamodule.py` describes a batch."""
 
-import signal
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
+from inference.common.signals import leave_signals_to_parent
 from train.data.pairs import Scene
 from train.data.reader import Reader
 from train.data.windows import TrainingWindows, WindowPosition, batches, grid
@@ -156,6 +156,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def init_worker(_: int) -> None:
-    """Prepare a worker process: one OpenCV thread, and Ctrl-C left to the main process."""
+    """Prepare a worker process: one OpenCV thread, and signals left to the main process."""
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_to_parent()

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from inference.common.errors import UserError
+from inference.common.errors import UserError, is_interruption
+from inference.common.signals import exit_status
 from train.configs.config import Config
 from train.data.class_weights import wants_class_weights, with_class_weights
 from train.datamodule import DataModule
@@ -46,7 +47,8 @@ def train(
 
     Raises:
         UserError: Data, weights or hardware don't fit the config, or the run can't be resumed.
-        Interrupted: The user pressed Ctrl-C; `last.ckpt` holds the state.
+        Interrupted: Ctrl-C, SIGTERM or SIGUSR1; `last.ckpt` holds the state.
+        KeyboardInterrupt: The same before there was a state to save; the run folder is removed.
     """
     with ExitStack() as held:
         return _train(config, notices, resume, force, held)
@@ -95,6 +97,7 @@ def _train(config: Config, notices: Sequence[str], resume: RunFolder | None, for
     if trainer.world_size > 1:
         _check_strategy(config)
         model.freeze_unreached()
+    held.enter_context(interrupt)
     try:
         if rank == 0:
             folder.write_config(config)
@@ -109,14 +112,16 @@ def _train(config: Config, notices: Sequence[str], resume: RunFolder | None, for
         if interrupt.requested:
             raise Interrupted
         return write_results(config, folder, trainer, model, data, checkpoints, table, started)
-    except Interrupted:
-        _close(table.wandb, 130)
-        # Without `save_last`, a run that is stopped in its last batch has no state to resume from.
-        raise Interrupted(*([str(folder.path)] if (folder.checkpoints / LAST).is_file() else [])) from None
     except BaseException as error:
-        _close(table.wandb, 1)
-        if isinstance(error, UserError) and resume is None and rank == 0 and not any(folder.checkpoints.iterdir()):
+        stopped = isinstance(error, Interrupted) or is_interruption(error)
+        _close(table.wandb, exit_status(interrupt.number) if stopped else 1)
+        if stopped and (folder.checkpoints / LAST).is_file():
+            raise Interrupted(str(folder.path), interrupt.number) from None
+        empty = resume is None and rank == 0 and not any(folder.checkpoints.iterdir())
+        if (stopped or isinstance(error, UserError)) and empty:
             shutil.rmtree(folder.path)
+        if isinstance(error, Interrupted):  # without `save_last`, a run stopped in its last batch has no state
+            raise Interrupted("", interrupt.number) from None
         raise
     finally:
         forget_run_folder()

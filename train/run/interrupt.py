@@ -1,53 +1,83 @@
-"""Ctrl-C during training: stop between two batches, with the state saved in `last.ckpt`."""
+"""Ctrl-C, SIGTERM and SIGUSR1 during training: stop between two batches, with the state saved in `last.ckpt`."""
 
+import contextlib
 import signal
-import threading
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import lightning as L
 
+from inference.common.signals import StopHandler, raise_stopped
 from train.run.checkpoints import Checkpoints
 
 
 class Interrupted(Exception):
-    """Training was stopped by Ctrl-C. The argument, where given, is the path of the run folder."""
+    """Training was stopped by a signal, and can be resumed.
+
+    Not a `KeyboardInterrupt`, which Lightning would turn into `SystemExit`.
+
+    Args:
+        folder: Path of the run folder; empty where the caller knows it.
+        number: Number of the signal.
+    """
+
+    def __init__(self, folder: str = "", number: int = signal.SIGINT) -> None:
+        super().__init__(folder)
+        self.number = number
 
 
 class StopOnInterrupt(L.Callback):
-    """Handler of Ctrl-C: the first press saves and stops after the current step, the second stops at once.
+    """Handler of the stop signals, as a context around a run.
+
+    While the model is being fitted, the first signal saves and stops after the current batch of training or
+    validation, and a second Ctrl-C stops at once. Before and after fitting, a signal raises `KeyboardInterrupt`.
 
     Args:
         checkpoints: Callback that saves the state.
         notify: Called with each line for the user.
 
     Attributes:
-        requested: True once Ctrl-C was pressed.
+        requested: True once a signal has asked to stop the fit.
     """
 
     def __init__(self, checkpoints: Checkpoints, notify: Callable[[str], None]) -> None:
         self.checkpoints = checkpoints
         self.notify = notify
         self.requested = False
-        self._previous_handler: Any = None
+        self._fitting = False
+        self._handler = StopHandler(self._on_stop)
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Install the signal handler; Python allows that in the main thread only."""
-        if threading.current_thread() is threading.main_thread():
-            self._previous_handler = signal.signal(signal.SIGINT, self._on_signal)
+    @property
+    def number(self) -> int:
+        """Number of the first signal; SIGINT before."""
+        return self._handler.number or signal.SIGINT
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Restore the previous signal handler."""
-        if self._previous_handler is not None:
-            signal.signal(signal.SIGINT, self._previous_handler)
-            self._previous_handler = None
+    def __enter__(self) -> "StopOnInterrupt":
+        self._handler.install()
+        return self
 
-    def _on_signal(self, _: int, __: FrameType | None) -> None:
+    def __exit__(self, *_: object) -> None:
+        self._handler.restore()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Replace Lightning's handler of SIGTERM, which ends the process without saving."""
+        self._handler.install()
+        self._fitting = True
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Let further signals stop at once: the end of the fit has saved the state."""
+        self._fitting = False
+
+    def _on_stop(self, number: int) -> None:
+        if not self._fitting or (self.requested and number == signal.SIGINT):
+            raise_stopped(number)
         if self.requested:
-            raise KeyboardInterrupt
+            return
         self.requested = True
-        self.notify("stopping after this step (press Ctrl-C again to stop at once, without saving)")
+        by = "" if number == signal.SIGINT else f"{signal.Signals(number).name}: "
+        # Printing fails where the signal interrupts another print, or the terminal is gone.
+        with contextlib.suppress(RuntimeError, OSError):
+            self.notify(f"{by}stopping after this step (press Ctrl-C again to stop at once, without saving)")
 
     def _should_stop(self, trainer: L.Trainer) -> bool:
         if trainer.world_size == 1:
@@ -58,8 +88,11 @@ class StopOnInterrupt(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and stop, except after the last batch of an epoch: the end of the epoch saves, and comes first."""
-        if self._should_stop(trainer) and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        """Save and stop, except where validation or the end of an epoch follows: both save, and come first."""
+        last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        every: Any = trainer.val_check_batch
+        validates = trainer.enable_validation and (batch_idx + 1) % every == 0
+        if self._should_stop(trainer) and not last and not validates:
             self.checkpoints.save_last(trainer)
             raise Interrupted
 
@@ -69,3 +102,17 @@ class StopOnInterrupt(L.Callback):
         """Stop before the first batch of a new epoch: the end of the last epoch has saved the state."""
         if batch_idx == 0 and self.checkpoints.config.save_last and self._should_stop(trainer):
             raise Interrupted
+
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Save and stop within validation; the resumed run repeats the validation from its first batch."""
+        if not self._fitting or trainer.sanity_checking or not self._should_stop(trainer):
+            return
+        # Lightning resumes within a validation if one batch of it was started but not processed. Of the batches of
+        # this validation none counts as completed, because the resumed run counts the pixels of all of them again.
+        progress: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+        progress.reset()
+        progress.total.ready = progress.total.started = 1
+        self.checkpoints.save_last(trainer)
+        raise Interrupted

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from train.__main__ import main
 from train.configs.loader import load_config
 from train.model import SegmentationModel
 from train.run.checkpoints import read_checkpoint
@@ -35,16 +36,26 @@ def run(path: Path, *overrides: str) -> RunFolder:
     return train(load_config(path, overrides).config).folder
 
 
-def stop_at(monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int) -> None:
-    """Press Ctrl-C while this batch is being computed."""
-    step = SegmentationModel.training_step
+def stop_at(
+    monkeypatch: pytest.MonkeyPatch,
+    epoch: int,
+    batch: int,
+    number: signal.Signals = signal.SIGINT,
+    name: str = "training_step",
+) -> list[int]:
+    """Send a signal while this batch is being computed; the list returned gets the batches of that epoch."""
+    step = getattr(SegmentationModel, name)
+    computed: list[int] = []
 
-    def training_step(self: SegmentationModel, content: Any, batch_idx: int) -> torch.Tensor:
-        if (self.current_epoch, batch_idx) == (epoch, batch):
-            os.kill(os.getpid(), signal.SIGINT)
+    def signalled(self: SegmentationModel, content: Any, batch_idx: int) -> Any:
+        if self.current_epoch == epoch:
+            computed.append(batch_idx)
+            if batch_idx == batch and not computed[:-1].count(batch):
+                os.kill(os.getpid(), number)
         return step(self, content, batch_idx)
 
-    monkeypatch.setattr(SegmentationModel, "training_step", training_step)
+    monkeypatch.setattr(SegmentationModel, name, signalled)
+    return computed
 
 
 def resume(folder: Path, *overrides: str) -> RunFolder:
@@ -99,6 +110,73 @@ def test_ctrl_c(
     folder = Path(stopped.value.args[0])
     assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["epoch"] == epoch
     assert_same(resume(folder), uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "batch", "extra"),
+    [
+        (signal.SIGTERM, "validation_step", 0, {}),
+        # Between two batches after which validation is due; and with averaged weights, which are validated.
+        (signal.SIGUSR1, "training_step", 0, {"trainer": {"val_check_interval": 1, "accelerator": "cpu"}}),
+        (
+            signal.SIGINT,
+            "validation_step",
+            0,
+            {
+                "trainer": {"val_check_interval": 2, "accelerator": "cpu"},
+                "segmentation_config": SETTINGS["segmentation_config"] | {"ema": {"decay": 0.9, "start_epoch": 0}},
+            },
+        ),
+    ],
+)
+def test_stop_signals_in_training_and_validation(
+    write_config: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    name: str,
+    batch: int,
+    extra: dict[str, Any],
+) -> None:
+    """Through the command: exit code, the line that says how to resume, and the weights of an unbroken run."""
+    path = write_config(**(SETTINGS | {"max_epoch": 2} | extra))
+    uninterrupted = run(path)
+    capsys.readouterr()
+    handler = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        computed = stop_at(patch, 1, batch, number, name)
+        assert main([str(path)]) == (130 if number == signal.SIGINT else 143)
+    assert signal.getsignal(number) is handler
+    if name == "validation_step":
+        assert computed == [batch], "validation stops after the batch"
+    *_, stopping, last = capsys.readouterr().err.strip().splitlines()
+    assert stopping.endswith("stopping after this step (press Ctrl-C again to stop at once, without saving)")
+    assert stopping.startswith("stopping" if number == signal.SIGINT else f"{number.name}: ")
+    said, _, folder = last.rpartition(" ")
+    assert said == "stopped; resume with: python -m train --resume"
+    assert_same(resume(Path(folder)), uninterrupted)
+
+
+def test_stopped_before_the_first_step_nothing_is_left(
+    write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_config(**SETTINGS)
+    monkeypatch.setattr("lightning.pytorch.Trainer.fit", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    assert main([str(path)]) == 143
+    assert capsys.readouterr().err.splitlines()[-1] == "interrupted (SIGTERM)"
+    assert list(path.parent.joinpath("runs", "p").iterdir()) == []
+
+
+def test_stopped_in_the_test_stage(
+    write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_config(**SETTINGS)
+    with monkeypatch.context() as patch:
+        stop_at(patch, SETTINGS["max_epoch"], 0, signal.SIGTERM, "test_step")
+        assert main([str(path)]) == 143
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("stopped; resume with: python -m train --resume ")
+    assert main(["--resume", said.split()[-1]]) == 0
 
 
 def test_from_a_checkpoint_within_an_epoch(write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
