@@ -1,9 +1,9 @@
 """Logging to Weights & Biases: online with an API key and a network, offline otherwise; it never stops training."""
 
-import json
 import logging
 import netrc
 import os
+import re
 import shutil
 import threading
 import urllib.error
@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from inference.common.errors import first_line
+from inference.common.documents import read_json
+from inference.common.errors import UserError, first_line
+from inference.common.text import quoted
 from train.configs.config import Config
 from train.run.folder import RunFolder
 
@@ -51,7 +53,7 @@ class WandbRun:
         if mode == "online":
             reason = _why_offline(str(settings.base_url), settings.api_key)
             mode = "online" if reason is None else "offline"
-        known = json.loads(folder.wandb.read_text("utf-8")) if folder.wandb.is_file() else {}
+        known = _known_id(folder)
         options: dict[str, Any] = {
             "project": config.logging.project,
             "entity": config.logging.entity,
@@ -59,7 +61,7 @@ class WandbRun:
             "tags": config.tags,
             "config": config.plain(),
             "dir": str(folder.path),
-            "id": known.get("id"),
+            "id": known,
             "resume": "allow" if known else None,
         }
         try:
@@ -67,7 +69,14 @@ class WandbRun:
         except Exception as error:  # no failure of W&B may stop training
             reason = first_line(error)
             mode = "offline"
-            self.run = self._start(mode, options)
+            # W&B's own process still holds the ID of the run that it couldn't start.
+            self._end_service()
+            try:
+                self.run = self._start(mode, options)
+            except Exception as second:
+                mode = "disabled"
+                self.run = self._start(mode, options)
+                notify(f"W&B: nothing is recorded: {first_line(second)}")
         self.mode = mode
         folder.write_json(folder.wandb, {"id": self.run.id, "project": config.logging.project, "mode": mode})
         self.run.define_metric("trainer/global_step")
@@ -83,6 +92,12 @@ class WandbRun:
         if mode != "online":
             options = {**options, "resume": None}  # a new part of the same run; `wandb sync` joins the parts
         return self._wandb.init(mode=mode, settings=quiet, **options)
+
+    def _end_service(self) -> None:
+        """End W&B's own process; one that doesn't end in time is left, and a new one is started beside it."""
+        ending = threading.Thread(target=self._wandb.teardown, args=(1,), daemon=True)
+        ending.start()
+        ending.join(REACH_SECONDS)
 
     @property
     def sync_dir(self) -> Path:
@@ -134,6 +149,25 @@ class WandbRun:
                 lost = 0.0 if reachable else lost + REACH_SECONDS
         if closing.is_alive():
             self._notify(f"W&B: the connection was lost; upload the rest later with: wandb sync {self.sync_dir}")
+
+
+def _known_id(folder: RunFolder) -> str | None:
+    """Return the ID of the W&B run that earlier parts of this run were logged to; None for a new run.
+
+    Raises:
+        UserError: The file that holds it is damaged.
+    """
+    if not folder.wandb.is_file():
+        return None
+    content = read_json(folder.wandb)
+    found = content.get("id") if isinstance(content, dict) else None
+    # W&B names a folder and a file after the ID.
+    if not isinstance(found, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", found):
+        raise UserError(
+            f"{folder.wandb}: id: is {quoted(found)}, not the ID of a W&B run (allowed: letters, digits, - and _; "
+            "restore it, or remove the file to log to a new W&B run)"
+        )
+    return found
 
 
 def _why_offline(base_url: str, key: str | None) -> str | None:

@@ -6,15 +6,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import wandb
 
+from inference.common.errors import UserError
 from train.configs.loader import load_config
 from train.run import wandb as tracking
 from train.run.fit import train
+from train.run.folder import RunFolder
 
 KEY = "a" * 40
 
@@ -133,3 +135,55 @@ def test_a_broken_client_does_not_stop_training(
     assert "recorded offline" in capsys.readouterr().err
     assert result.folder.summary.is_file()
     assert time.monotonic() - began < 120  # it ends at all
+
+
+@pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_resumed_run_that_cannot_start_online_stays_the_same_run(
+    write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], slow: bool
+) -> None:
+    """A server that answers, but is too slow to start a run or refuses it."""
+    from train.run.folder import existing_run
+
+    path = write_config(enable_logging=True, max_epoch=1, logging={"log_model": False})
+    folder = train(load_config(path).config).folder
+    first = json.loads(folder.wandb.read_text())["id"]
+    done = threading.Event()
+
+    class Server(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            if slow:
+                done.wait(60)
+            self.send_error(403)
+
+        def log_message(self, *_: object) -> None:
+            return None
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        wandb.teardown()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        monkeypatch.setattr(tracking, "INIT_SECONDS", 1.0)
+        capsys.readouterr()
+        try:
+            again = load_config(folder.config, ["trainer.max_epochs=2"]).config
+            train(again, resume=existing_run(folder.path))
+        finally:
+            done.set()
+            server.shutdown()
+            wandb.teardown()
+    err = capsys.readouterr().err
+    assert "W&B: recorded offline (" in err
+    assert json.loads(folder.wandb.read_text()) == {"id": first, "project": "p", "mode": "offline"}
+    assert len(list(folder.path.glob(f"wandb/offline-run-*-{first}"))) == 2
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"id": 3}', '{"id": "../../x"}', '{"id": ""}'])
+def test_a_damaged_id_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "wandb.json").write_text(content)
+    with pytest.raises(UserError, match=r"wandb\.json: "):
+        tracking._known_id(RunFolder(tmp_path))
