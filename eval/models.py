@@ -77,7 +77,7 @@ def open_model(
 
     source = find_source(text)
     rebuilt = load_trained_model(
-        source.checkpoint, None if config is None or given is None else UserConfig(config, given)
+        source.checkpoint, None if config is None or given is None else UserConfig(config, given, overrides)
     )
     used = rebuilt.config if given is None else given.config
     traced, card = _trace(rebuilt.model, rebuilt.card, folder)

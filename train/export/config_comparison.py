@@ -1,7 +1,7 @@
 """Comparison of a user's config with the config that a checkpoint was trained with."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ class UserConfig:
 
     Attributes:
         path: Path of the YAML file.
-        loaded: Validated content.
+        loaded: Validated content, overrides included.
+        overrides: KEY=VALUE pairs of the command line.
     """
 
     path: str
     loaded: Loaded
+    overrides: Sequence[str] = ()
 
 
 def compare_configs(checkpoint: Path, trained: Config, card: ModelCard, given: UserConfig) -> list[str]:
@@ -45,7 +47,7 @@ def compare_configs(checkpoint: Path, trained: Config, card: ModelCard, given: U
     problems = []
     yaml = document.read(given.path)
     for key, value, trained_value in (*_network_keys(config, trained), *_normalization_keys(config, card)):
-        if not _equal(value, trained_value):
+        if not equal(value, trained_value):
             mark = yaml.mark(tuple(key.split(".")))
             problems.append(
                 f"{given.path}:{mark.line}:{mark.column}: {key}: is {value}, but {checkpoint} was trained with "
@@ -88,9 +90,9 @@ def _normalization_keys(config: Config, card: ModelCard) -> Iterator[tuple[str, 
         yield "data_module.bands", list(data.bands), card.bands
 
 
-def _equal(left: Any, right: Any) -> bool:
+def equal(left: Any, right: Any) -> bool:
     """Compare two values, numbers within rounding."""
     if isinstance(left, list | tuple) and isinstance(right, list | tuple):
-        return len(left) == len(right) and all(map(_equal, left, right))
+        return len(left) == len(right) and all(map(equal, left, right))
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (left, right))
     return math.isclose(left, right, rel_tol=1e-6, abs_tol=1e-9) if numbers else bool(left == right)

@@ -77,7 +77,7 @@ def convert(request: ConversionRequest) -> list[Path]:
     _check_name("--task", request.task)
     given = None
     if request.config is not None:
-        given = UserConfig(request.config, load_config(request.config, request.overrides))
+        given = UserConfig(request.config, load_config(request.config, request.overrides), request.overrides)
     source = find_source(request.source)
     print_line(f"checkpoint {source.checkpoint}")
     trained = load_trained_model(source.checkpoint, given)

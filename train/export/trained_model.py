@@ -1,7 +1,7 @@
 """Trained model and its card, restored from a checkpoint and an optional config."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from torch import Tensor
 from inference.card import CardError, ModelCard
 from inference.common.errors import UserError
 from train.configs.config import Config
-from train.data.normalization import given_normalization
+from train.data.normalization import Normalization
 from train.export.config_comparison import UserConfig, compare_configs
+from train.export.earlier_tool import OTHER_AERIALFORMER, earlier_normalization
 from train.model import MODELS, SegmentationModel
 from train.run.checkpoints import read_checkpoint
 
@@ -54,7 +55,8 @@ def load_trained_model(checkpoint: Path, given: UserConfig | None) -> TrainedMod
     content = read_checkpoint(checkpoint)
     own = content.get("hyper_parameters")
     notices: list[str] = []
-    if isinstance(own, dict) and {"config", "card"} <= own.keys():
+    embedded = isinstance(own, dict) and {"config", "card"} <= own.keys()
+    if isinstance(own, dict) and embedded:
         config, card = _embedded(checkpoint, own)
         if given is not None:
             notices += compare_configs(checkpoint, config, card, given)
@@ -62,11 +64,16 @@ def load_trained_model(checkpoint: Path, given: UserConfig | None) -> TrainedMod
         raise UserError(f"{checkpoint}: contains no config (give the YAML that it was trained with)")
     else:
         config = given.loaded.config
-        card = card_of_yaml(config, given.path)
-        notices.append(f"{checkpoint}: has no model card; the card is made from {given.path}")
+        normalization = earlier_normalization(checkpoint, given, config.num_bands)
+        card = card_of_yaml(config, normalization)
+        notices.append(
+            f"{checkpoint}: has no model card; the card is made from {given.path}, with mean "
+            f"{_numbers(normalization.mean)}, std {_numbers(normalization.std)} and max_pixel_value "
+            f"{normalization.max_pixel_value:g}"
+        )
     model = MODELS[config.segmentation_model_cls](config.plain(), card.model_dump(mode="json"))
     weights = network_weights(content["state_dict"])
-    _check_keys(checkpoint, weights, model, config)
+    _check_keys(checkpoint, weights, model, config, embedded)
     model.load_state_dict(weights)
     return TrainedModel(model.eval().requires_grad_(False), card, config, notices)
 
@@ -100,7 +107,9 @@ def network_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return plain
 
 
-def _check_keys(checkpoint: Path, weights: Mapping[str, Tensor], model: SegmentationModel, config: Config) -> None:
+def _check_keys(
+    checkpoint: Path, weights: Mapping[str, Tensor], model: SegmentationModel, config: Config, embedded: bool
+) -> None:
     """Check names and shapes of the weights; raise a UserError of one line if they belong to another network."""
     wanted = model.state_dict()
     missing = [name for name in wanted if name not in weights]
@@ -117,32 +126,24 @@ def _check_keys(checkpoint: Path, weights: Mapping[str, Tensor], model: Segmenta
         found, expected = list(weights[other[0]].shape), list(wanted[other[0]].shape)
         parts.append(f"{other[0]} has shape {found}, {expected} was expected")
     if parts:
-        raise UserError(
-            f"{checkpoint}: not the weights of {network}: {'; '.join(parts)} (give the YAML that it was trained with)"
-        )
+        another = config.segmentation_model_cls == "AerialFormer" and not embedded
+        fix = OTHER_AERIALFORMER if another else "give the YAML that it was trained with"
+        raise UserError(f"{checkpoint}: not the weights of {network}: {'; '.join(parts)} ({fix})")
 
 
-def card_of_yaml(config: Config, path: str) -> ModelCard:
-    """Make the card of a checkpoint that has none from its YAML, for uint8 images as in the earlier tool.
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def card_of_yaml(config: Config, normalization: Normalization) -> ModelCard:
+    """Make the card of a checkpoint that has none, for uint8 images as in the earlier tool.
 
     Args:
         config: Validated config.
-        path: Path of the YAML file, for messages.
-
-    Raises:
-        UserError: The YAML doesn't give the numbers of the normalisation.
+        normalization: Normalisation that the checkpoint was trained with.
     """
     data = config.data_module
     bands = tuple(data.bands) if data.bands else tuple(range(1, config.num_bands + 1))
-    try:
-        normalization = given_normalization(data, bands, "uint8")
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    if normalization is None:
-        raise UserError(
-            f"{path}: data_module.mean: auto was measured in training, and this checkpoint does not contain the "
-            "result (give the numbers)"
-        )
     return ModelCard(
         name=config.logging.name or "model",
         task=config.logging.project,

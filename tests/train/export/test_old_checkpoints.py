@@ -60,3 +60,47 @@ def test_another_shape_is_refused(run: Path, tmp_path: Path, capsys: pytest.Capt
     old = old_checkpoint(run, tmp_path / "old.ckpt", widen)
     (line,) = refused(capsys, tmp_path, old, run.parents[2] / "c.yml", "--score", "0.5").splitlines()
     assert "model.segmentation_head.0.bias has shape [7], [1] was expected" in line
+
+
+def test_an_old_checkpoint_gets_the_normalisation_of_the_tool_that_wrote_it(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was ImageNet's for every network. Numbers of a YAML that is made for this tool are no answer."""
+    old = old_checkpoint(run, tmp_path / "old.ckpt")
+    half = {"data_module__mean": [0.5, 0.5, 0.5], "data_module__std": [0.5, 0.5, 0.5]}
+    config = save(tmp_path / "half.yml", config_of(run.parents[2], **half))
+    lines = refused(capsys, tmp_path, old, config, "--score", "0.5").splitlines()
+    assert [line.partition(": ")[2].partition(":")[0] for line in lines] == ["data_module.mean", "data_module.std"]
+    assert "is [0.5,0.5,0.5], but" in lines[0]
+    assert "normalised all images with [0.485,0.456,0.406]" in lines[0]
+
+    def card_of(*overrides: str) -> Any:
+        folder = tmp_path / str(len(overrides))
+        arguments = [str(old), str(config), *overrides, "--score", "0.5", "--formats", "torchscript"]
+        assert main([*arguments, "--output_dir", str(folder)]) == 0
+        (path,) = folder.glob("*.pt")
+        return read_card(path)
+
+    plain = save(tmp_path / "plain.yml", config_of(run.parents[2]))
+    earlier = ["data_module.mean=[0.485,0.456,0.406]", "data_module.std=[0.229,0.224,0.225]"]
+    own = ["data_module.mean=[0.5,0.5,0.5]", "data_module.std=[0.5,0.5,0.5]", "data_module.max_pixel_value=100"]
+    for card, mean, std, largest in (
+        (card_of(*earlier), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225], 255),
+        (card_of(*own), [0.5] * 3, [0.5] * 3, 100),
+    ):
+        assert (card.mean, card.std, card.max_pixel_value) == (mean, std, largest)
+    config = plain
+    card = card_of()
+    assert (card.mean, card.std, card.max_pixel_value) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], 255)
+    assert "mean 0.485, 0.456, 0.406" in capsys.readouterr().err
+
+
+def test_the_earlier_aerialformer_was_another_network(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = old_checkpoint(run, tmp_path / "old.ckpt")
+    changes = {"segmentation_model_cls": "AerialFormer", "segmentation_config": {"architecture": "AerialFormer-T"}}
+    config = save(tmp_path / "af.yml", config_of(run.parents[2]) | changes)
+    (line,) = refused(capsys, tmp_path, old, config, "--score", "0.5").splitlines()
+    assert "used the name AerialFormer for another network" in line
+    assert "give the YAML" not in line
