@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from inference.common.cpu import cores
 from inference.common.errors import UserError
+from inference.common.text import LONGEST_NAME, clean_line
 from inference.model.registry import BACKENDS
 
 WindowName = Literal["bartlett-hann", "hann", "none"]
@@ -17,6 +19,17 @@ BACKEND_NAMES: tuple[str, ...] = ("auto", *BACKENDS)
 DEVICE_NAMES: tuple[str, ...] = get_args(DeviceName)
 PRECISION_NAMES: tuple[str, ...] = get_args(PrecisionName)
 LARGEST_OVERLAP = 0.9
+LARGEST_TILE = 65_536
+"""Largest side of a tile, pixels, as in a config."""
+LARGEST_BATCH = 4096
+"""Most tiles in a batch; more make nothing faster."""
+LARGEST_BAND = 65_535
+"""Most bands of a GeoTIFF."""
+
+
+def most_threads() -> int:
+    """Return the largest number of CPU threads: more than a few for each core wait for each other."""
+    return max(64, 4 * cores())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +95,14 @@ class Options:
             problems.append(f"--threshold: {self.threshold:g} (allowed: between 0 and 1)")
         if self.max_pixel_value is not None and not 0 < self.max_pixel_value < math.inf:
             problems.append(f"--max-pixel-value: {self.max_pixel_value:g} (allowed: above 0)")
-        for option, number in (
-            ("--tile-size", self.tile_size),
-            ("--batch-size", self.batch_size),
-            ("--threads", self.threads),
-            *(("--bands", band) for band in self.bands or ()),
+        for option, number, most in (
+            ("--tile-size", self.tile_size, LARGEST_TILE),
+            ("--batch-size", self.batch_size, LARGEST_BATCH),
+            ("--threads", self.threads, most_threads()),
+            *(("--bands", band, LARGEST_BAND) for band in self.bands or ()),
         ):
-            if number is not None and number < 1:
-                problems.append(f"{option}: {number} (allowed: 1 and more)")
+            if number is not None and not 1 <= number <= most:
+                problems.append(f"{option}: {clean_line(str(number), LONGEST_NAME)} (allowed: 1 to {most})")
         if isinstance(self.nodata, str) and self.nodata != "none":
             problems.append(f"--nodata: {self.nodata} (allowed: a number, nan, none)")
         if problems:

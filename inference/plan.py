@@ -19,6 +19,7 @@ from inference.common.targets import TIFF_SUFFIXES, check_no_input, check_space,
 from inference.model.backends import Request, choose_backend
 from inference.model.choose import card_for, check_model_file, choose_model
 from inference.options import Options
+from inference.tiles.memory import check_mapping_memory
 from inference.tiles.strips import Source
 from inference.tiles.tiling import Axis, tile_axis
 
@@ -104,6 +105,15 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
     factor = _factor(header, card, options, notices)
     tile = options.tile_size or card.tile_size
     height, width = (max(1, round(length * (factor or 1))) for length in (header.height, header.width))
+    check_mapping_memory(
+        header,
+        bands=len(bands),
+        channels=card.channels,
+        tile=tile,
+        batch=options.batch_size or 1,
+        height=height,
+        width=width,
+    )
     if header.crs is None:
         notices.append(f"{path}: has no coordinate reference system, so the map has none, and areas aren't known")
     mean, std = np.array(card.mean) * divisor, np.array(card.std) * divisor

@@ -136,6 +136,10 @@ def test_neither_model_nor_card_is_replaced(
     ("options", "says"),
     [
         (["--tile-size", "0"], "--tile-size: 0"),
+        (["--tile-size", "999999999"], "--tile-size: 999999999 (allowed: 1 to 65536)"),
+        (["--batch-size", "5000"], "--batch-size: 5000 (allowed: 1 to 4096)"),
+        (["--threads", "1000000"], "--threads: 1000000 (allowed: 1 to "),
+        (["--bands", "1,2,999999"], "--bands: 999999 (allowed: 1 to 65535)"),
         (["--overlap", "1"], "--overlap: 1 (allowed: 0 to 0.9)"),
         (["--threshold", "1.5"], "--threshold"),
         (["--max-pixel-value", "0"], "--max-pixel-value"),

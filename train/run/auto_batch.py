@@ -1,12 +1,11 @@
 """`batch_size: auto`: find the largest batch that fits into the memory of the device."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from inference.common.errors import UserError
+from inference.common.memory import free_memory
 from train.configs.config import Config
 from train.datamodule import DataModule
 from train.model import SegmentationModel
@@ -84,20 +83,8 @@ def largest_that_fits(fits: Callable[[int], bool], limit: int) -> int:
 
 def _fits_by_estimate(config: Config, data: DataModule, model: SegmentationModel, kind: str) -> Callable[[int], bool]:
     step = probe_step(config, data, model)
-    available = _GPU_SHARE * torch.mps.recommended_max_memory() if kind == "mps" else _CPU_SHARE * _free_memory()
+    available = _GPU_SHARE * torch.mps.recommended_max_memory() if kind == "mps" else _CPU_SHARE * free_memory()
     return lambda size: estimate_memory(config, model, step, size) <= available
-
-
-def _free_memory() -> int:
-    """Return the free memory in bytes; the memory of the whole machine where the system doesn't report what is free."""
-    listing = Path("/proc/meminfo")
-    if listing.is_file():
-        for line in listing.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 8 * 2**30  # Windows
 
 
 def _fits_on_gpu(config: Config, model: SegmentationModel) -> Callable[[int], bool]:

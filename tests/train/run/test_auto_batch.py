@@ -73,7 +73,7 @@ def test_memory_decides_on_a_cpu(
     out, err = capsys.readouterr()
     assert "batch_size auto: 8 (the largest size" in err
     assert "for a batch of 8" in out
-    monkeypatch.setattr(auto_batch, "_free_memory", lambda: 0)
+    monkeypatch.setattr(auto_batch, "free_memory", lambda: 0)
     assert main([path, "--check"]) == 2
     assert "not even one window of 64 px fits into memory" in capsys.readouterr().err
 
