@@ -18,12 +18,13 @@ from inference.common.progress import Progress
 from inference.common.raster import environment
 from inference.common.signals import DeferredInterrupt
 from inference.common.text import print_line
+from inference.common.undeclared import NodataDetector
 from inference.model.backends import Backend, open_backend
 from inference.model.output_check import OutputCheck
 from inference.model.probabilities import probabilities, probability_channels
 from inference.options import Options
-from inference.output.map import MapWriter
-from inference.output.summary import ClassTotal, Summary
+from inference.output.map import MapWriter, Validity
+from inference.output.summary import ClassTotal, Summary, undeclared_notices
 from inference.plan import Plan, make_plan
 from inference.threads import Pipeline
 from inference.tiles.blending import Blend
@@ -103,12 +104,19 @@ def _map_mosaic(plan: Plan, backend: Backend, progress: bool, started: float) ->
     """Carry out a plan; delete unfinished files on failure or interruption."""
     with environment(), DeferredInterrupt() as interrupt:
         writer = MapWriter(plan, backend.title)
+        header, card = plan.source.header, plan.card
+        detector = None
+        if plan.options.nodata != "none":  # the user says that every value is data
+            detector = NodataDetector(header.height, header.width, header.dtype, header.block)
         try:
-            counts, classes = _run_pipeline(plan, backend, writer, interrupt, progress)
+            counts, classes = _run_pipeline(plan, backend, writer, detector, interrupt, progress)
         except BaseException:
             writer.discard()
             raise
-    header, card = plan.source.header, plan.card
+    warnings = () if detector is None else undeclared_notices(header.path, detector, writer.counter, card.class_names)
+    if progress:
+        for warning in warnings:
+            print_line(warning)
     return Summary(
         classes=classes,
         invalid=writer.counter.invalid,
@@ -121,7 +129,7 @@ def _map_mosaic(plan: Plan, backend: Backend, progress: bool, started: float) ->
         backend=backend.title,
         model=" ".join(filter(None, [card.name, card.revision, f"({plan.request.path})"])),
         paths=[str(path) for path in (plan.target, plan.probabilities) if path is not None],
-        notices=plan.notices,
+        notices=(*plan.notices, *warnings),
     )
 
 
@@ -143,7 +151,7 @@ class _Batch:
         pixels: (len(cols), bands, tile, tile) float32 normalised pixels; None where there are no tiles, and after
             prediction.
         outputs: Output of the network for each symmetry; empty before prediction.
-        strips: Strips of the mosaic that were read for this batch, as (first row, number of rows, invalid).
+        strips: Parts of the mosaic that were read for this batch.
         last: Whether this is the last batch of the row of tiles.
     """
 
@@ -151,12 +159,17 @@ class _Batch:
     cols: list[int]
     pixels: NDArray[np.float32] | None
     outputs: list[tuple[Symmetry, NDArray[Any]]]
-    strips: list[tuple[int, int, NDArray[np.bool_] | None]]
+    strips: list[Validity]
     last: bool
 
 
 def _run_pipeline(
-    plan: Plan, backend: Backend, writer: MapWriter, interrupt: DeferredInterrupt, progress: bool
+    plan: Plan,
+    backend: Backend,
+    writer: MapWriter,
+    detector: NodataDetector | None,
+    interrupt: DeferredInterrupt,
+    progress: bool,
 ) -> tuple[_TileCounts, list[ClassTotal]]:
     """Run the threads of a map; return the numbers of tiles and the totals by class."""
     header, tile, size = plan.source.header, plan.rows.tile, plan.request.batch
@@ -174,7 +187,7 @@ def _run_pipeline(
 
     with Pipeline(interrupt) as pipeline:
         strips = pipeline.prefetch(_read_strips(plan), 1)
-        batches = pipeline.prefetch(_read_tiles(plan, grid, strips, size), depth)
+        batches = pipeline.prefetch(_read_tiles(plan, grid, strips, size, detector), depth)
         feed = pipeline.sink(consume, depth)
         with Progress(len(plan.rows) * len(plan.cols), "mapping", "tiles", progress) as bar:
             done = 0
@@ -197,14 +210,15 @@ def _read_strips(plan: Plan) -> Generator[Strip, None, None]:
 
 
 def _read_tiles(
-    plan: Plan, grid: ResampledGrid | None, strips: Iterable[Strip], size: int
+    plan: Plan, grid: ResampledGrid | None, strips: Iterable[Strip], size: int, detector: NodataDetector | None
 ) -> Generator[_Batch, None, None]:
     """Yield batches of tiles, at least one for each row of tiles, even where all its tiles are empty."""
-    read: list[tuple[int, int, NDArray[np.bool_] | None]] = []
+    read: list[Validity] = []
 
     def recorded() -> Iterator[Strip]:
         for strip in strips:
-            read.append((strip.row, strip.pixels.shape[1], strip.invalid))
+            found = None if detector is None else detector.add(strip.row, strip.pixels, strip.invalid)
+            read.append(Validity(strip.row, strip.stop, strip.invalid, found))
             yield strip
 
     source = iter(recorded() if grid is None else grid.from_mosaic(recorded()))
@@ -234,7 +248,7 @@ def _blend_and_write(plan: Plan, grid: ResampledGrid | None, writer: MapWriter, 
     check = OutputCheck(plan.card, str(plan.request.path), str(plan.options.card or "its card"))
     for batch in batches:
         for strip in batch.strips:
-            writer.add_validity(*strip)
+            writer.add_validity(strip)
         if batch.outputs:
             for _, output in batch.outputs:
                 check.add(output)

@@ -3,6 +3,7 @@
 import json
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,23 @@ SOFTWARE = "hakai-ml-train"
 """Name of the software in the metadata of a map."""
 NODATA = 255
 """Value of invalid pixels in the map of a model without a background class."""
+
+
+@dataclass(frozen=True)
+class Validity:
+    """Validity of some rows of a mosaic.
+
+    Attributes:
+        row: First of the rows.
+        stop: Row after the last one.
+        invalid: (rows, width) bool, True at invalid pixels; None where all pixels are valid.
+        fill_values: (rows, width) uint8, see `NodataDetector.add`; None where no pixel has such a value.
+    """
+
+    row: int
+    stop: int
+    invalid: NDArray[np.bool_] | None
+    fill_values: NDArray[np.uint8] | None = None
 
 
 class MapWriter:
@@ -84,17 +102,11 @@ class MapWriter:
         self._block = np.empty((rows, header.width), np.uint8)
         count = probability_channels(card) if self._floats is not None else 0
         self._probability = np.empty((count, rows, header.width), np.float32)
-        self._validity: deque[tuple[int, int, NDArray[np.bool_] | None]] = deque()
+        self._validity: deque[Validity] = deque()
 
-    def add_validity(self, row: int, rows: int, invalid: NDArray[np.bool_] | None) -> None:
-        """Set the validity of the next rows of the mosaic; call it before `add_rows` for the same rows.
-
-        Args:
-            row: First of the rows.
-            rows: Number of rows.
-            invalid: (rows, width) bool, True at invalid pixels; None where all pixels are valid.
-        """
-        self._validity.append((row, row + rows, invalid))
+    def add_validity(self, validity: Validity) -> None:
+        """Set the validity of the next rows of the mosaic; call it before `add_rows` for the same rows."""
+        self._validity.append(validity)
 
     def add_rows(self, probability: NDArray[np.float32]) -> None:
         """Add the next rows of probabilities, (channels, n, width) float32, and write the blocks that are complete."""
@@ -130,8 +142,12 @@ class MapWriter:
 
     def _flush(self) -> None:
         block = self._block[: self._filled]
-        invalid = self._invalid(self._row, self._filled)
+        parts = self._parts(self._row, self._filled)
+        invalid = self._joined([(part, part.invalid) for part in parts], np.bool_)
         self.counter.add(self._row, block, invalid)
+        fill_values = self._joined([(part, part.fill_values) for part in parts], np.uint8)
+        if fill_values is not None:
+            self.counter.add_fill_values(block, fill_values)
         if invalid is not None:
             block[invalid] = self._blank
         self._map.write(self._row, block[None], invalid)
@@ -142,18 +158,22 @@ class MapWriter:
             self._floats.write(self._row, bands, invalid)
         self._row, self._filled = self._row + self._filled, 0
 
-    def _invalid(self, row: int, rows: int) -> NDArray[np.bool_] | None:
-        """Return the invalid pixels of some rows, (rows, width) bool; None where all pixels are valid."""
-        while self._validity and self._validity[0][1] <= row:
+    def _parts(self, row: int, rows: int) -> list[Validity]:
+        """Return the parts of the mosaic that some rows lie in."""
+        while self._validity and self._validity[0].stop <= row:
             self._validity.popleft()
-        parts = [part for part in self._validity if part[0] < row + rows]
-        if all(invalid is None for _, _, invalid in parts):
+        return [part for part in self._validity if part.row < row + rows]
+
+    def _joined(self, parts: Sequence[tuple[Validity, NDArray[Any] | None]], dtype: Any) -> NDArray[Any] | None:
+        """Return the rows of the block to write, (rows, width), from arrays of parts; None where all are None."""
+        if all(values is None for _, values in parts):
             return None
-        found = np.zeros((rows, self._width), np.bool_)
-        for first, last, invalid in parts:
-            if invalid is not None:
-                start, stop = max(row, first), min(row + rows, last)
-                found[start - row : stop - row] = invalid[start - first : stop - first]
+        row, rows = self._row, self._filled
+        found = np.zeros((rows, self._width), dtype)
+        for part, values in parts:
+            if values is not None:
+                start, stop = max(row, part.row), min(row + rows, part.stop)
+                found[start - row : stop - row] = values[start - part.row : stop - part.row]
         return found
 
 

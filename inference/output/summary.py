@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from inference.common.areas import pixel_areas
 from inference.common.text import LONGEST_NAME, clean_line
+from inference.common.undeclared import NodataDetector, share_text
 
 # Within a cell all pixels are taken to have the same area; on coarse drone mosaics a cell is about 100 m wide.
 _CELL_ROWS, _CELL_COLS = 64, 512
@@ -27,11 +28,14 @@ class ClassCounter:
     Attributes:
         pixels: (classes,) int64 valid pixels of each class.
         invalid: Number of invalid pixels.
+        fill_values: (256, classes) int64 pixels of each class by the number of their fill value, see
+            `inference.common.undeclared`; row 0 is of no meaning.
     """
 
     def __init__(self, classes: int, crs: Any, transform: Any, width: int) -> None:
         self.pixels = np.zeros(classes, np.int64)
         self.invalid = 0
+        self.fill_values = np.zeros((256, classes), np.int64)
         self._areas: NDArray[np.float64] | None = np.zeros(classes)
         self._crs, self._transform = crs, transform
         self._cols = _edges(width, _CELL_COLS)
@@ -61,10 +65,42 @@ class ClassCounter:
         else:
             self._areas += (counts * areas).sum(axis=(1, 2))
 
+    def add_fill_values(self, values: NDArray[np.uint8], fill_values: NDArray[np.uint8]) -> None:
+        """Add the fill values of rows of a map.
+
+        Args:
+            values: (n, width) uint8 class of each pixel.
+            fill_values: (n, width) uint8 number of each pixel's fill value, 0 for none.
+        """
+        classes = len(self.pixels)
+        found = np.flatnonzero(fill_values)
+        keys = fill_values.ravel()[found].astype(np.intp) * classes + values.ravel()[found]
+        self.fill_values += np.bincount(keys, minlength=256 * classes).reshape(256, classes)
+
     @property
     def areas(self) -> NDArray[np.float64] | None:
         """Ground area of each class, (classes,) float64, m²; None where the map isn't georeferenced."""
         return self._areas
+
+
+def undeclared_notices(
+    path: str, detector: NodataDetector, counter: ClassCounter, names: Sequence[str]
+) -> tuple[str, ...]:
+    """Return a notice for each value of a mosaic that is probably undeclared nodata, with its share of each class."""
+    lines = []
+    for suspect in detector.suspects():
+        on = [
+            f"{clean_line(name, LONGEST_NAME)} {share_text(part / whole)}"
+            for name, part, whole in zip(names, counter.fill_values[suspect.number], counter.pixels, strict=True)
+            if part
+        ]
+        shares = f"; of the map's areas lie on it: {', '.join(on)}" if on else ""
+        lines.append(
+            f"{path}: all bands are {suspect.value:.9g} in {share_text(suspect.share)} of the pixels, which is probably "
+            f"nodata that the file doesn't declare{shares} (declare it with --nodata={suspect.value:.9g}; if it is "
+            "data: --nodata none)"
+        )
+    return tuple(lines)
 
 
 def _edges(length: int, step: int) -> NDArray[np.int64]:
