@@ -16,6 +16,7 @@ from inference.common.errors import UserError
 from inference.common.paths import user_path, user_source
 from inference.common.raster import Header, read_header
 from inference.common.targets import TIFF_SUFFIXES, check_no_input, check_space, check_target
+from inference.common.validity import check_nodata
 from inference.model.backends import Request, choose_backend
 from inference.model.choose import card_for, check_model_file, choose_model
 from inference.options import Options
@@ -198,7 +199,10 @@ def _nodata(
     header: Header, bands: Sequence[int], card: ModelCard, options: Options, notices: list[str]
 ) -> float | None:
     if options.nodata is not None:
-        return None if isinstance(options.nodata, str) else float(options.nodata)
+        if isinstance(options.nodata, str):
+            return None
+        check_nodata("--nodata", options.nodata, header.dtype)
+        return float(options.nodata)
     values = [header.nodata[band - 1] for band in bands]
     own = values[0]
     if len({str(value) for value in values}) > 1:  # as text NaN is itself

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from inference.common.cpu import cores, default_workers
 from inference.common.errors import UserError
+from inference.common.validity import check_nodata
 from train.configs.config import Config, DataModuleConfig
 from train.data.datasets import (
     GridBatchSampler,
@@ -31,6 +32,14 @@ from train.data.normalization import Normalization, given_normalization, measure
 from train.data.pairs import SPLITS, Scene, choose_bands, data_dir, find_pairs, join_some, misplaced, read_scenes
 from train.data.reader import Reader
 from train.data.statistics import Statistics, measure, merge
+from train.data.undeclared import (
+    Suspects,
+    auto_notices,
+    detector_for,
+    search,
+    suspect_notices,
+    with_nodata,
+)
 from train.data.windows import TrainingWindows, quotas
 from train.transforms import Augmentation, UserAugmentation
 
@@ -44,6 +53,7 @@ class DataModule(L.LightningDataModule):
         dtype: Data type of the images.
         rule: Label rule: classes, ignored values.
         normalization: Normalisation of pixels; None before `prepare`.
+        nodata: Value of invalid pixels in files that declare none; None for no value.
         notices: Lines for the user.
     """
 
@@ -54,6 +64,8 @@ class DataModule(L.LightningDataModule):
         self.scenes: dict[str, list[Scene]] = {}
         self.bands: tuple[int, ...] = ()
         self.dtype = ""
+        self.nodata: float | None = None
+        self._measured_suspects: Suspects | None = None
         self.notices: list[str] = []
         self.normalization: Normalization | None = None
         self.rule = label_rule(config)
@@ -70,6 +82,7 @@ class DataModule(L.LightningDataModule):
         if problems := self.find():
             raise UserError("\n".join(problems))
         self.normalize()
+        self.notices += self._undeclared_notices()
 
     def find(self) -> list[str]:
         """Find the files and read their headers, but no pixels.
@@ -94,9 +107,57 @@ class DataModule(L.LightningDataModule):
         self.notices += self._label_notices()
         try:
             self.notices += self._augmentation_notices()
+            self._replace_nodata(sound=not problems)
         except UserError as error:
             problems.append(str(error))
         return problems
+
+    def _replace_nodata(self, sound: bool) -> None:
+        """Give the images the nodata value that the config asks for.
+
+        Args:
+            sound: False if other problems were found; then no image is searched for a value.
+        """
+        wanted = self.settings.nodata
+        if wanted is None or not self.dtype:
+            return
+        if wanted == "auto":
+            if not sound:
+                return
+            reader = Reader(self.rule, self.settings.fill_value, cores())
+            suspects = search(
+                {name: [s for s in scenes if _declares_none(s)] for name, scenes in self.scenes.items()},
+                self.bands,
+                reader,
+                every=True,
+            )
+            reader.close()
+            largest: dict[str, float] = {}
+            for scene, suspect in suspects:  # the largest share of an image comes first
+                largest.setdefault(scene.image.path, suspect.value)
+            self.nodata = next(iter(largest.values())) if len(set(largest.values())) == 1 else None
+            self.notices += auto_notices([(s, found) for s, found in suspects if found.value == largest[s.image.path]])
+            for name, scenes in self.scenes.items():
+                self.scenes[name] = [
+                    with_nodata(s, largest[s.image.path]) if s.image.path in largest else s for s in scenes
+                ]
+            return
+        if not isinstance(wanted, str):
+            check_nodata("data_module.nodata", wanted, self.dtype)
+            self.nodata = None if np.isnan(wanted) else float(wanted)  # NaN is invalid in any case
+        for name, scenes in self.scenes.items():
+            self.scenes[name] = [with_nodata(scene, self.nodata) for scene in scenes]
+
+    def _undeclared_notices(self) -> list[str]:
+        """Return notices about nodata that the images don't declare, from a sample of them if none was measured."""
+        if self.settings.nodata == "none":
+            return []
+        suspects = self._measured_suspects
+        if suspects is None:
+            reader = Reader(self.rule, self.settings.fill_value, cores())
+            suspects = search(self.scenes, self.bands, reader)
+            reader.close()
+        return suspect_notices(suspects)
 
     def normalize(self, measured: Statistics | None = None) -> None:
         """Determine the normalisation, by measuring the train split where the config asks for it.
@@ -112,14 +173,17 @@ class DataModule(L.LightningDataModule):
             return
         if measured is None:
             reader = Reader(self.rule, self.settings.fill_value, cores())
-            parts, problems = measure(self.scenes["train"], self.bands, reader, "measuring mean and std", labels=False)
+            train = self.scenes["train"]
+            found = [detector_for(scene) for scene in train]
+            parts, problems = measure(train, self.bands, reader, "measuring mean and std", False, found)
             reader.close()
+            self._measured_suspects = [(s, each) for s, d in zip(train, found, strict=True) for each in d.suspects()]
             if problems:
                 raise UserError("\n".join(problems))
             measured = merge(parts, len(self.bands), self.rule.classes)
-        self.normalization = found = measured_normalization(self.settings, self.bands, self.dtype, measured)
-        shown = ", ".join(f"{m:.4g}±{s:.4g}" for m, s in zip(found.mean, found.std, strict=True))
-        self.notices.append(f"normalisation measured on the train split: {shown} of {found.max_pixel_value:g}")
+        self.normalization = result = measured_normalization(self.settings, self.bands, self.dtype, measured)
+        shown = ", ".join(f"{m:.4g}±{s:.4g}" for m, s in zip(result.mean, result.std, strict=True))
+        self.notices.append(f"normalisation measured on the train split: {shown} of {result.max_pixel_value:g}")
 
     def _settle_bands_and_dtype(self) -> list[str]:
         """Determine bands and data type, which must be the same in all files; return problems, one line each."""
@@ -307,6 +371,10 @@ class DataModule(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue at the position that `state_dict` returned."""
         self._resume = (state_dict["epoch"], state_dict["batches"])
+
+
+def _declares_none(scene: Scene) -> bool:
+    return all(value is None for value in scene.image.nodata)
 
 
 def _nodata_class(nodata: float | None, rule: LabelRule) -> bool:

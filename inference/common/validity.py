@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from inference.common.errors import UserError
 from inference.common.raster import Header
 
 
@@ -80,6 +81,34 @@ def equal(values: NDArray[Any], number: float) -> NDArray[np.bool_]:
         number = int(number)  # bytes are compared as bytes, not as doubles
     found: NDArray[np.bool_] = values == number
     return found
+
+
+def check_nodata(name: str, value: float, dtype: str) -> None:
+    """Check that a nodata value is a value of a data type, so that it can mark a pixel.
+
+    Args:
+        name: Option or key that gives the value; begins the error message.
+        value: Nodata value.
+        dtype: Data type of the image.
+
+    Raises:
+        UserError: The type can't hold the value.
+    """
+    if np.dtype(dtype).kind == "f":
+        with np.errstate(over="ignore"):
+            lost = np.isfinite(value) and not np.isfinite(np.dtype(dtype).type(value))
+        if lost:
+            raise UserError(
+                f"{name}: {value:g} is not a value of {dtype}, the image's type (allowed: {np.finfo(dtype).min:.8g} "
+                f"to {np.finfo(dtype).max:.8g}, nan, or none)"
+            )
+        return
+    info = np.iinfo(dtype)
+    if not (np.isfinite(value) and float(value).is_integer() and info.min <= value <= info.max):
+        raise UserError(
+            f"{name}: {value:g} is not a value of {dtype}, the image's type (allowed: whole numbers from {info.min} to "
+            f"{info.max}, or none)"
+        )
 
 
 def _all_equal(pixels: NDArray[Any], nodata: float | None) -> NDArray[np.bool_] | None:

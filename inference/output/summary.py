@@ -96,9 +96,9 @@ def undeclared_notices(
         ]
         shares = f"; of the map's areas lie on it: {', '.join(on)}" if on else ""
         lines.append(
-            f"{path}: all bands are {suspect.value:.9g} in {share_text(suspect.share)} of the pixels, which is probably "
-            f"nodata that the file doesn't declare{shares} (declare it with --nodata={suspect.value:.9g}; if it is "
-            "data: --nodata none)"
+            f"{path}: all bands are {suspect.value:.9g} in {share_text(suspect.share)} of the pixels, which is "
+            f"probably nodata that the file doesn't declare{shares} (declare it with "
+            f"--nodata={suspect.value:.9g}; if it is data: --nodata none)"
         )
     return tuple(lines)
 

@@ -54,6 +54,8 @@ class DataModuleConfig(Section):
     """Standard deviation of each band, like mean."""
     max_pixel_value: PositiveNumber | Literal["auto"] | None = None
     """Divisor of the pixels; auto: the data type's largest value. Default: auto for integers, 1 for floats."""
+    nodata: float | Literal["none", "auto"] | None = None
+    """Value of invalid pixels in all images, in place of their files'; none: no value; auto: found in each file that declares none. Default: the file's."""  # noqa: E501
     fill_value: float = 0
     """Value of invalid pixels before normalisation, in units of the file."""
     fill_mask: int | None = None

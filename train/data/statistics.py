@@ -14,6 +14,7 @@ from rasterio.windows import Window
 
 from inference.common.errors import UserError
 from inference.common.progress import progress
+from inference.common.undeclared import NodataDetector
 from train.data.pairs import Scene
 from train.data.reader import Reader
 
@@ -93,7 +94,12 @@ def merge(parts: Iterable[Statistics], bands: int, classes: int) -> Statistics:
 
 
 def measure(
-    scenes: Sequence[Scene], bands: Sequence[int], reader: Reader, task: str, labels: bool = True
+    scenes: Sequence[Scene],
+    bands: Sequence[int],
+    reader: Reader,
+    task: str,
+    labels: bool = True,
+    detectors: Sequence[NodataDetector] = (),
 ) -> tuple[list[Statistics], list[str]]:
     """Measure the statistics of every scene by reading all its pixels.
 
@@ -103,6 +109,7 @@ def measure(
         reader: Reader with the label rule.
         task: Description for the progress bar.
         labels: False to read the images only; then nothing is counted by class.
+        detectors: Detectors of undeclared nodata, one for each scene, or none; they get all pixels.
 
     Returns:
         The statistics of each scene, and the problems, one line per file that can't be decoded or has a label that is
@@ -116,6 +123,8 @@ def measure(
         if (i, "image") not in broken:
             try:
                 image, invalid = reader.image(scenes[i], bands, part)
+                if detectors:
+                    detectors[i].add(part.row_off, image.transpose(2, 0, 1), invalid, part.col_off)
             except UserError as error:
                 broken[i, "image"] = str(error)
         if labels and (i, "label") not in broken:

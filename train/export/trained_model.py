@@ -160,6 +160,7 @@ def card_of_yaml(config: Config, normalization: Normalization) -> ModelCard:
         ignore_index=config.ignore_index,
         label_map=data.label_map or {},
         label_nodata=data.label_nodata,
+        nodata=None if isinstance(data.nodata, str) else data.nodata,
     )
 
 

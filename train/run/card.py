@@ -49,6 +49,7 @@ def model_card(
         ignore_index=config.ignore_index,
         label_map=config.data_module.label_map or {},
         label_nodata=config.data_module.label_nodata,
+        nodata=data.nodata,
         training_data=TrainingData(
             source=_source(config.data_module.data_dir),
             fingerprint=fingerprint(data.scenes["train"]),

@@ -16,6 +16,7 @@ from train.data.overlap import overlaps
 from train.data.pairs import Scene, join_some
 from train.data.reader import Reader
 from train.data.statistics import Statistics, measure, merge
+from train.data.undeclared import Suspects, detector_for, suspect_notices
 from train.datamodule import DataModule
 from train.model import SegmentationModel
 from train.optim.precision import native_precision
@@ -42,7 +43,7 @@ def check(config: Config, notices: Sequence[str]) -> int:
         print_message(f"note: {notice}")
     data = DataModule(config)
     problems = data.find()
-    surveys, unreadable = _surveys(config, data, sound=not problems)
+    surveys, suspects, unreadable = _surveys(config, data, sound=not problems)
     if problems or unreadable:
         raise UserError("\n".join([*problems, *unreadable]))
     data.normalize(merge(surveys["train"], len(data.bands), config.labels))
@@ -55,6 +56,8 @@ def check(config: Config, notices: Sequence[str]) -> int:
     step = probe_step(config, data, model)
     _print(_model_table(config, data, model, step))
     warned = _warnings(config, data, surveys)
+    if config.data_module.nodata != "none":
+        warned += suspect_notices(suspects)
     _print([f"warning: {line}" for line in warned])
     _print(["ready to train" if not warned else "ready to train (read the warnings first)"])
     return 0
@@ -66,7 +69,7 @@ def _print(lines: Sequence[str]) -> None:
     sys.stdout.flush()  # keeps the order of lines on stdout and stderr
 
 
-def _surveys(config: Config, data: DataModule, sound: bool) -> tuple[dict[str, list[Statistics]], list[str]]:
+def _surveys(config: Config, data: DataModule, sound: bool) -> tuple[dict[str, list[Statistics]], Suspects, list[str]]:
     """Read every pixel of every split.
 
     Args:
@@ -75,19 +78,23 @@ def _surveys(config: Config, data: DataModule, sound: bool) -> tuple[dict[str, l
         sound: False if other problems were found: then the bands are unknown, and all of each image are read.
 
     Returns:
-        Statistics of each split's images, and a line for each unreadable file and each label of no class.
+        Statistics of each split's images, their undeclared nodata, and a line for each unreadable file and each label
+        of no class.
     """
     reader = Reader(data.rule, config.data_module.fill_value, cores())
     scenes = [(split, scene) for split, found in data.scenes.items() for scene in found]
     surveys: dict[str, list[Statistics]] = {split: [] for split in data.scenes}
+    suspects: Suspects = []
     problems = []
     for split, scene in progress(scenes, len(scenes), "reading images and labels"):
         bands = data.bands if sound else range(1, scene.image.count + 1)
-        found, unreadable = measure([scene], bands, reader, scene.pair.name)
+        detector = detector_for(scene)
+        found, unreadable = measure([scene], bands, reader, scene.pair.name, detectors=[detector])
+        suspects += [(scene, suspect) for suspect in detector.suspects()]
         surveys[split] += found
         problems += unreadable
     reader.close()
-    return surveys, problems
+    return surveys, suspects, problems
 
 
 def _table(title: str, rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
