@@ -80,9 +80,5 @@ def test_a_value_that_the_type_cannot_hold_is_refused(
 
 def test_a_value_beyond_floats_is_refused(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_raster(tmp_path / "in.tif", texture(50, 50).astype(np.float32))
-    assert refused(
-        capsys, source, tmp_path / "out.tif", "--model", model, "--max-pixel-value=255", "--nodata=1e39"
-    ) == (
-        "--nodata: 1e+39 is not a value of float32, the image's type (allowed: -3.4028235e+38 to 3.4028235e+38, nan, or "
-        "none)"
-    )
+    line = refused(capsys, source, tmp_path / "o.tif", "--model", model, "--max-pixel-value=255", "--nodata=1e39")
+    assert line.startswith("--nodata: 1e+39 is not a value of float32, the image's type (allowed: -3.4028235e+38 to ")

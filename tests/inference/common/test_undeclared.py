@@ -23,7 +23,7 @@ EDGE = ROWS < 3
 def suspects(
     pixels: np.ndarray, block: tuple[int, int] | None = None, part: tuple[int, int] = (100, 1000)
 ) -> list[Suspect]:
-    bands, height, width = pixels.shape
+    _, height, width = pixels.shape
     detector = NodataDetector(height, width, str(pixels.dtype), block)
     for row in range(0, height, part[0]):
         for col in range(0, width, part[1]):
