@@ -110,6 +110,8 @@ class ModelCard(BaseModel):
     """Training data."""
     scores: dict[str, float] = Field(default_factory=dict)
     """Scores by name, such as val/dice or test/iou."""
+    notes: list[str] = Field(default_factory=list)
+    """Remarks on the training, such as that nothing could be validated."""
     created: str | None = None
     """Time at which training ended, ISO 8601, UTC."""
     software: dict[str, str] = Field(default_factory=dict)

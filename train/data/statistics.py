@@ -137,6 +137,21 @@ def measure(
     return found, [broken[key] for key in sorted(broken)]
 
 
+def has_labels(scenes: Sequence[Scene], bands: Sequence[int], reader: Reader) -> bool:
+    """Return True if any pixel of the scenes is labelled and valid; reads no further than the first one.
+
+    Raises:
+        UserError: A part can't be decoded, or a label value is no class.
+    """
+    for i, part in blocks(scenes):
+        labelled = reader.label(scenes[i], part) != reader.rule.ignore_index
+        if labelled.any():
+            _, invalid = reader.image(scenes[i], bands, part)
+            if invalid is None or (labelled & ~invalid).any():
+                return True
+    return False
+
+
 def blocks(scenes: Sequence[Scene]) -> list[tuple[int, Window]]:
     """Return the blocks that cover each scene, at most BLOCK pixels wide and high, as (scene number, window)."""
     return [

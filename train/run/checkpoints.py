@@ -6,6 +6,7 @@ import pickle
 import shutil
 import warnings
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,13 @@ class Checkpoints(Checkpoint):
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """`{score, file, epoch, step}` of the best checkpoint."""
-        return max(self.kept, key=lambda entry: self._rank(entry["score"]), default=None)
+        """`{score, file, epoch, step}` of the best checkpoint; of the newest one where none has a finite score."""
+        return next(iter(self._ranked(self.kept)), None)
+
+    def best_after(self, trainer: L.Trainer) -> dict[str, Any] | None:
+        """Return what `best` is at the end of the current epoch, whether or not its checkpoint is saved yet."""
+        pending = [] if self.after_validation else [e for e in [self._entry(trainer)] if self._is_due(e)]
+        return next(iter(self._ranked([*self.kept, *pending])), None)
 
     @property
     def best_path(self) -> Path | None:
@@ -64,11 +70,22 @@ class Checkpoints(Checkpoint):
         last = self.folder / LAST
         return last if last.is_file() else None
 
-    def _rank(self, score: float) -> float:
-        """Return a number that is higher for a better score; NaN is worse than any score."""
-        if math.isnan(score):
-            return -math.inf
-        return score if self.config.mode == "max" else -score
+    def _ranked(self, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return entries from best to worst: of equal scores the oldest first, without a finite score the newest."""
+        sign = -1 if self.config.mode == "max" else 1
+        scored = [entry for entry in entries if math.isfinite(entry["score"])]
+        others = [entry for entry in entries if not math.isfinite(entry["score"])]
+        return [
+            *sorted(scored, key=lambda entry: (sign * entry["score"], entry["step"])),
+            *sorted(others, key=lambda entry: -entry["step"]),
+        ]
+
+    def scores_anything(self, metrics: Mapping[str, float]) -> bool:
+        """Return True if the monitored phase saw a labelled pixel, so that it has a loss."""
+        return not math.isnan(metrics.get(f"{self.config.monitor.partition('/')[0]}/loss", math.nan))
+
+    def _is_due(self, entry: dict[str, Any]) -> bool:
+        return self.config.save_top_k != 0 and (entry["epoch"] + 1) % self.config.every_n_epochs == 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Remove temporary files that a killed run left behind."""
@@ -85,22 +102,23 @@ class Checkpoints(Checkpoint):
         if not self.after_validation:
             self.save(trainer)
 
-    def save(self, trainer: L.Trainer) -> None:
-        """Save the current state, if it is due; all ranks must call this."""
+    def _entry(self, trainer: L.Trainer) -> dict[str, Any]:
+        """Return `{score, file, epoch, step}` of the current state."""
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
-        score = metrics.get(self.config.monitor, math.nan)
-        entry: dict[str, Any] = {
-            "score": score,
+        return {
+            "score": metrics.get(self.config.monitor, math.nan),
             "file": self._name(trainer, metrics),
             "epoch": trainer.fit_loop.epoch_progress.current.completed,
             "step": trainer.global_step,
         }
-        due = (entry["epoch"] + 1) % self.config.every_n_epochs == 0
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Save the current state, if it is due; all ranks must call this."""
+        entry = self._entry(trainer)
         dropped: list[dict[str, Any]] = []
         kept = False
-        if due and self.config.save_top_k != 0:
-            # Of equal scores the older checkpoint ranks first.
-            ranked = sorted([*self.kept, entry], key=lambda e: (-self._rank(e["score"]), e["step"]))
+        if self._is_due(entry):
+            ranked = self._ranked([*self.kept, entry])
             limit = len(ranked) if self.config.save_top_k == -1 else self.config.save_top_k
             self.kept, dropped = ranked[:limit], ranked[limit:]
             kept = entry in self.kept
@@ -128,10 +146,13 @@ class Checkpoints(Checkpoint):
         values = {k.partition("/")[2]: v for k, v in metrics.items() if k.startswith(f"{phase}/") and k.count("/") == 1}
         epoch = trainer.fit_loop.epoch_progress.current.completed + 1  # people count from 1
         fields = {"epoch": epoch, "step": trainer.global_step} | values
-        try:
-            stem = self.config.filename.format(**fields)
-        except KeyError:
-            stem = f"{epoch:03d}"
+        if not math.isfinite(metrics.get(self.config.monitor, math.nan)):
+            stem = f"{epoch:03d}-{'no-score' if self.scores_anything(metrics) else 'not-validated'}"
+        else:
+            try:
+                stem = self.config.filename.format(**fields)
+            except KeyError:
+                stem = f"{epoch:03d}"
         taken = {entry["file"] for entry in self.kept}
         return f"{stem}.ckpt" if f"{stem}.ckpt" not in taken else f"{stem}-step{trainer.global_step}.ckpt"
 

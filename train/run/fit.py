@@ -15,6 +15,7 @@ from inference.common.errors import UserError, is_interruption
 from inference.common.signals import exit_status
 from train.configs.config import Config
 from train.data.class_weights import wants_class_weights, with_class_weights
+from train.data.statistics import has_labels
 from train.datamodule import DataModule
 from train.model import MODELS, SegmentationModel
 from train.run.auto_batch import resolve_batch_size
@@ -77,6 +78,8 @@ def _train(config: Config, notices: Sequence[str], resume: RunFolder | None, for
         changes = changed_data(resume, data, state, force)
         for change in changes:
             notify(f"note: the data changed during this run: {change}")
+    if reason := _not_validated(config, data):
+        notify(f"warning: {reason}: nothing will be validated, and the newest checkpoint will count as the best")
     config = resolve_auto_values(config, data, notify)
     model = build_model(config, data, pretrained=state is None, changes=changes)
     if config.trainer.channels_last:
@@ -174,6 +177,19 @@ def _seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - libraries that still use the global generator
     torch.manual_seed(seed)
+
+
+def _not_validated(config: Config, data: DataModule) -> str | None:
+    """Return why the monitored score of validation can't be computed; None if it can, or is not monitored."""
+    if not config.checkpoint.monitor.startswith("val/"):
+        return None
+    if config.trainer.limit_val_batches == 0:
+        return "trainer.limit_val_batches is 0"
+    reader = data.reader()
+    try:
+        return None if has_labels(data.scenes["val"], data.bands, reader) else "val has no pixel with a label"
+    finally:
+        reader.close()
 
 
 def _check_strategy(config: Config) -> None:

@@ -82,6 +82,8 @@ def write_results(
     best = _best(config, checkpoints, best_path)
     row: dict[str, float] = next((r for r in table.rows if r["step"] == best.get("step")), {})
     val = _phase(row, "val/")
+    if "score" in best and not math.isfinite(best["score"]):
+        best["note"] = _no_score(config.checkpoint.monitor, val)
     seconds = time.monotonic() - started
     speed = table.windows / table.train_seconds if table.train_seconds else 0.0
     result = RunResult(folder, best, val, test, seconds, speed)
@@ -91,6 +93,7 @@ def write_results(
     scored = {f"val/{k}": v for k, v in val.items()} | {f"test/{k}": v for k, v in test.items()}
     changes = model.card.training_data.changes if model.card.training_data else []
     card = model_card(config, data, {k: v for k, v in scored.items() if not math.isnan(v)}, now(), changes)
+    card.notes = [best["note"]] if "note" in best else []
     folder.write_json(folder.card, card.model_dump(mode="json"))
     summary = {
         "best": best,
@@ -132,6 +135,13 @@ def _best(config: Config, checkpoints: Checkpoints, path: Path | None) -> dict[s
     return best
 
 
+def _no_score(monitor: str, val: Mapping[str, float]) -> str:
+    """Return why the newest checkpoint counts as the best."""
+    unvalidated = monitor.startswith("val/") and math.isnan(val.get("loss", math.nan))
+    reason = "nothing was validated" if unvalidated else f"no epoch has a finite {monitor}"
+    return f"{reason}, so the newest checkpoint is used"
+
+
 def report(config: Config, config_path: str, result: RunResult) -> str:
     """Return the report of a run: table of scores, paths, and the command that converts the checkpoint.
 
@@ -142,7 +152,9 @@ def report(config: Config, config_path: str, result: RunResult) -> str:
     """
     names = ["dice", "iou", "precision", "recall", "accuracy", "loss"]
     lines = [""]
-    if "score" in result.best:
+    if "note" in result.best:
+        lines.append(f"best: {result.best['note']} (epoch {result.best['epoch']})")
+    elif "score" in result.best:
         lines.append(f"best: epoch {result.best['epoch']}, {result.best['monitor']} {result.best['score']:.4f}")
     lines.append("      " + "".join(f"{name:>11}" for name in names))
     for phase, scores in (("val", result.val), ("test", result.test)):

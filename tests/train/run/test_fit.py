@@ -18,7 +18,7 @@ from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_sco
 
 from inference.common.errors import UserError
 from inference.model.card_files import read_card
-from tests.conftest import write_dataset
+from tests.conftest import write_dataset, write_raster
 from train.__main__ import main
 from train.configs.loader import load_config
 from train.datamodule import DataModule
@@ -266,3 +266,24 @@ def test_a_batch_of_one_window_is_explained(write_config: Callable[..., Path]) -
     )
     with pytest.raises(UserError, match="batch_size: 2 leaves a batch of one window"):
         train(load_config(path).config)
+
+
+@pytest.mark.parametrize("reason", ["limit", "labels"])
+def test_without_a_score_the_newest_checkpoint_counts(
+    write_config: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], reason: str
+) -> None:
+    overrides = ["trainer.limit_val_batches=0"]
+    if reason == "labels":
+        data = write_dataset(tmp_path / "data", {"train": [(64, 64)] * 4, "val": [(64, 64)], "test": [(64, 64)]})
+        write_raster(data / "val" / "y" / "s0_label.tif", np.full((64, 64), 2, np.uint8))
+        overrides = [f"data_module.data_dir={data}"]
+    path = write_config(max_epoch=3)
+    assert main([str(path), *overrides]) == 0
+    out, err = capsys.readouterr()
+    why = "trainer.limit_val_batches is 0" if reason == "limit" else "val has no pixel with a label"
+    assert f"warning: {why}: nothing will be validated, and the newest checkpoint will count as the best" in err
+    assert "best: nothing was validated, so the newest checkpoint is used (epoch 3)" in out
+    (folder,) = (tmp_path / "runs" / "p").iterdir()
+    summary, card = (json.loads((folder / name).read_text()) for name in ("summary.json", "card.json"))
+    assert summary["best"]["checkpoint"] == "checkpoints/003-not-validated.ckpt"
+    assert summary["best"]["note"] == card["notes"][0] == "nothing was validated, so the newest checkpoint is used"
