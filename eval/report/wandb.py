@@ -1,6 +1,5 @@
 """Logging of scores and report to Weights & Biases: to the run that trained the model if known, else to a new run."""
 
-import json
 import logging
 import os
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any
 
 from eval.report.results import Evaluation
 from eval.report.verdict import verdict
-from inference.common.errors import first_line
+from inference.common.documents import read_json
+from inference.common.errors import UserError, first_line
 
 _TIMEOUT = 8.0  # seconds to wait for the server before going offline
 
@@ -59,7 +59,7 @@ def _run_of(folder: Path | None) -> dict[str, Any]:
     if path is None or not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+        content = read_json(path)
+    except UserError:
         return {}
     return content if isinstance(content, dict) else {}

@@ -109,6 +109,13 @@ def session_signature(path: Path, session: Any, output_name: str | None = None) 
     Raises:
         UserError: The input isn't one batch of square images, bands first, or the output is no map.
     """
+    try:
+        return _signature(path, session, output_name)
+    except UnicodeDecodeError as error:  # ONNX Runtime hands over names as they lie in the file
+        raise UserError(f"{path}: a name in it can't be read: {first_line(error)} (the file is damaged)") from None
+
+
+def _signature(path: Path, session: Any, output_name: str | None) -> Signature:
     inputs = session.get_inputs()
     if len(inputs) != 1:
         names = ", ".join(quoted(one.name) for one in inputs[:5])

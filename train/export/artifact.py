@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -16,6 +15,7 @@ import platformdirs
 
 from inference.common.errors import UserError
 from inference.common.paths import split_address, user_path
+from inference.common.text import print_line
 from train.export.artifact_manifest import (
     ManifestFile,
     cache_path,
@@ -146,8 +146,7 @@ def _clear_stale(cache: Path) -> None:
 def _download(client: ClientProcess, name: str, file: ManifestFile, folder: Path, target: Path) -> None:
     """Download into a temporary folder of this call, verify, and rename the file to its place in the cache."""
     size = f" ({file.size / 1e6:.1f} MB)" if file.size is not None else ""
-    sys.stderr.write(f"downloading {name}{size}\n")
-    sys.stderr.flush()
+    print_line(f"downloading {name}{size}")
     client.download(file, folder)
     path = folder / file.path
     if not is_intact(path, file):

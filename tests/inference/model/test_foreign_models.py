@@ -144,3 +144,10 @@ def test_a_tile_size_that_the_card_rules_out(tmp_path: Path, mosaic: Path, capsy
     message = refused(capsys, mosaic, tmp_path / "o.tif", "--model", model, "--tile-size", "64")
     assert "takes tiles of 32 pixels only, not of 64" in message
     assert "any_size: true" in message
+
+
+def test_names_that_are_not_utf8(tmp_path: Path, mosaic: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_onnx(tmp_path / "m.onnx", card())
+    model.write_bytes(model.read_bytes().replace(b"input", b"inp\xb1t"))
+    message = refused(capsys, mosaic, tmp_path / "o.tif", "--model", model)
+    assert message.startswith(f"{model}: a name in it can't be read: ")
