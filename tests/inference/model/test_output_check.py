@@ -15,6 +15,8 @@ from tests.conftest import write_raster
 from tests.inference.commands import leftovers, refused, run
 from tests.inference.networks import card, weights, write_onnx
 
+from .test_choose import habitat
+
 
 def three_classes(path: Path, model_card: ModelCard, end: str) -> Path:
     """Write a convolution with three channels that end in an activation."""
@@ -69,6 +71,16 @@ def test_a_card_that_contradicts_the_card_inside(
     )
     assert "activation: declares" in (message := says(capsys, mosaic, model, "--card", tmp_path / "h.json"))
     assert message.endswith("(allowed: activation: null)")
+
+
+def test_a_habitat_mapper_configuration_that_promises_probabilities(
+    tmp_path: Path, mosaic: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_onnx(tmp_path / "m.onnx", None, size=32)
+    config = habitat(tmp_path, activation=None)
+    message = says(capsys, mosaic, model, "--card", config)
+    assert f"but {config} says probabilities" in message
+    assert "in a habitat-mapper configuration activation: sigmoid" in message
 
 
 def test_classes_that_do_not_add_up_to_one(tmp_path: Path, mosaic: Path, capsys: pytest.CaptureFixture[str]) -> None:
