@@ -102,4 +102,7 @@ class OutputCheck:
 
 def _distance_from_one(output: NDArray[Any]) -> float:
     """Return the largest distance from one of the sum over the channels."""
-    return float(np.abs(output.sum(axis=1, dtype=np.float32) - 1).max())
+    total = output[:, 0].astype(np.float32)
+    for channel in range(1, output.shape[1]):  # several times as fast as a sum over an inner axis
+        total += output[:, channel]
+    return max(float(total.max()) - 1, 1 - float(total.min()))
