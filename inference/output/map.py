@@ -1,6 +1,7 @@
 """Writing of a map: probabilities to classes, files and totals by class, block by block from top to bottom."""
 
 import json
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -184,7 +185,7 @@ def _colours(classes: int, background: int | None) -> dict[int, tuple[int, int, 
 
 
 def _tags(plan: Plan, backend: str) -> dict[str, str]:
-    """Return the map's metadata: model, classes and settings."""
+    """Return the map's metadata: mosaic, model, classes and settings."""
     card, options = plan.card, plan.options
     names: Sequence[str] = card.class_names
     tags = {
@@ -194,6 +195,10 @@ def _tags(plan: Plan, backend: str) -> dict[str, str]:
         "MODEL_REVISION": card.revision or "",
         "MODEL_LICENCE": card.licence or "",
         "MODEL_FILE": plan.request.path.name,
+        "MOSAIC": _file_name(plan.source.header.path),
+        "BANDS": ",".join(map(str, plan.source.bands)),
+        "NODATA": "none" if plan.source.nodata is None else f"{plan.source.nodata:.17g}",
+        "INVALID_PIXELS": _invalid_pixels(plan),
         "BACKEND": backend,
         "TILE_SIZE": str(plan.rows.tile),
         "OVERLAP": f"{options.overlap:g}",
@@ -204,3 +209,15 @@ def _tags(plan: Plan, backend: str) -> dict[str, str]:
         "TIFFTAG_SOFTWARE": SOFTWARE,
     }
     return {key: value for key, value in tags.items() if value}
+
+
+def _file_name(path: str) -> str:
+    """Return the file name of a mosaic; a web address may hold a key after its question mark."""
+    return "" if path.lstrip().startswith("<") else re.split(r"[/\\]", path.partition("?")[0])[-1]
+
+
+def _invalid_pixels(plan: Plan) -> str:
+    """Return how invalid pixels can be told from background."""
+    if plan.card.background_index is None:
+        return f"{NODATA}, the nodata value"
+    return "0, and 0 in the mask band" if plan.source.may_be_invalid else "none"

@@ -43,10 +43,31 @@ def test_a_map_and_its_summary(mosaic: Path, model: Path, tmp_path: Path, capsys
             tags = made.tags()
             assert json.loads(tags["CLASS_NAMES"]) == {"0": "background", "1": "kelp1"}
             assert (tags["MODEL"], tags["MODEL_REVISION"], tags["MODEL_FILE"]) == ("tiny", "20260101", "m.onnx")
+            assert (tags["MOSAIC"], tags["BANDS"], tags["NODATA"]) == ("in.tif", "1,2,3", "none")
         assert (file.count, file.dtypes[0], file.nodata) == (1, "uint8", None)
         assert file.colormap(1)[1][:3] != file.colormap(1)[0][:3] == (0, 0, 0)
         assert (p.count, p.dtypes[0], p.descriptions) == (2, "float32", ("background", "kelp1"))
     assert leftovers(tmp_path) == []
+
+
+def test_invalid_pixels_are_told_from_background(model: Path, tmp_path: Path) -> None:
+    pixels = texture(40, 40)
+    pixels[:, :10] = 7
+    source = write_raster(tmp_path / "in.tif", pixels)
+    assert run(source, tmp_path / "o.tif", "--model", model, "--nodata", "7", "--bands", "3,2,1") == 0
+    with rasterio.open(tmp_path / "o.tif") as file:
+        tags = file.tags()
+        assert (tags["NODATA"], tags["BANDS"]) == ("7", "3,2,1")
+        assert tags["INVALID_PIXELS"] == "0, and 0 in the mask band"
+        mask = file.read_masks(1)
+    assert not mask[:10].any()
+    assert mask[10:].all()
+    own = write_onnx(tmp_path / "own.onnx", card(background_index=None, class_names=["a", "b"]))
+    assert run(source, tmp_path / "o.tif", "--model", own, "--nodata", "7", "--overwrite") == 0
+    with rasterio.open(tmp_path / "o.tif") as file:
+        assert file.tags()["INVALID_PIXELS"] == "255, the nodata value"
+        assert (file.read(1)[:10] == 255).all()
+        assert file.nodata == 255
 
 
 def test_a_large_map_has_nearest_overviews(model: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.control import GroundControlPoint
+from rasterio.rpc import RPC
 
 from inference.common.raster import environment, read_header
 from inference.output.geotiff import Output
@@ -49,3 +50,26 @@ def test_ground_control_points_are_kept(tmp_path: Path) -> None:
         found, crs = file.gcps
         assert [(p.row, p.col, p.x, p.y) for p in found] == [(p.row, p.col, p.x, p.y) for p in points]
         assert crs.to_epsg() == 32609
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_rational_polynomial_coefficients_are_kept(tmp_path: Path) -> None:
+    coefficients = RPC(
+        height_off=10, height_scale=100, lat_off=49, lat_scale=0.1, line_off=10, line_scale=10, long_off=-125,
+        long_scale=0.1, samp_off=10, samp_scale=10, line_num_coeff=[0.5] * 20, line_den_coeff=[1.0] * 20,
+        samp_num_coeff=[0.25] * 20, samp_den_coeff=[1.0] * 20, err_bias=0.5, err_rand=0.5,
+    )  # fmt: skip
+    path = tmp_path / "in.tif"
+    with rasterio.open(path, "w", driver="GTiff", height=20, width=20, count=1, dtype="uint8") as file:
+        file.rpcs = coefficients
+        file.write(np.ones((1, 20, 20), np.uint8))
+    header = read_header(str(path))
+    for cog in (True, False):
+        target = tmp_path / f"{cog}.tif"
+        with environment():
+            output = Output(target, header, overwrite=False, bands=1, dtype="uint8", cog=cog)
+            output.write(0, np.ones((1, 20, 20), np.uint8), None)
+            output.complete()
+            output.publish()
+        with rasterio.open(target) as file:
+            assert file.rpcs.to_gdal() == header.rpcs.to_gdal()
