@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from inference.common.cpu import cores, default_workers
+from inference.common.cpu import cores, default_workers, most_workers
 from inference.common.errors import UserError
 from inference.common.validity import check_nodata
 from train.configs.config import Config, DataModuleConfig
@@ -95,6 +95,11 @@ class DataModule(L.LightningDataModule):
         except UserError as error:
             return [str(error)]
         problems = []
+        if self.workers > most_workers():
+            problems.append(
+                f"data_module.num_workers: {self.workers} workers need more open files than this process may have "
+                f"(allowed: 0 to {most_workers()}, or raise the limit with ulimit -n)"
+            )
         for split in SPLITS:
             if split == "test" and not (self.data_dir / split).exists():
                 self.notices.append(f"{self.data_dir}: has no test/, so there will be no test scores")

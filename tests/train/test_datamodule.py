@@ -10,6 +10,7 @@ import rasterio
 import torch
 
 from inference.common.cpu import cores, default_workers
+from inference.common.errors import UserError
 from tests.conftest import write_dataset
 from train.data.datasets import GridBatchSampler, collate
 from train.datamodule import DataModule
@@ -141,3 +142,14 @@ def test_workers(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert module(odd, num_workers=None).workers == expected
     assert cores() >= 1
     assert module(odd, num_workers=3).workers == 3
+
+
+def test_workers_that_need_more_open_files_than_allowed(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.datamodule.most_workers", lambda: 2)
+    assert module(odd, num_workers=2).workers == 2
+    with pytest.raises(UserError) as caught:
+        module(odd, num_workers=3)
+    assert str(caught.value) == (
+        "data_module.num_workers: 3 workers need more open files than this process may have (allowed: 0 to 2, or raise "
+        "the limit with ulimit -n)"
+    )

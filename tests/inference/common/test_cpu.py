@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.common.cpu import cores, has_tile_units
+from inference.common.cpu import cores, has_tile_units, most_workers
 from inference.options import Options
 from inference.plan import make_plan
 from tests.conftest import write_raster
@@ -53,3 +53,24 @@ def test_half_precision_that_slows_down_is_said(
     options = Options(model=model, backend="openvino", precision=precision)  # type: ignore[arg-type]
     plan = make_plan(source, tmp_path / "out.tif", options)
     assert sum("no AMX" in notice for notice in plan.notices) == warned
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "raised", "workers"),
+    [
+        (40, 40, None, 0),
+        (1024, 1024, None, 60),
+        (1024, 4096, 4096, 252),
+        (1024, 2**20, 16448, 1024),
+        (10**6, 10**6, None, 1024),
+    ],
+)
+def test_workers_fit_under_the_limit_of_open_files(
+    soft: int, hard: int, raised: int | None, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")
+    changes: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: changes.append(limits))
+    assert most_workers() == workers
+    assert changes == ([] if raised is None else [(raised, hard)])
