@@ -12,6 +12,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from inference.common.documents import check_regular_file
 from inference.common.errors import UserError, first_line
+from inference.common.paths import is_address, shown_path
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """Errors that rasterio raises: most of GDAL's wrapped in its own, some as they are."""
@@ -83,6 +84,11 @@ class Header:
         return self.crs is not None and not self.transform.is_identity
 
 
+def _is_missing(file: str) -> bool:
+    """Return True if a file that a VRT refers to is gone; sources such as NETCDF:FILE:VARIABLE are not looked for."""
+    return not is_address(file) and ":" not in file[2:] and not Path(file).exists()
+
+
 def read_header(path: str | Path, kind: str = "an image", fix: str = "") -> Header:
     """Read the header of a raster file.
 
@@ -105,6 +111,11 @@ def read_header(path: str | Path, kind: str = "an image", fix: str = "") -> Head
             dtypes = set(src.dtypes)
             if len(dtypes) > 1 or any("complex" in d for d in dtypes):
                 raise UserError(f"{path}: bands of type {', '.join(sorted(dtypes))} (all must be of one real type)")
+            if missing := [file for file in src.files if _is_missing(file)]:
+                raise UserError(
+                    f"{path}: refers to {shown_path(missing[0])}, which doesn't exist (put the file there, or make the "
+                    "mosaic anew)"
+                )
             flags = src.mask_flag_enums[0]
             points, points_crs = src.gcps
             return Header(

@@ -82,3 +82,14 @@ def test_different_nodata_values_are_reported(pixels: Any, model: Path, tmp_path
     assert "nodata values differ (0, 255, none); a pixel is invalid where all bands have 0" in notice
     same = write_vrt(tmp_path / "same.vrt", source, (0, 0, 0))
     assert predict(same, tmp_path / "o2.tif", model=model).notices == ()
+
+
+def test_a_part_that_is_gone_is_named(pixels: Any, model: Path, tmp_path: Path) -> None:
+    part = write_raster(tmp_path / "part.tif", pixels)
+    mosaic = write_vrt(tmp_path / "mosaic.vrt", part)
+    part.unlink()
+    with pytest.raises(UserError) as caught:
+        predict(mosaic, tmp_path / "o.tif", model=model)
+    assert str(caught.value) == (
+        f"{mosaic}: refers to {part}, which doesn't exist (put the file there, or make the mosaic anew)"
+    )
