@@ -91,7 +91,7 @@ class ModelCard(BaseModel):
     """Leading output channels that tell background from all other classes (1: by sigmoid, 2: by softmax); the following
     ones, one for each other class, choose among those. 0: one channel for each class. For habitat-mapper's models."""
     output_name: str | None = None
-    """Name of the ONNX output that is the map; null for the first one."""
+    """Name of the output that is the map, where the model has several with names; null for the first one."""
     any_size: bool = False
     """Support for heights and widths other than tile_size."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5

@@ -54,7 +54,7 @@ class Request:
         threads: Number of CPU threads.
         any_size: Whether the model's card allows tiles of any size.
         own_tile: Side of the tiles that the model was trained on, pixels.
-        output_name: Output of an ONNX model that is the map; None for the first one.
+        output_name: Output of the model that is the map; None for the first one.
         raw: Type of the mosaic, if the tiles hold its own pixel values, as an integer input needs them; else None.
     """
 
@@ -212,7 +212,7 @@ class _TorchScript:
         self._dtype = self._precision(request.precision)
         if request.tile != request.own_tile and not request.any_size:
             raise _wrong_tile_size(request)
-        self._threads = request.threads
+        self._threads, self._output_name = request.threads, request.output_name
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)
@@ -275,6 +275,8 @@ class _TorchScript:
             ):
                 batch = torch.from_numpy(pixels).to(self._device, memory_format=torch.channels_last)
                 output = self._module(batch)
+                if self._output_name is not None:
+                    output = self._named(output)
                 while not isinstance(output, torch.Tensor):
                     output = next(iter(output.values() if isinstance(output, dict) else output))
                 if output.is_floating_point():
@@ -282,7 +284,18 @@ class _TorchScript:
                 found: NDArray[Any] = output.cpu().contiguous().numpy()
         except (RuntimeError, TypeError, StopIteration, AttributeError) as error:
             raise _failed(self._path, pixels.shape, error) from error
-        return _as_output(self._path, "", found, len(pixels))
+        return _as_output(self._path, self._output_name or "", found, len(pixels))
+
+    def _named(self, output: Any) -> Any:
+        """Return the output that the card names, of a model that returns a dictionary."""
+        names = list(output) if isinstance(output, dict) else []
+        if self._output_name not in names:
+            allowed = ", ".join(quoted(name) for name in names[:8]) or "null: its outputs have no names"
+            raise UserError(
+                f"{self._path}: has no output {quoted(self._output_name)}, which its card names as output_name "
+                f"(allowed: {allowed})"
+            )
+        return output[self._output_name]
 
 
 class _OpenVino:

@@ -151,3 +151,25 @@ def test_names_that_are_not_utf8(tmp_path: Path, mosaic: Path, capsys: pytest.Ca
     model.write_bytes(model.read_bytes().replace(b"input", b"inp\xb1t"))
     message = refused(capsys, mosaic, tmp_path / "o.tif", "--model", model)
     assert message.startswith(f"{model}: a name in it can't be read: ")
+
+
+def test_the_card_chooses_an_output_of_a_torchscript_dictionary(
+    tmp_path: Path, mosaic: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    class Network(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"aux": x[:, :1] * 0 - 1, "out": x[:, :1] * 0 + 1}
+
+    traced = torch.jit.trace(Network(), torch.zeros(1, 3, 32, 32), strict=False)  # type: ignore[no-untyped-call]
+    for name in ("aux", "out", "map"):
+        extra = {"model_card.json": card(output_name=name).dumps()}
+        torch.jit.save(traced, tmp_path / f"{name}.pt", _extra_files=extra)
+    for name, value in (("aux", 0), ("out", 1)):
+        assert run(mosaic, tmp_path / f"{name}.tif", "--model", tmp_path / f"{name}.pt") == 0
+        with rasterio.open(tmp_path / f"{name}.tif") as file:
+            assert (file.read(1) == value).all()
+    assert 'has no output "map", which its card names as output_name (allowed: "aux", "out")' in refused(
+        capsys, mosaic, tmp_path / "o.tif", "--model", tmp_path / "map.pt"
+    )
