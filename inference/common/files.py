@@ -4,15 +4,20 @@ A temporary file lies beside its target and is called TARGET.NODE-PROCESS.writin
 folder, and files of killed processes can be told from those that are being written.
 """
 
+import errno
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from inference.common.errors import UserError
+
 TEMPORARY = ".writing"
 """Suffix of temporary files."""
+_FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}
 _STALE_SECONDS = 24 * 3600.0  # age at which a temporary file of another machine is taken for abandoned
 # Earlier versions wrote TARGET.PROCESS.writing. GDAL appends suffixes of its own, such as .msk.ovr.tmp.
 _PATTERN = re.compile(r"(?P<before>[.-])(?P<process>\d+)(\.cog)?" + re.escape(TEMPORARY) + r"(\.[\w.]+)?$")
@@ -30,14 +35,32 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Args:
         path: Target.
         write: Called with a temporary path in the same folder.
+
+    Raises:
+        UserError: The disk is full, or a quota is used up.
     """
     temporary = temporary_path(path)
     try:
         write(temporary)
         replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if (full := full_disk(error)) is not None:
+            free = shutil.disk_usage(path.parent).free / 2**20
+            raise UserError(
+                f"{path}: can't be written: {full.strerror} ({free:.0f} MiB are free in its folder; make room, or "
+                "write elsewhere)"
+            ) from None
         raise
+
+
+def full_disk(error: BaseException | None) -> OSError | None:
+    """Return the error of a full disk behind an error, which a library may have raised in its place; None if none."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def write_text(path: Path, text: str) -> None:

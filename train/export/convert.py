@@ -99,7 +99,10 @@ def convert(request: ConversionRequest) -> list[Path]:
             temporaries[target] = temporary
             _write(key, network, card, references, target, temporary, device)
         for target, temporary in temporaries.items():
-            replace(temporary, target)
+            try:
+                replace(temporary, target)
+            except OSError as error:
+                raise UserError(f"{target}: can't be written: {error.strerror or error}") from None
     finally:
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """TorchScript archives."""
 
+import io
 from pathlib import Path
 
 import torch
@@ -22,7 +23,10 @@ def write(network: ExportWrapper, card: ModelCard, example: Tensor, path: Path) 
     """
     with silence(), torch.no_grad():
         traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
-        torch.jit.save(traced, path, _extra_files={EXTRA_FILE: card.dumps()})
+        # Through memory: on a full disk PyTorch's own writer aborts the process.
+        content = io.BytesIO()
+        torch.jit.save(traced, content, _extra_files={EXTRA_FILE: card.dumps()})
+        path.write_bytes(content.getbuffer())
 
 
 def load(path: Path, device: torch.device) -> Run:

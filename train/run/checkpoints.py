@@ -30,7 +30,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint; see `lightning.fabric.plugins.io.CheckpointIO.save_checkpoint`."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, lambda temporary: torch.save(checkpoint, temporary))
+
+        def write(temporary: Path) -> None:
+            # Through Python's file, so that a full disk is an OSError; PyTorch's own writer hides the reason.
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+
+        write_atomically(target, write)
 
 
 class Checkpoints(Checkpoint):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from train.configs.loader import load_config
 from train.datamodule import DataModule
 from train.model import SegmentationModel, SMPSegmentationModel
 from train.models import pretrained
-from train.run.checkpoints import read_checkpoint
+from train.run.checkpoints import AtomicCheckpointIO, read_checkpoint
 from train.run.fit import train
 
 ROOT = Path(__file__).parents[3]
@@ -287,3 +288,25 @@ def test_without_a_score_the_newest_checkpoint_counts(
     summary, card = (json.loads((folder / name).read_text()) for name in ("summary.json", "card.json"))
     assert summary["best"]["checkpoint"] == "checkpoints/003-not-validated.ckpt"
     assert summary["best"]["note"] == card["notes"][0] == "nothing was validated, so the newest checkpoint is used"
+
+
+def test_a_full_disk_while_a_checkpoint_is_written(
+    write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A limit on the size of files stands in for a full disk."""
+    save, path = AtomicCheckpointIO.save_checkpoint, write_config()
+
+    def limited(*arguments: Any, **options: Any) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+        try:
+            save(*arguments, **options)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", limited)
+    assert main([str(path)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert ".ckpt: can't be written: File too large (" in said
+    assert said.endswith(" MiB are free in its folder; make room, or write elsewhere)")
+    assert list(path.parent.rglob("*.writing")) == []
