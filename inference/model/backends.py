@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from inference.common.errors import UserError, first_line
 from inference.common.text import quoted
+from inference.model.backend_checks import as_input, as_output, check_signature, failed, wrong_tile_size
 from inference.model.registry import BACKENDS, SUFFIXES
-from inference.model.signature import RAW_TYPES, Signature, load_session, read_signature, session_signature
+from inference.model.signature import load_session, read_signature, session_signature
 from inference.options import DeviceName, PrecisionName
 
 
@@ -109,32 +110,6 @@ def open_backend(name: str, request: Request) -> Backend:
     return cast(Backend, BACKENDS[name].load()(request))
 
 
-def _check_signature(signature: Signature, request: Request) -> None:
-    """Check that a network takes the requested tiles."""
-    path = request.path
-    if signature.bands is not None and signature.bands != request.bands:
-        raise UserError(
-            f"{path}: takes {signature.bands} bands, but its card names {request.bands} (is it another model's card?)"
-        )
-    if signature.tile is not None and signature.tile != request.tile:
-        raise UserError(
-            f"{path}: takes tiles of {signature.tile} pixels only, not of {request.tile} (leave out --tile-size if you "
-            f"gave it; the card must say tile_size: {signature.tile}; or export the network with any_size: true, "
-            "convert_checkpoint.py --dynamic)"
-        )
-    if signature.dtype in RAW_TYPES and signature.dtype != request.raw:
-        raise UserError(
-            f"{path}: takes raw pixels of type {signature.dtype} and normalises them itself, but its card normalises "
-            f"them, too, or the mosaic isn't {signature.dtype} (allowed in the card: dtype: {signature.dtype}, mean: "
-            "all 0, std: all 1, max_pixel_value: 1)"
-        )
-    if signature.batch is not None and signature.batch < request.batch:
-        raise UserError(
-            f"--batch-size {request.batch}: {path.name} takes {signature.batch} tiles at a time (use --batch-size "
-            f"{signature.batch})"
-        )
-
-
 class _OnnxRuntime:
     """ONNX Runtime back end."""
 
@@ -157,7 +132,7 @@ class _OnnxRuntime:
                 )
             device = "cpu"
         self._signature = session_signature(request.path, self._session, request.output_name)
-        _check_signature(self._signature, request)
+        check_signature(self._signature, request)
         self._name, self._output = self._signature.input, self._signature.output
         self._bound = device == "cuda"
         precision = "fp16 (the model's own)" if self._signature.dtype == "float16" else "fp32"
@@ -186,7 +161,7 @@ class _OnnxRuntime:
         batch: NDArray[Any] = pixels
         if self._signature.batch is not None and count < self._signature.batch:
             batch = np.concatenate([pixels, np.repeat(pixels[-1:], self._signature.batch - count, axis=0)])
-        batch = _as_input(batch, self._signature.dtype)
+        batch = as_input(batch, self._signature.dtype)
         try:
             if self._bound:
                 binding = self._session.io_binding()
@@ -197,8 +172,8 @@ class _OnnxRuntime:
             else:
                 output = self._session.run([self._output], {self._name: batch})[0]
         except Exception as error:  # no common base class
-            raise _failed(self._path, batch.shape, error) from error
-        return _as_output(self._path, self._output, output, len(batch))[:count]
+            raise failed(self._path, batch.shape, error) from error
+        return as_output(self._path, self._output, output, len(batch))[:count]
 
 
 class _TorchScript:
@@ -211,7 +186,7 @@ class _TorchScript:
         self._device = self._choose(request.device)
         self._dtype = self._precision(request.precision)
         if request.tile != request.own_tile and not request.any_size:
-            raise _wrong_tile_size(request)
+            raise wrong_tile_size(request)
         self._threads, self._output_name = request.threads, request.output_name
         try:
             with warnings.catch_warnings():
@@ -283,8 +258,8 @@ class _TorchScript:
                     output = output.float()
                 found: NDArray[Any] = output.cpu().contiguous().numpy()
         except (RuntimeError, TypeError, StopIteration, AttributeError) as error:
-            raise _failed(self._path, pixels.shape, error) from error
-        return _as_output(self._path, self._output_name or "", found, len(pixels))
+            raise failed(self._path, pixels.shape, error) from error
+        return as_output(self._path, self._output_name or "", found, len(pixels))
 
     def _named(self, output: Any) -> Any:
         """Return the output that the card names, of a model that returns a dictionary."""
@@ -316,7 +291,7 @@ class _OpenVino:
             raise UserError("--precision fp16: not available on this CPU (allowed: fp32, bf16 where the CPU has it)")
         try:
             self._signature = read_signature(request.path, request.output_name)
-            _check_signature(self._signature, request)
+            check_signature(self._signature, request)
             model = core.read_model(request.path)
             # Static shapes let OpenVINO choose faster kernels.
             self._batch = self._signature.batch or request.batch
@@ -336,49 +311,9 @@ class _OpenVino:
         if count < self._batch:
             pixels = np.concatenate([pixels, np.repeat(pixels[-1:], self._batch - count, axis=0)])
         try:
-            result = self._compiled(_as_input(pixels, self._signature.dtype), share_inputs=True)
+            result = self._compiled(as_input(pixels, self._signature.dtype), share_inputs=True)
         except RuntimeError as error:
-            raise _failed(self._path, pixels.shape, error) from error
+            raise failed(self._path, pixels.shape, error) from error
         # Already a copy: outputs are shared only on request.
         output = result[self._signature.output]
-        return _as_output(self._path, self._signature.output, output, len(pixels))[:count]
-
-
-def _wrong_tile_size(request: Request) -> UserError:
-    """Return the error for a model that is correct at its own tile size only."""
-    return UserError(
-        f"--tile-size {request.tile}: {request.path.name} was exported for tiles of {request.own_tile} pixels, and its "
-        "card says any_size: false (leave out --tile-size; or, if the network takes any size, say any_size: true in a "
-        "card given with --card)"
-    )
-
-
-def _as_input(pixels: NDArray[np.float32], dtype: str) -> NDArray[Any]:
-    """Return tiles in the type of a network's input; resampled pixels are rounded for an integer type."""
-    if dtype == "float32":
-        return pixels
-    if dtype not in RAW_TYPES:
-        return pixels.astype(dtype)
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(pixels), limits.min, limits.max).astype(dtype)
-
-
-def _as_output(path: Path, name: str, output: Any, count: int) -> NDArray[Any]:
-    """Check that a network's output is an array with a row for each tile, and return it."""
-    if isinstance(output, np.ndarray) and output.ndim >= 3 and len(output) == count:
-        return output
-    what = f"shape {output.shape}" if isinstance(output, np.ndarray) else f"type {type(output).__name__}"
-    raise UserError(
-        f"{path}: its output{f' {quoted(name)}' if name else ''} has {what} for {count} tiles, so it is no map "
-        f"(allowed: {count}, classes, rows, columns; name another output of an ONNX model in the card as output_name)"
-    )
-
-
-def _failed(path: Path, shape: tuple[int, ...], error: Exception) -> UserError:
-    """Return the error for a network that failed on a batch."""
-    # A TorchScript error begins with its own traceback; the message is the last line.
-    what = str(error).strip().splitlines()[-1] if "TorchScript interpreter" in str(error) else first_line(error)
-    return UserError(
-        f"{path}: the model failed on tiles of shape {tuple(shape)}: {what} (it may need another --tile-size, or more "
-        "memory: try a smaller --batch-size)"
-    )
+        return as_output(self._path, self._signature.output, output, len(pixels))[:count]
