@@ -12,6 +12,7 @@ from train.model import SegmentationModel
 from train.optim.precision import device_kind
 from train.run.manual_loop import ManualLoop
 from train.run.memory import estimate_memory, probe_step
+from train.run.preflight import check_network
 
 CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Batch sizes that are tried, in this order; larger ones don't improve training."""
@@ -50,6 +51,7 @@ def resolve_batch_size(config: Config, data: DataModule, model: SegmentationMode
         raise UserError(
             "batch_size: auto works with one device, but trainer.devices: auto uses several (give a number)"
         )
+    check_network(config, model, 2)  # batches of one are tried later: some networks can't normalise them
     limit = min(CANDIDATES[-1], max(1, data.windows_per_epoch // MIN_BATCHES_PER_EPOCH))
     if kind == "cuda":
         fits, where = _fits_on_gpu(config, model), "GPU memory"

@@ -23,6 +23,7 @@ from train.optim.precision import native_precision
 from train.run.card import ground_sample_distance
 from train.run.fit import build_model, resolve_auto_values
 from train.run.memory import ProbeStep, count_parameters, estimate_memory, probe_step
+from train.run.preflight import check_run
 from train.run.progress import print_message
 
 
@@ -53,6 +54,7 @@ def check(config: Config, notices: Sequence[str]) -> int:
     if config.batch_size == "auto":
         config = resolve_auto_values(config, data, print_message)
     model = build_model(config, data, pretrained=True)
+    check_run(config, data, model)
     step = probe_step(config, data, model)
     _print(_model_table(config, data, model, step))
     warned = _warnings(config, data, surveys)

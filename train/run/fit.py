@@ -1,6 +1,5 @@
 """Training from a config: prepare the data, build the model, fit, test the best checkpoint, write the results."""
 
-import math
 import random
 import shutil
 import time
@@ -27,6 +26,7 @@ from train.run.folder import RunFolder, forget_run_folder, new_run
 from train.run.interrupt import Interrupted, StopOnInterrupt
 from train.run.lock import RunLock
 from train.run.metrics_table import MetricsTable, read_rows
+from train.run.preflight import check_run
 from train.run.previews import draw_training_windows
 from train.run.progress import EpochLines, print_message
 from train.run.results import RunResult, write_results
@@ -52,6 +52,7 @@ def train(
         KeyboardInterrupt: The same before there was a state to save; the run folder is removed.
     """
     with ExitStack() as held:
+        held.callback(forget_run_folder)
         return _train(config, notices, resume, force, held)
 
 
@@ -82,13 +83,13 @@ def _train(config: Config, notices: Sequence[str], resume: RunFolder | None, for
         notify(f"warning: {reason}: nothing will be validated, and the newest checkpoint will count as the best")
     config = resolve_auto_values(config, data, notify)
     model = build_model(config, data, pretrained=state is None, changes=changes)
+    check_run(config, data, model)
     if config.trainer.channels_last:
         model.model.to(memory_format=torch.channels_last)
 
     folder = resume or new_run(config, rank)
     if resume is None and rank == 0:
         held.callback(RunLock(folder.path).release)
-    _check_validation_interval(config, data)
     checkpoints = Checkpoints(config.checkpoint, folder.checkpoints, validates=config.trainer.limit_val_batches != 0)
     table = MetricsTable(folder.metrics, earlier=rows)
     interrupt = StopOnInterrupt(checkpoints, notify)
@@ -98,7 +99,6 @@ def _train(config: Config, notices: Sequence[str], resume: RunFolder | None, for
         check_state(folder, state, model, trainer, force)
         state = None  # Lightning reads the file itself
     if trainer.world_size > 1:
-        _check_strategy(config)
         model.freeze_unreached()
     held.enter_context(interrupt)
     try:
@@ -126,8 +126,6 @@ def _train(config: Config, notices: Sequence[str], resume: RunFolder | None, for
         if isinstance(error, Interrupted):  # without `save_last`, a run stopped in its last batch has no state
             raise Interrupted("", interrupt.number) from None
         raise
-    finally:
-        forget_run_folder()
 
 
 def resolve_auto_values(config: Config, data: DataModule, notify: Callable[[str], None]) -> Config:
@@ -190,24 +188,3 @@ def _not_validated(config: Config, data: DataModule) -> str | None:
         return None if has_labels(data.scenes["val"], data.bands, reader) else "val has no pixel with a label"
     finally:
         reader.close()
-
-
-def _check_strategy(config: Config) -> None:
-    """Check that the strategy allows the set of trained parameters to change: DDP fixes it at the start by default."""
-    if config.segmentation_config.finetune and config.trainer.strategy != "ddp_find_unused_parameters_true":
-        raise UserError(
-            "segmentation_config.finetune: with several devices it needs trainer.strategy: "
-            "ddp_find_unused_parameters_true, because the trained parameters change from stage to stage"
-        )
-
-
-def _check_validation_interval(config: Config, data: DataModule) -> None:
-    """Check that an epoch has as many batches as are asked for between two validations."""
-    windows = data.windows_per_epoch
-    batches = math.ceil(windows / config.batch)
-    every = config.trainer.val_check_interval
-    if isinstance(every, int) and every > batches:
-        raise UserError(
-            f"trainer.val_check_interval: {every} batches is more than an epoch has ({windows} windows in batches of "
-            f"{config.batch} are {batches}; allowed: 1 to {batches}, or a fraction of an epoch such as 0.5)"
-        )

@@ -30,6 +30,7 @@ from train.run.errors import translate_errors
 from train.run.figures import lr_curve
 from train.run.fit import build_model, resolve_auto_values
 from train.run.manual_loop import ManualLoop
+from train.run.preflight import check_run
 from train.run.progress import print_message
 
 LOWEST, HIGHEST = 1e-7, 1.0
@@ -77,6 +78,7 @@ def find_learning_rate(config: Config, notices: Sequence[str]) -> str:
         print_message(f"note: {notice}")
     config = resolve_auto_values(config, data, print_message)
     model = build_model(config, data, pretrained=True)
+    check_run(config, data, model)
     picture = _picture(config)
     steps = config.trainer.max_steps if config.trainer.max_steps > 0 else STEPS
     with translate_errors(config):

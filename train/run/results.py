@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 
+from inference.common.errors import first_line, is_interruption
 from train.configs.config import Config
 from train.datamodule import DataModule
 from train.model import SegmentationModel
@@ -18,6 +19,7 @@ from train.run.checkpoints import Checkpoints, read_checkpoint
 from train.run.errors import translate_errors
 from train.run.figures import learning_curves
 from train.run.folder import RunFolder
+from train.run.interrupt import Interrupted
 from train.run.metrics_table import MetricsTable
 from train.run.previews import draw_previews
 from train.run.provenance import git_revision, now, versions
@@ -68,16 +70,26 @@ def write_results(
 
     Returns:
         The result. All ranks must call this; rank 0 writes the files.
+
+    Raises:
+        Exception: That of the test, after all files that don't need it were written.
     """
     best_path = checkpoints.best_path
     if best_path is not None:
         state = read_checkpoint(best_path)["state_dict"]
         model.load_state_dict(state)
     test: dict[str, float] = {}
+    failure: Exception | None = None
     if "test" in data.scenes and config.trainer.limit_test_batches != 0:
-        with translate_errors(config):
-            trainer.test(model, datamodule=data, verbose=False)
-        test = _phase(trainer.callback_metrics, "test/")
+        # Training is done: whatever fails from here on must not cost its results.
+        try:
+            with translate_errors(config):
+                trainer.test(model, datamodule=data, verbose=False)
+            test = _phase(trainer.callback_metrics, "test/")
+        except Exception as error:
+            if isinstance(error, Interrupted) or is_interruption(error):
+                raise
+            failure = error
     table.load_rows(trainer.global_step)  # a resumed run that was complete has not loaded them yet
     best = _best(config, checkpoints, best_path)
     row: dict[str, float] = next((r for r in table.rows if r["step"] == best.get("step")), {})
@@ -88,6 +100,8 @@ def write_results(
     speed = table.windows / table.train_seconds if table.train_seconds else 0.0
     result = RunResult(folder, best, val, test, seconds, speed)
     if not trainer.is_global_zero:
+        if failure is not None:
+            raise failure
         return result
 
     scored = {f"val/{k}": v for k, v in val.items()} | {f"test/{k}": v for k, v in test.items()}
@@ -105,6 +119,8 @@ def write_results(
         "git_revision": git_revision(),
         "versions": versions(),
     }
+    if failure is not None:
+        summary["test_failed"] = first_line(failure)
     if changes:
         summary["data_changes"] = changes
     folder.write_json(folder.summary, summary)
@@ -116,6 +132,8 @@ def write_results(
     if table.wandb is not None:
         table.wandb.log({f"test/{k}": v for k, v in test.items()}, trainer.global_step)
         table.wandb.finish(best_path, val.get("dice"), pictures, config.logging.log_model)
+    if failure is not None:
+        raise failure
     return result
 
 

@@ -11,6 +11,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from inference.common.errors import UserError
+from inference.common.text import clean_line
 from train.configs.config import Config
 from train.model import SegmentationModel
 from train.optim.compilation import compile_network
@@ -100,8 +101,14 @@ def build_trainer(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,  # the batch sampler of `DataModule` shares out the windows, none twice
         )
-    except (MisconfigurationException, ValueError) as error:
-        raise UserError(f"trainer: {' '.join(str(error).split())}") from None
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        reason = clean_line(" ".join(str(error).split()), 300)
+        if "device" in reason.lower() or "gpu" in reason.lower():
+            raise UserError(
+                f"trainer.devices: {settings.devices} with trainer.accelerator: {settings.accelerator} isn't possible "
+                f"on this machine: {reason} (allowed: a number of devices, auto, or a list of GPUs that exist)"
+            ) from None
+        raise UserError(f"trainer: {reason}") from None
 
 
 def _early_stopping(config: Config) -> L.Callback:
