@@ -109,6 +109,8 @@ class Output:
         """
         window = Window(0, row, self._width, values.shape[1])
         with self._failing():
+            # Twice, because GDAL's threads may still be writing the rows before. Classes compress to half at least.
+            self._check_room(2 * values.nbytes / (2 if values.dtype == np.uint8 else 1))
             self._file.write(values, window=window)
             if self.masked:
                 valid = np.full(values.shape[1:], 255, np.uint8)
@@ -123,6 +125,7 @@ class Output:
             _check_whole(self._temporary)
             if not self._cog:
                 return
+            self._check_room(4 / 3 * self._temporary.stat().st_size)  # a copy and its overviews
             name = self._temporary.name.removesuffix(TEMPORARY) + f".cog{TEMPORARY}"
             self._whole = self._temporary.with_name(name)
             rasterio.shutil.copy(
@@ -164,6 +167,14 @@ class Output:
         """Remove files beside an earlier file of this name; GDAL would take them for this one's."""
         for ending in _SIDECARS:
             self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
+
+    def _check_room(self, needed: float) -> None:
+        """Raise OSError if the disk has no room for so many bytes.
+
+        On a full disk libtiff prints lines of its own to stderr, which no setting of GDAL's turns off.
+        """
+        if shutil.disk_usage(self.path.parent).free < needed:
+            raise OSError("the disk is almost full")
 
     def discard(self) -> None:
         """Remove the temporary files, and the file itself if it was published under a name that was free."""

@@ -99,7 +99,9 @@ def test_two_maps_to_one_new_name(model: Path, tmp_path: Path) -> None:
         assert slow.poll() is None
         time.sleep(0.01)
     slow.send_signal(signal.SIGSTOP)
-    assert start(source, target, "--model", model, "--tile-size", "64").wait() == 0
+    quick = start(source, target, "--model", model, "--tile-size", "64")
+    quick.communicate(timeout=60)
+    assert quick.returncode == 0
     first = target.read_bytes()
     slow.send_signal(signal.SIGCONT)
     _, err = slow.communicate(timeout=60)

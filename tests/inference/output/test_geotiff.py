@@ -1,5 +1,7 @@
 """Writing: whole or not at all, and what killed runs left is cleared."""
 
+import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import rasterio
 from rasterio.control import GroundControlPoint
 from rasterio.rpc import RPC
 
+from inference.common.errors import UserError
 from inference.common.raster import environment, read_header
 from inference.output.geotiff import Output
 from tests.conftest import write_raster
@@ -73,3 +76,27 @@ def test_rational_polynomial_coefficients_are_kept(tmp_path: Path) -> None:
             output.publish()
         with rasterio.open(target) as file:
             assert file.rpcs.to_gdal() == header.rpcs.to_gdal()
+
+
+@pytest.mark.parametrize("full", ["while rows are written", "before the copy"])
+def test_a_disk_that_fills_up_is_reported_before_libtiff_does(
+    full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    header = read_header(str(write_raster(tmp_path / "in.tif", np.ones((1, 700, 30), np.uint8))))
+    usage = shutil.disk_usage(tmp_path)
+    with environment():
+        output = Output(tmp_path / "o.tif", header, overwrite=False, bands=1, dtype="uint8")
+        output.write(0, np.ones((1, 512, 30), np.uint8), None)
+        if full == "before the copy":
+            output.write(512, np.ones((1, 188, 30), np.uint8), None)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
+        rest = np.ones((1, 188, 30), np.uint8)
+        step = output.complete if full == "before the copy" else partial(output.write, 512, rest, None)
+        with pytest.raises(UserError) as caught:
+            step()
+        output.discard()
+    assert str(caught.value) == (
+        f"{tmp_path / 'o.tif'}: can't be written: the disk is almost full (0 MiB are free in its folder)"
+    )
+    assert capfd.readouterr().err == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
