@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -93,7 +94,7 @@ def _train(config: Config, notices: Sequence[str], resume: RunFolder | None, for
     checkpoints = Checkpoints(config.checkpoint, folder.checkpoints, validates=config.trainer.limit_val_batches != 0)
     table = MetricsTable(folder.metrics, earlier=rows)
     interrupt = StopOnInterrupt(checkpoints, notify)
-    callbacks = [table, EpochLines(checkpoints, notify), interrupt, checkpoints]
+    callbacks = [table, EpochLines(checkpoints, notify, bar=sys.stderr.isatty()), interrupt, checkpoints]
     trainer = build_trainer(config, folder, callbacks, rank, notify)
     if state is not None:
         check_state(folder, state, model, trainer, force)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import resource
 import subprocess
 import sys
@@ -310,3 +311,33 @@ def test_a_full_disk_while_a_checkpoint_is_written(
     assert ".ckpt: can't be written: File too large (" in said
     assert said.endswith(" MiB are free in its folder; make room, or write elsewhere)")
     assert list(path.parent.rglob("*.writing")) == []
+
+
+def test_lines_of_progress(
+    write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines within an epoch, the best of this very epoch, why a run stopped early; none of it again on resume."""
+    monkeypatch.setattr("train.run.progress.LINE_SECONDS", 0.0)
+    path = write_config(
+        max_epoch=9,
+        segmentation_config={"lr": 1e-12},
+        checkpoint={"monitor": "train/loss", "mode": "min"},
+        early_stopping={"patience": 1, "min_delta": 0.5},
+    )
+    assert main([str(path)]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert any(re.fullmatch(r"epoch 1/9  step 2/\d  loss \d\.\d{4}  .* left", line) for line in lines), lines
+    assert any(re.fullmatch(r"epoch 1/9  validating 2/2", line) for line in lines)
+    first = next(line for line in lines if "train/loss" in line)
+    loss = re.search(r"train/loss (\S+)", first)
+    assert loss is not None
+    assert f"best {loss[1]} (epoch 1)" in first
+    stopped = [line for line in lines if line.startswith("stopped early: train/loss has not been better than ")]
+    assert len(stopped) == 1
+    assert stopped[0].endswith("(early_stopping.patience: 1)")
+    short = write_config("short.yml", max_epoch=1, logging={"name": "short"})
+    assert main([str(short)]) == 0
+    (folder,) = (path.parent / "runs" / "p").glob("short-*")
+    capsys.readouterr()
+    assert main(["--resume", str(folder)]) == 0
+    assert "train/loss" not in capsys.readouterr().err
