@@ -8,6 +8,7 @@ import numpy as np
 from rasterio.windows import Window
 
 from eval.models import Model
+from inference.common.bands import bands_in_order, colours_text, contradictions
 from inference.common.cpu import cores
 from inference.common.errors import UserError
 from inference.common.progress import progress
@@ -115,6 +116,14 @@ def _band_problems(scene: Scene, model: Model, bands: Sequence[int] | None) -> l
         return [f"--bands: names {len(wanted)} bands, {model.name} takes {len(model.card.bands)}"]
     if max(wanted) > count:
         return [f"{path}: has {count} bands, {model.name} reads band {max(wanted)} (choose others with --bands)"]
+    colours = model.card.band_colours
+    if bands is None and colours and contradictions(scene.image, wanted, colours):
+        ordered = bands_in_order(scene.image, wanted, colours) or wanted
+        found = colours_text([scene.image.colours[band - 1] for band in wanted])
+        return [
+            f"{path}: bands {','.join(map(str, wanted))} are {found}, {model.name} was trained on "
+            f"{colours_text(colours)} (choose bands, for example --bands {','.join(map(str, ordered))})"
+        ]
     available = count - len(set(scene.image.alpha) - set(wanted))
     first = wanted == list(range(1, len(wanted) + 1))
     configured = model.config is not None and model.config.data_module.bands is not None

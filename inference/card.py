@@ -64,6 +64,11 @@ class ModelCard(BaseModel):
     """Licence of the model, an SPDX identifier such as MIT or CC-BY-4.0; null if unspecified."""
     bands: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
     """Bands of the image that the network takes, counted from 1, in the network's order."""
+    band_colours: list[str | None] | None = None
+    """Colour that each of these bands states in the training images, such as red; null where it states none. A mosaic
+    that contradicts it is refused."""
+    band_descriptions: list[str | None] | None = None
+    """Description of each of these bands in the training images; null where there is none."""
     dtype: str
     """Data type of the training images, such as uint8."""
     tile_size: Annotated[int, Field(ge=1)]
@@ -128,6 +133,9 @@ class ModelCard(BaseModel):
             raise ValueError(
                 f"bands, mean and std must be equally long: {len(self.bands)}, {len(self.mean)}, {len(self.std)}"
             )
+        for field in ("band_colours", "band_descriptions"):
+            if (value := getattr(self, field)) is not None and len(value) != len(self.bands):
+                raise ValueError(f"{field} has {len(value)} of {len(self.bands)} (one for each band, or null)")
         if self.activation == "sigmoid" and len(self.class_names) != 2:
             raise ValueError(f"a sigmoid model has two classes, found {len(self.class_names)} names")
         if self.background_index is not None and self.background_index >= len(self.class_names):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from inference.card import CardError, ModelCard
 from inference.common.areas import ground_sample_distance
+from inference.common.bands import bands_in_order, colours_text, contradictions
 from inference.common.cpu import cores, has_tile_units
 from inference.common.errors import UserError
 from inference.common.paths import user_path, user_source
@@ -157,11 +158,31 @@ def _bands(header: Header, card: ModelCard, options: Options, notices: list[str]
     bands = tuple(options.bands or card.bands)
     if len(bands) != len(card.bands):
         raise UserError(f"--bands: names {len(bands)} bands, the model takes {len(card.bands)}")
+    if header.palette and options.bands is None:
+        raise UserError(
+            f"{header.path}: its values are indices into a colour table, not colours (expand it with gdal_translate "
+            "-expand rgb; to map the indices themselves: --bands 1)"
+        )
+    if header.pages > 1:
+        notices.append(
+            f"{header.path}: holds {header.pages} images, the first of which is mapped (another one: "
+            f"GTIFF_DIR:2:{header.path})"
+        )
     if max(bands) > header.count:
         who = "--bands asks for" if options.bands else "the model needs"
         raise UserError(
             f"{header.path}: has {header.count} bands, {who} band {max(bands)} (choose {len(bands)} of 1 to "
             f"{header.count} with --bands)"
+        )
+    if options.bands is None and (colours := card.band_colours) and contradictions(header, bands, colours):
+        ordered = bands_in_order(header, bands, colours)
+        fix = (
+            "choose bands with --bands" if ordered is None else f"read them in that order with --bands {_list(ordered)}"
+        )
+        found = colours_text([header.colours[band - 1] for band in bands])
+        raise UserError(
+            f"{header.path}: bands {_list(bands)} are {found}, the model was trained on {colours_text(colours)} "
+            f"({fix}; as they lie: --bands {_list(bands)})"
         )
     if alpha := [band for band in bands if band in header.alpha]:
         notices.append(
@@ -169,6 +190,10 @@ def _bands(header: Header, card: ModelCard, options: Options, notices: list[str]
             "--bands)"
         )
     return bands
+
+
+def _list(bands: Sequence[int]) -> str:
+    return ",".join(map(str, bands))
 
 
 def _divisor(header: Header, card: ModelCard, options: Options) -> float:

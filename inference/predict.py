@@ -6,7 +6,7 @@ The network runs in the calling thread. The queues between the threads hold one 
 """
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.common.bands import AlphaSurvey
 from inference.common.progress import Progress
 from inference.common.raster import environment
 from inference.common.signals import DeferredInterrupt
 from inference.common.text import print_line
 from inference.common.undeclared import NodataDetector
+from inference.common.validity import alpha_bands
 from inference.model.backends import Backend, open_backend
 from inference.model.output_check import OutputCheck
 from inference.model.probabilities import probabilities, probability_channels
 from inference.options import Options
 from inference.output.map import MapWriter, Validity
-from inference.output.summary import ClassTotal, Summary, undeclared_notices
+from inference.output.summary import ClassTotal, Summary, alpha_notices, undeclared_notices
 from inference.plan import Plan, make_plan
 from inference.threads import Pipeline
 from inference.tiles.blending import Blend
@@ -108,12 +110,15 @@ def _map_mosaic(plan: Plan, backend: Backend, progress: bool, started: float) ->
         detector = None
         if plan.options.nodata != "none":  # the user says that every value is data
             detector = NodataDetector(header.height, header.width, header.dtype, header.block)
+        alpha = [AlphaSurvey() for _ in alpha_bands(header, plan.source.bands)]
         try:
-            counts, classes = _run_pipeline(plan, backend, writer, detector, interrupt, progress)
+            counts, classes = _run_pipeline(plan, backend, writer, detector, alpha, interrupt, progress)
         except BaseException:
             writer.discard()
             raise
-    warnings = () if detector is None else undeclared_notices(header.path, detector, writer.counter, card.class_names)
+    warnings = alpha_notices(header, plan.source.bands, alpha)
+    if detector is not None:
+        warnings += undeclared_notices(header.path, detector, writer.counter, card.class_names)
     if progress:
         for warning in warnings:
             print_line(warning)
@@ -168,6 +173,7 @@ def _run_pipeline(
     backend: Backend,
     writer: MapWriter,
     detector: NodataDetector | None,
+    alpha: Sequence[AlphaSurvey],
     interrupt: DeferredInterrupt,
     progress: bool,
 ) -> tuple[_TileCounts, list[ClassTotal]]:
@@ -187,7 +193,7 @@ def _run_pipeline(
 
     with Pipeline(interrupt) as pipeline:
         strips = pipeline.prefetch(_read_strips(plan), 1)
-        batches = pipeline.prefetch(_read_tiles(plan, grid, strips, size, detector), depth)
+        batches = pipeline.prefetch(_read_tiles(plan, grid, strips, size, detector, alpha), depth)
         feed = pipeline.sink(consume, depth)
         with Progress(len(plan.rows) * len(plan.cols), "mapping", "tiles", progress) as bar:
             done = 0
@@ -210,7 +216,12 @@ def _read_strips(plan: Plan) -> Generator[Strip, None, None]:
 
 
 def _read_tiles(
-    plan: Plan, grid: ResampledGrid | None, strips: Iterable[Strip], size: int, detector: NodataDetector | None
+    plan: Plan,
+    grid: ResampledGrid | None,
+    strips: Iterable[Strip],
+    size: int,
+    detector: NodataDetector | None,
+    alpha: Sequence[AlphaSurvey],
 ) -> Generator[_Batch, None, None]:
     """Yield batches of tiles, at least one for each row of tiles, even where all its tiles are empty."""
     read: list[Validity] = []
@@ -218,6 +229,9 @@ def _read_tiles(
     def recorded() -> Iterator[Strip]:
         for strip in strips:
             found = None if detector is None else detector.add(strip.row, strip.pixels, strip.invalid)
+            if strip.alpha is not None:
+                for survey, values in zip(alpha, strip.alpha, strict=True):
+                    survey.add(values)
             read.append(Validity(strip.row, strip.stop, strip.invalid, found))
             yield strip
 

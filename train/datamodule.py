@@ -6,6 +6,7 @@ scene number, row and column of each window.
 """
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
@@ -13,8 +14,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from inference.common.bands import colours_text, contradictions
 from inference.common.cpu import cores, default_workers, most_workers
 from inference.common.errors import UserError
+from inference.common.raster import Header
 from inference.common.validity import check_nodata
 from train.configs.config import Config, DataModuleConfig
 from train.data.datasets import (
@@ -35,6 +38,7 @@ from train.data.statistics import Statistics, measure, merge
 from train.data.undeclared import (
     Suspects,
     auto_notices,
+    data_in_alpha,
     detector_for,
     search,
     suspect_notices,
@@ -53,6 +57,8 @@ class DataModule(L.LightningDataModule):
         dtype: Data type of the images.
         rule: Label rule: classes, ignored values.
         normalization: Normalisation of pixels; None before `prepare`.
+        band_colours: Colour that each band states in most images; None if none states any.
+        band_descriptions: Description of each band in most images; None if none has any.
         nodata: Value of invalid pixels in files that declare none; None for no value.
         notices: Lines for the user.
     """
@@ -64,6 +70,8 @@ class DataModule(L.LightningDataModule):
         self.scenes: dict[str, list[Scene]] = {}
         self.bands: tuple[int, ...] = ()
         self.dtype = ""
+        self.band_colours: list[str | None] | None = None
+        self.band_descriptions: list[str | None] | None = None
         self.nodata: float | None = None
         self._measured_suspects: Suspects | None = None
         self.notices: list[str] = []
@@ -82,7 +90,7 @@ class DataModule(L.LightningDataModule):
         if problems := self.find():
             raise UserError("\n".join(problems))
         self.normalize()
-        self.notices += self._undeclared_notices()
+        self.notices += self._undeclared_notices() + self.alpha_notices()
 
     def find(self) -> list[str]:
         """Find the files and read their headers, but no pixels.
@@ -110,6 +118,9 @@ class DataModule(L.LightningDataModule):
             problems += found.problems + invalid
         problems += self._settle_bands_and_dtype()
         self.notices += self._label_notices()
+        several = [s.image.path for scenes in self.scenes.values() for s in scenes if s.image.pages > 1]
+        if several:
+            self.notices.append(f"of files with several images the first is used: {join_some(several)}")
         try:
             self.notices += self._augmentation_notices()
             self._replace_nodata(sound=not problems)
@@ -164,6 +175,21 @@ class DataModule(L.LightningDataModule):
             reader.close()
         return suspect_notices(suspects)
 
+    def alpha_notices(self) -> list[str]:
+        """Return notices about alpha bands that hold data, from a sample of the images."""
+        reader = Reader(self.rule, self.settings.fill_value, cores())
+        found = data_in_alpha(self.scenes, self.bands, reader)
+        reader.close()
+        if not found:
+            return []
+        band, every = found[0][1], [*self.bands, found[0][1]]
+        return [
+            f"{join_some(f'band {band} of {scene.pair.image}' for scene, band in found)}: marked as alpha "
+            "(transparency), but with many values, as a band of data has; its zeros make pixels invalid (to train on "
+            f"it: data_module.bands: {every} and num_bands: {len(every)}; to drop the mark: gdal_edit.py "
+            f"-colorinterp_{band} undefined)"
+        ]
+
     def normalize(self, measured: Statistics | None = None) -> None:
         """Determine the normalisation, by measuring the train split where the config asks for it.
 
@@ -212,12 +238,34 @@ class DataModule(L.LightningDataModule):
                 problems.append(
                     f"{scene.pair.image}: its alpha band has another number than in most images (set data_module.bands)"
                 )
+        problems += self._colour_problems([scene for scene, bands in chosen if bands == self.bands])
         try:
             self._check_fill_value()
             given_normalization(self.settings, self.bands, self.dtype)
         except UserError as error:
             problems.append(str(error))
         return problems
+
+    def _colour_problems(self, scenes: Sequence[Scene]) -> list[str]:
+        """Determine what the bands state of themselves; return images that contradict the others, one line each."""
+        headers = [scene.image for scene in scenes]
+        self.band_colours = _most_common(headers, self.bands, lambda header: header.colours)
+        self.band_descriptions = _most_common(headers, self.bands, lambda header: header.descriptions)
+        colours = self.band_colours or []
+        off = [header for header in headers if contradictions(header, self.bands, colours)]
+        if off and self.settings.bands is not None:
+            self.notices.append(
+                f"data_module.bands is given, so images are used whose bands aren't {colours_text(colours)}: "
+                + join_some(header.path for header in off)
+            )
+            return []
+        return [
+            f"{header.path}: bands {', '.join(map(str, self.bands))} are "
+            f"{colours_text([header.colours[band - 1] for band in self.bands])}, in most images they are "
+            f"{colours_text(colours)} (write them in that order; to use them as they lie: data_module.bands: "
+            f"[{', '.join(map(str, self.bands))}])"
+            for header in off
+        ]
 
     def _check_fill_value(self) -> None:
         value, integer = self.settings.fill_value, np.dtype(self.dtype).kind in "iu"
@@ -376,6 +424,17 @@ class DataModule(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue at the position that `state_dict` returned."""
         self._resume = (state_dict["epoch"], state_dict["batches"])
+
+
+def _most_common(
+    headers: Sequence[Header], bands: Sequence[int], stated: Callable[[Header], Sequence[str | None]]
+) -> list[str | None] | None:
+    """Return what most headers that state anything state of each band; None if no header states anything."""
+    found: list[str | None] = []
+    for band in bands:
+        texts = Counter(text for header in headers if (text := (stated(header) or [None] * band)[band - 1]) is not None)
+        found.append(texts.most_common(1)[0][0] if texts else None)
+    return found if any(text is not None for text in found) else None
 
 
 def _declares_none(scene: Scene) -> bool:

@@ -42,6 +42,23 @@ def open_raster(path: str | Path, mode: str = "r", **options: Any) -> Any:
         return rasterio.open(path, mode, **options)
 
 
+_COLOURS = ("red", "green", "blue", "coastal", "yellow", "rededge", "nir", "swir", "mwir", "lwir", "tir", "pan")
+_OTHER_NAMES = {"r": "red", "g": "green", "b": "blue", "nearinfrared": "nir", "infrared": "nir", "nearir": "nir"}
+
+
+def _colour(description: str | None, interpretation: Any) -> str | None:
+    """Return the colour that a band states; None for gray, alpha, and bands that state nothing.
+
+    The description comes first: writers mark three or four bands of bytes as red, green, blue and alpha by default.
+    """
+    stated = "".join(letter for letter in (description or "").lower() if letter.isalpha())
+    stated = _OTHER_NAMES.get(stated, stated)
+    if stated in _COLOURS:
+        return stated
+    name = str(interpretation.name).lower()
+    return name if name in _COLOURS else None
+
+
 @dataclass(frozen=True)
 class Header:
     """Header of a raster file.
@@ -61,6 +78,11 @@ class Header:
         gcps: Ground control points of a file that has them in place of a transform.
         rpcs: Rational polynomial coefficients of a satellite scene; None if there are none.
         files: Files that are read: the file itself, and those that a VRT refers to.
+        colours: Colour that each band states, such as red, by its description or its colour interpretation; None where
+            it states none.
+        descriptions: Description of each band; None where there is none.
+        palette: True if the values are indices into a colour table.
+        pages: Images in the file; those after the first are not read.
     """
 
     path: str
@@ -77,6 +99,10 @@ class Header:
     gcps: tuple[Any, ...] = ()
     rpcs: Any = None
     files: tuple[str, ...] = ()
+    colours: tuple[str | None, ...] = ()
+    descriptions: tuple[str | None, ...] = ()
+    palette: bool = False
+    pages: int = 1
 
     @property
     def georeferenced(self) -> bool:
@@ -133,6 +159,10 @@ def read_header(path: str | Path, kind: str = "an image", fix: str = "") -> Head
                 gcps=tuple(points) if src.transform.is_identity else (),
                 rpcs=src.rpcs,
                 files=tuple(src.files),
+                colours=tuple(map(_colour, src.descriptions, src.colorinterp)),
+                descriptions=tuple(src.descriptions),
+                palette=src.colorinterp[0] == ColorInterp.palette,
+                pages=max(1, len(src.subdatasets)) if src.driver == "GTiff" else 1,
             )
     except (*GDAL_ERRORS, OSError, ValueError) as error:
         what = first_line(error).removeprefix(f"{path}: ").removeprefix(f"'{path}' ").rstrip(".")

@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.common.areas import pixel_areas
+from inference.common.bands import AlphaSurvey
+from inference.common.raster import Header
 from inference.common.text import LONGEST_NAME, clean_line
 from inference.common.undeclared import NodataDetector, share_text
+from inference.common.validity import alpha_bands
 
 # Within a cell all pixels are taken to have the same area; on coarse drone mosaics a cell is about 100 m wide.
 _CELL_ROWS, _CELL_COLS = 64, 512
@@ -101,6 +104,18 @@ def undeclared_notices(
             f"--nodata={suspect.value:.9g}; if it is data: --nodata none)"
         )
     return tuple(lines)
+
+
+def alpha_notices(header: Header, bands: Sequence[int], surveys: Sequence[AlphaSurvey]) -> tuple[str, ...]:
+    """Return a notice for each alpha band that decided on validity but holds data."""
+    found = zip(alpha_bands(header, bands), surveys, strict=True)
+    return tuple(
+        f"{header.path}: band {band} is marked as alpha (transparency) but has {survey.values:,} different values, as "
+        f"a band of data has; its zeros made pixels invalid (a model for {len(bands) + 1} bands reads it as data with "
+        f"--bands {','.join(map(str, (*bands, band)))}; to drop the mark: gdal_edit.py -colorinterp_{band} undefined)"
+        for band, survey in found
+        if survey.holds_data
+    )
 
 
 def _edges(length: int, step: int) -> NDArray[np.int64]:

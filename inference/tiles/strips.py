@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from inference.common.bands import ALPHA_STEP
 from inference.common.errors import UserError, first_line
 from inference.common.raster import GDAL_ERRORS, Header, environment, open_raster
 from inference.common.validity import alpha_bands, fill, invalid_pixels, masked
@@ -27,11 +28,13 @@ class Strip:
         row: First row.
         pixels: (bands, rows, width), uint8, uint16, int16 or float32; `fill_value` where invalid.
         invalid: (rows, width) bool, True where invalid; None if all pixels are valid.
+        alpha: Sample of each alpha band that decided on validity, (alpha bands, rows, columns).
     """
 
     row: int
     pixels: NDArray[Any]
     invalid: NDArray[np.bool_] | None
+    alpha: NDArray[Any] | None = None
 
     @property
     def stop(self) -> int:
@@ -101,7 +104,8 @@ class Source:
         invalid = invalid_pixels(pixels, self.header.dtype, self.nodata, marked)
         if invalid is not None:
             fill(pixels, invalid, self.fill_value)
-        return Strip(row, pixels, invalid)
+        sample = values[len(self.bands) :, ::ALPHA_STEP, ::ALPHA_STEP].copy() if alpha else None
+        return Strip(row, pixels, invalid, sample)
 
     def _undecodable(self, src: Any, window: Window, error: Exception) -> UserError:
         """Return an error that names the first block of a strip that can't be decoded."""

@@ -223,6 +223,11 @@ def choose_bands(scene: Scene, bands: Sequence[int] | None, num_bands: int) -> t
         UserError: The file's bands do not fit the network's.
     """
     header, path = scene.image, scene.pair.image
+    if header.palette and bands is None:
+        raise UserError(
+            f"{path}: its values are indices into a colour table, not colours (expand it with gdal_translate -expand "
+            "rgb; to train on the indices themselves: data_module.bands: [1])"
+        )
     if bands is not None:
         if max(bands) > header.count:
             raise UserError(

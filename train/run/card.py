@@ -36,6 +36,8 @@ def model_card(
         name=config.logging.name or "model",
         task=config.logging.project,
         bands=list(data.bands),
+        band_colours=data.band_colours,
+        band_descriptions=data.band_descriptions,
         dtype=data.dtype,
         tile_size=config.tile_size,
         mean=list(data.normalization.mean),

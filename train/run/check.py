@@ -58,6 +58,7 @@ def check(config: Config, notices: Sequence[str]) -> int:
     step = probe_step(config, data, model)
     _print(_model_table(config, data, model, step))
     warned = _warnings(config, data, surveys)
+    warned += data.alpha_notices()
     if config.data_module.nodata != "none":
         warned += suspect_notices(suspects)
     _print([f"warning: {line}" for line in warned])
