@@ -14,6 +14,7 @@ from eval.dataset import Split
 from eval.models import Model
 from eval.scoring.bootstrap import Counts
 from eval.scoring.counts import Block, Grid, ScoreSettings, count_image
+from inference.common.areas import usable_crs
 from inference.common.progress import progress
 from inference.common.raster import WINDOW_CACHE, environment, open_raster
 from inference.predict import Mapper
@@ -73,7 +74,7 @@ def predict_split(
         )
         backend = summary.backend
         with open_blocks(scene, reader, mask, probabilities) as read:
-            grid = Grid(scene.height, scene.width, scene.image.crs, scene.image.transform)
+            grid = Grid(scene.height, scene.width, usable_crs(scene.image), scene.image.transform)
             counts.append(count_image(read, grid, settings))
         probabilities.unlink()
         paths.append(mask)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.card import CardError, ModelCard
-from inference.common.areas import ground_sample_distance
+from inference.common.areas import FIX_GEOREFERENCE, georeference_problem, ground_sample_distance
 from inference.common.bands import bands_in_order, colours_text, contradictions
 from inference.common.cpu import cores, has_tile_units
 from inference.common.errors import UserError
@@ -116,6 +116,9 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
         height=height,
         width=width,
     )
+    problem = georeference_problem(header.crs, header.transform, header.height, header.width)
+    if problem is not None:
+        notices.append(f"{path}: its georeference is wrong: {problem} ({FIX_GEOREFERENCE}); areas aren't known")
     if header.crs is None:
         notices.append(f"{path}: has no coordinate reference system, so the map has none, and areas aren't known")
     mean, std = np.array(card.mean) * divisor, np.array(card.std) * divisor

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from inference.common.areas import FIX_GEOREFERENCE, georeference_problem
 from inference.common.bands import colours_text, contradictions
 from inference.common.cpu import cores, default_workers, most_workers
 from inference.common.errors import UserError
@@ -117,7 +118,7 @@ class DataModule(L.LightningDataModule):
             self.notices += found.notices
             problems += found.problems + invalid
         problems += self._settle_bands_and_dtype()
-        self.notices += self._label_notices()
+        self.notices += self._label_notices() + self._georeference_notices()
         several = [s.image.path for scenes in self.scenes.values() for s in scenes if s.image.pages > 1]
         if several:
             self.notices.append(f"of files with several images the first is used: {join_some(several)}")
@@ -301,6 +302,20 @@ class DataModule(L.LightningDataModule):
                 f"georeference ({shown}): pixels are paired by row and column nevertheless"
             )
         return notices
+
+    def _georeference_notices(self) -> list[str]:
+        """Return a notice about images whose georeference the Earth doesn't have; they are used nevertheless."""
+        wrong = []
+        for header in (scene.image for scenes in self.scenes.values() for scene in scenes):
+            problem = georeference_problem(header.crs, header.transform, header.height, header.width)
+            if problem is not None:
+                wrong.append(f"{header.path}: its georeference is wrong: {problem}")
+        if not wrong:
+            return []
+        what = (
+            "is used, but its area and pixel size" if len(wrong) == 1 else "are used, but their areas and pixel sizes"
+        )
+        return [f"{join_some(wrong)} ({FIX_GEOREFERENCE}); {what} on the ground aren't known"]
 
     def _augmentation_notices(self) -> list[str]:
         omitted = self._augmentation().omitted if self.dtype else []

@@ -12,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.warp import transform as to_crs
 
-from inference.common.raster import GDAL_ERRORS
+from inference.common.raster import GDAL_ERRORS, Header
 
 SEMI_MAJOR = 6378137.0
 """Semi-major axis of WGS84, metres."""
+FIX_GEOREFERENCE = "give the file the CRS of its coordinates: gdal_edit.py -a_srs EPSG:... FILE"
+"""What the user can do about a wrong georeference."""
 _ECCENTRICITY = math.sqrt(2 / 298.257223563 - 298.257223563**-2)
 _LARGEST = {True: 10.0, False: 1e6}  # degrees, metres: largest side of a quadrilateral
+_POLE, _MERIDIAN = 90.0, 540.0  # degrees; an image across 180 degrees may count on
+_SMALLEST_PIXEL = 1e-3  # metres or feet
 _SQUARE = 100  # pixels: the area of a single pixel of a centimetre is lost in the rounding
 
 
@@ -61,6 +65,60 @@ def pixel_areas(
     return mean
 
 
+def georeference_problem(crs: Any, transform: Any, height: int, width: int) -> str | None:
+    """Return what is wrong with a georeference that the Earth doesn't have; None if nothing is.
+
+    Such are metres under a CRS in degrees, degrees under a CRS in metres, and places beyond the poles or outside the
+    domain of a projection. A local CRS, which can't be placed on the Earth, is not wrong.
+
+    Args:
+        crs: The image's CRS; None if it has none.
+        transform: From (column, row) to the CRS.
+        height: Rows, pixels.
+        width: Columns, pixels.
+    """
+    if crs is None or transform.is_identity:
+        return None
+    if transform.is_degenerate:
+        return "its pixels have no extent"
+    cols, rows = np.array([0, width, 0, width, width / 2]), np.array([0, 0, height, height, height / 2])
+    x = transform.a * cols + transform.b * rows + transform.c
+    y = transform.d * cols + transform.e * rows + transform.f
+    name = ":".join(crs.to_authority() or ["its CRS"])
+    reach = f"x {x.min():.9g} to {x.max():.9g}, y {y.min():.9g} to {y.max():.9g}"
+    step = max(abs(transform.a), abs(transform.b), abs(transform.d), abs(transform.e))
+    if crs.is_geographic:
+        # The outermost pixels of a global grid may have their centres at the poles.
+        inside = np.abs(y).max() <= _POLE + step and np.abs(x).max() <= _MERIDIAN + step
+        return None if inside else f"the Earth has no place at {reach} degrees, in {name}"
+    try:
+        longitude, latitude = to_crs(crs, "EPSG:4326", x, y)
+    except (*GDAL_ERRORS, ValueError):
+        return f"{name} has no place at {reach}" if _is_placed(crs) else None
+    if not (np.isfinite(longitude).all() and np.isfinite(latitude).all()):
+        return f"{name} has no place at {reach}" if _is_placed(crs) else None
+    if step < _SMALLEST_PIXEL and np.abs(x).max() <= _MERIDIAN and np.abs(y).max() <= _POLE:
+        return f"{reach} look like degrees, but {name} has lengths"
+    return None
+
+
+def _is_placed(crs: Any) -> bool:
+    """Return True if PROJ can place a CRS on the Earth: it knows the place of some point."""
+    for x, y in ((0.0, 0.0), (5e5, 5e6), (5e5, 5e5)):
+        try:
+            if np.isfinite(to_crs(crs, "EPSG:4326", [x], [y])).all():
+                return True
+        except (*GDAL_ERRORS, ValueError):
+            continue
+    return False
+
+
+def usable_crs(header: Header) -> Any:
+    """Return an image's CRS for areas and lengths on the ground; None if it has none, or its georeference is wrong."""
+    problem = georeference_problem(header.crs, header.transform, header.height, header.width)
+    return header.crs if problem is None else None
+
+
 def _divided(edges: NDArray[np.float64], parts: int) -> NDArray[np.float64]:
     """Divide each interval between edges into `parts`."""
     at = np.arange((len(edges) - 1) * parts + 1) / parts
@@ -94,9 +152,11 @@ def _cells(
 def ground_sample_distance(crs: Any, transform: Any, height: int, width: int) -> float | None:
     """Return the side of a square with the ground area of a pixel in the image's middle, metres.
 
-    None if the image is not georeferenced. A projection's metres are not the ground's: EPSG:3857 overstates lengths 1.6
-    times at 52 degrees north.
+    None if the image is not georeferenced, or the Earth has no such place. A projection's metres are not the ground's:
+    EPSG:3857 overstates lengths 1.6 times at 52 degrees north.
     """
+    if georeference_problem(crs, transform, height, width) is not None:
+        return None
     rows, cols = (np.array([length / 2, length / 2 + _SQUARE]) for length in (height, width))
     area = pixel_areas(crs, transform, rows, cols)
     return None if area is None or not area[0, 0] else math.sqrt(area[0, 0])

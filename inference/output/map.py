@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.common.areas import usable_crs
 from inference.common.palette import MAP_COLOURS, class_colours, red_green_blue
 from inference.model.probabilities import class_probabilities, classify, probability_channels
 from inference.output.geotiff import BLOCK, Output
@@ -57,7 +58,7 @@ class MapWriter:
         header, card = plan.source.header, plan.card
         self._threshold, self._height, self._width = plan.threshold, header.height, header.width
         self._blank = NODATA if card.background_index is None else 0
-        self.counter = ClassCounter(len(card.class_names), header.crs, header.transform, header.width)
+        self.counter = ClassCounter(len(card.class_names), usable_crs(header), header.transform, header.width)
         self._names = list(card.class_names)
         self._presence_first = card.presence_channels > 0
         tags = _tags(plan, backend)

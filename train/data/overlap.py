@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 
+from inference.common.areas import usable_crs
 from inference.common.raster import Header
 from train.data.pairs import Scene
 
@@ -41,7 +42,7 @@ def outline(header: Header) -> NDArray[np.float64]:
 
 def box(header: Header) -> tuple[float, float, float, float] | None:
     """Return west, south, east and north of an image in degrees, east < west + 360; None without georeference."""
-    if header.crs is None or header.transform.is_identity or header.transform.is_degenerate:
+    if header.crs is None or header.transform.is_identity or usable_crs(header) is None:
         return None
     try:
         lon, lat = transformer(header.crs, None).transform(*outline(header).T)
