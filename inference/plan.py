@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.card import CardError, ModelCard
-from inference.common.areas import FIX_GEOREFERENCE, georeference_problem, ground_sample_distance
+from inference.common.areas import (
+    FIX_GEOREFERENCE,
+    georeference_problem,
+    ground_sample_distance,
+    is_square,
+    pixel_sides,
+)
 from inference.common.bands import bands_in_order, colours_text, contradictions
 from inference.common.cpu import cores, has_tile_units
 from inference.common.errors import UserError
@@ -22,6 +28,7 @@ from inference.model.backends import Request, choose_backend
 from inference.model.choose import card_for, check_model_file, choose_model
 from inference.options import Options
 from inference.tiles.memory import check_mapping_memory
+from inference.tiles.resample import resampled_size
 from inference.tiles.strips import Source
 from inference.tiles.tiling import Axis, tile_axis
 
@@ -46,7 +53,7 @@ class Plan:
         threshold: Probability above which a pixel is of class 1, of two.
         rows: Tiles from top to bottom, on the network's grid.
         cols: Tiles from left to right.
-        factor: Pixel side of the mosaic over that of the network's grid; None if the grids are the same.
+        factor: Height and width of the mosaic's pixels over the side of the network's; None if the grids are the same.
         notices: Notices for the user, a line each.
     """
 
@@ -62,7 +69,7 @@ class Plan:
     threshold: float
     rows: Axis
     cols: Axis
-    factor: float | None
+    factor: tuple[float, float] | None
     notices: tuple[str, ...]
 
 
@@ -106,7 +113,7 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
         )
     factor = _factor(header, card, options, notices)
     tile = options.tile_size or card.tile_size
-    height, width = (max(1, round(length * (factor or 1))) for length in (header.height, header.width))
+    height, width = resampled_size((header.height, header.width), factor)
     check_mapping_memory(
         header,
         bands=len(bands),
@@ -242,23 +249,30 @@ def _nodata(
     return own if own is not None else card.nodata
 
 
-def _factor(header: Header, card: ModelCard, options: Options, notices: list[str]) -> float | None:
-    """Return the pixel side of the mosaic over that of the grid to read; None to read the mosaic's own grid."""
+def _factor(header: Header, card: ModelCard, options: Options, notices: list[str]) -> tuple[float, float] | None:
+    """Return height and width of the mosaic's pixels over the side of the network's; None to read the mosaic's grid."""
     trained = card.ground_sample_distance
     found = ground_sample_distance(header.crs, header.transform, header.height, header.width)
+    sides = pixel_sides(header.crs, header.transform, header.height, header.width)
+    if found is not None and (sides is None or is_square(sides)):
+        sides = found, found
     if options.resample:
-        if trained is None or found is None:
+        if trained is None or sides is None:
             who = (
                 "the card names no ground sample distance" if trained is None else f"{header.path} isn't georeferenced"
             )
             raise UserError(f"--resample: {who}, so there is nothing to go by (leave it out)")
-        factor = found / trained
-        same = all(round(length * factor) == length for length in (header.height, header.width))
+        factor = sides[0] / trained, sides[1] / trained
+        lengths = header.height, header.width
+        same = all(round(length * by) == length for length, by in zip(lengths, factor, strict=True))
         return None if same else factor
-    if trained is not None and found is not None and abs(found / trained - 1) > GSD_TOLERANCE:
+    if trained is not None and sides is not None and any(abs(side / trained - 1) > GSD_TOLERANCE for side in sides):
+        shown = f"{sides[0]:.4g} m"
+        if not is_square(sides):
+            shown = f"{sides[0]:.4g} m high and {sides[1]:.4g} m wide"
         notices.append(
-            f"{header.path}: a pixel is {found:.4g} m on the ground, the model was trained on {trained:.4g} m (read it "
-            "at the model's with --resample)"
+            f"{header.path}: a pixel is {shown} on the ground, the model was trained on {trained:.4g} m (read it at "
+            "the model's with --resample)"
         )
     return None
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from inference.common.areas import FIX_GEOREFERENCE, georeference_problem
+from inference.common.areas import FIX_GEOREFERENCE, georeference_problem, is_square, pixel_sides
 from inference.common.bands import colours_text, contradictions
 from inference.common.cpu import cores, default_workers, most_workers
 from inference.common.errors import UserError
@@ -118,7 +118,7 @@ class DataModule(L.LightningDataModule):
             self.notices += found.notices
             problems += found.problems + invalid
         problems += self._settle_bands_and_dtype()
-        self.notices += self._label_notices() + self._georeference_notices()
+        self.notices += self._label_notices() + self._georeference_notices() + self._oblong_notices()
         several = [s.image.path for scenes in self.scenes.values() for s in scenes if s.image.pages > 1]
         if several:
             self.notices.append(f"of files with several images the first is used: {join_some(several)}")
@@ -316,6 +316,20 @@ class DataModule(L.LightningDataModule):
             "is used, but its area and pixel size" if len(wrong) == 1 else "are used, but their areas and pixel sizes"
         )
         return [f"{join_some(wrong)} ({FIX_GEOREFERENCE}); {what} on the ground aren't known"]
+
+    def _oblong_notices(self) -> list[str]:
+        """Return a notice about images whose pixels aren't square on the ground."""
+        oblong = []
+        for header in (scene.image for scenes in self.scenes.values() for scene in scenes):
+            sides = pixel_sides(header.crs, header.transform, header.height, header.width)
+            if sides is not None and not is_square(sides):
+                oblong.append(f"{header.path} ({sides[0]:.4g} m high, {sides[1]:.4g} m wide)")
+        if not oblong:
+            return []
+        return [
+            f"pixels that aren't square on the ground: {join_some(oblong)} (the network sees shapes stretched; write "
+            "the images in a projection with square pixels, such as UTM: gdalwarp -t_srs EPSG:...)"
+        ]
 
     def _augmentation_notices(self) -> list[str]:
         omitted = self._augmentation().omitted if self.dtype else []

@@ -22,6 +22,7 @@ _ECCENTRICITY = math.sqrt(2 / 298.257223563 - 298.257223563**-2)
 _LARGEST = {True: 10.0, False: 1e6}  # degrees, metres: largest side of a quadrilateral
 _POLE, _MERIDIAN = 90.0, 540.0  # degrees; an image across 180 degrees may count on
 _SMALLEST_PIXEL = 1e-3  # metres or feet
+_SQUARE_TOLERANCE = 0.01
 _SQUARE = 100  # pixels: the area of a single pixel of a centimetre is lost in the rounding
 
 
@@ -147,6 +148,36 @@ def _cells(
     up_x, up_y = x[:-1, 1:] - x[1:, :-1], y[:-1, 1:] - y[1:, :-1]
     cells: NDArray[np.float64] = np.abs(down_x * up_y - down_y * up_x) / 2
     return cells
+
+
+def pixel_sides(crs: Any, transform: Any, height: int, width: int) -> tuple[float, float] | None:
+    """Return height and width on the ground of a pixel in the image's middle, metres.
+
+    None if the image is not georeferenced, or the Earth has no such place. Pixels in degrees are square at the equator
+    only. Lengths follow from the radii of curvature of the meridian and of the prime vertical (Snyder, Map Projections:
+    A Working Manual, USGS Professional Paper 1395, 1987, equations 4-18 and 4-20).
+    """
+    if crs is None or transform.is_identity or georeference_problem(crs, transform, height, width) is not None:
+        return None
+    col, row = width / 2 + np.array([0, 0, _SQUARE]), height / 2 + np.array([0, _SQUARE, 0])
+    x = transform.a * col + transform.b * row + transform.c
+    y = transform.d * col + transform.e * row + transform.f
+    try:
+        longitude, latitude = np.radians(to_crs(crs, "EPSG:4326", x, y))
+    except (*GDAL_ERRORS, ValueError):
+        return None
+    if not (np.isfinite(longitude).all() and np.isfinite(latitude).all()):
+        return None
+    inverse = 1 - (_ECCENTRICITY * np.sin(latitude[0])) ** 2
+    east = (np.unwrap(longitude)[1:] - longitude[0]) * np.cos(latitude[0]) * SEMI_MAJOR / np.sqrt(inverse)
+    north = (latitude[1:] - latitude[0]) * SEMI_MAJOR * (1 - _ECCENTRICITY**2) / inverse**1.5
+    high, wide = np.hypot(east, north) / _SQUARE
+    return (float(high), float(wide)) if high and wide else None
+
+
+def is_square(sides: tuple[float, float]) -> bool:
+    """Return True if height and width of a pixel on the ground, metres, are the same within 1 %."""
+    return abs(sides[0] / sides[1] - 1) < _SQUARE_TOLERANCE
 
 
 def ground_sample_distance(crs: Any, transform: Any, height: int, width: int) -> float | None:

@@ -185,6 +185,11 @@ def _colours(classes: int, background: int | None) -> dict[int, tuple[int, int, 
     return colours
 
 
+def _factor(plan: Plan) -> str:
+    """Return the factors of resampling, one number where they are the same; empty if nothing was resampled."""
+    return " x ".join(dict.fromkeys(f"{by:.6g}" for by in plan.factor or ()))
+
+
 def _tags(plan: Plan, backend: str) -> dict[str, str]:
     """Return the map's metadata: mosaic, model, classes and settings."""
     card, options = plan.card, plan.options
@@ -206,7 +211,7 @@ def _tags(plan: Plan, backend: str) -> dict[str, str]:
         "WINDOW": options.window,
         "THRESHOLD": f"{plan.threshold:g}" if len(names) == 2 else "",
         "TEST_TIME_AUGMENTATION": "flips and turns" if options.tta else "",
-        "RESAMPLED_BY": f"{plan.factor:.6g}" if plan.factor is not None else "",
+        "RESAMPLED_BY": _factor(plan),
         "TIFFTAG_SOFTWARE": SOFTWARE,
     }
     return {key: value for key, value in tags.items() if value}

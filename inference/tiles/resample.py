@@ -93,13 +93,19 @@ class RowResampler:
         return ready
 
 
+def resampled_size(size: tuple[int, int], factor: tuple[float, float] | None) -> tuple[int, int]:
+    """Return (height, width) of the network's grid from that of a mosaic; see `ResampledGrid`."""
+    rows, cols = (max(1, round(length * by)) for length, by in zip(size, factor or (1, 1), strict=True))
+    return rows, cols
+
+
 class ResampledGrid:
     """Conversion between a mosaic's grid and the network's grid, in both directions.
 
     Args:
         height: Height of the mosaic, pixels.
         width: Width of the mosaic, pixels.
-        factor: Side of a mosaic pixel divided by the side of a network pixel, both on the ground.
+        factor: Height and width of a mosaic pixel divided by the side of a network pixel, both on the ground.
         fill_value: Value of invalid pixels on the network's grid.
 
     Attributes:
@@ -107,9 +113,9 @@ class ResampledGrid:
         width: Width of the network's grid, pixels.
     """
 
-    def __init__(self, height: int, width: int, factor: float, fill_value: float) -> None:
+    def __init__(self, height: int, width: int, factor: tuple[float, float], fill_value: float) -> None:
         self._fill_value = fill_value
-        self.height, self.width = (max(1, round(length * factor)) for length in (height, width))
+        self.height, self.width = resampled_size((height, width), factor)
         self._to_network = FilterWeights(height, self.height), FilterWeights(width, self.width)
         self._to_mosaic = FilterWeights(self.height, height), FilterWeights(self.width, width)
         self._returning = RowResampler(self._to_mosaic[0])

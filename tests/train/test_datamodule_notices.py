@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from rasterio.transform import from_origin
 
 from inference.common.errors import UserError
 from tests.conftest import write_dataset, write_raster
@@ -136,3 +137,15 @@ def test_fill_value_must_be_one_of_the_images(tmp_path: Path, dtype: str, value:
     data = write_dataset(tmp_path, change=lambda image, label: (image.astype(dtype), label))
     with pytest.raises(UserError, match=f"data_module.fill_value: {expected}"):
         module(data, fill_value=value, mean=[0.5] * 3, std=[0.2] * 3)
+
+
+def test_pixels_that_are_not_square_are_told(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path, {s: [(20, 20)] for s in ("train", "val", "test")})
+    assert module(data).notices == []
+    for path in data.glob("train/x/*.tif"):
+        with rasterio.open(path, "r+") as file:
+            file.transform = from_origin(5e5, 5.8e6, 0.1, 0.2)
+    assert any(
+        f"aren't square on the ground: {data / 'train' / 'x' / 's0.tif'} (0.2001 m high, 0.1 m wide) " in line
+        for line in module(data).notices
+    )

@@ -8,6 +8,8 @@ import rasterio
 from PIL import Image
 from rasterio.transform import from_origin
 
+from inference.options import Options
+from inference.plan import make_plan
 from inference.predict import predict
 from inference.tiles.resample import FilterWeights, ResampledGrid, RowResampler
 from inference.tiles.strips import Strip
@@ -32,8 +34,8 @@ def test_rows_in_pieces_are_the_rows_of_the_whole(old: int, new: int, step: int)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("factor", [0.31, 0.5, 1.0, 1.7, 3.0])
-def test_invalid_pixels_have_no_weight(factor: float) -> None:
+@pytest.mark.parametrize("factor", [(f, f) for f in (0.31, 0.5, 1.0, 1.7, 3.0)] + [(0.5, 1.7)])
+def test_invalid_pixels_have_no_weight(factor: tuple[float, float]) -> None:
     image = np.full((1, 60, 50), 7.0, np.float32)
     invalid = np.random.default_rng(0).random((60, 50)) < 0.5
     invalid[20:50, 10:40] = True
@@ -78,3 +80,36 @@ def test_a_map_of_a_resampled_mosaic_is_on_the_mosaics_grid(tmp_path: Path, dist
     expected = untiled(pixels, made)[1] > 0.5
     inner = np.kron(np.ones((4, 5)), np.pad(np.ones((18, 18)), 6)).astype(bool) & valid
     np.testing.assert_array_equal(classes[inner], expected[inner])
+
+
+def test_pixels_that_are_not_square_are_resampled_by_a_factor_for_each_axis(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    pixels = np.kron(rng.integers(1, 256, (3, 4, 5)), np.ones((1, 30, 60))).astype(np.uint8)
+    source = write_raster(tmp_path / "in.tif", pixels, transform=from_origin(5e5, 5.8e6, 0.1, 0.2))
+    made = card(ground_sample_distance=0.1)
+    model = write_onnx(tmp_path / "m.onnx", made)
+    plan = make_plan(source, tmp_path / "o.tif", Options(model=model, resample=True))
+    assert (plan.rows.length, plan.cols.length) == (240, 300)
+    predict(source, tmp_path / "o.tif", model=model, resample=True)
+    with rasterio.open(tmp_path / "o.tif") as file:
+        classes = file.read(1)
+        rows, cols = map(float, file.tags()["RESAMPLED_BY"].split(" x "))
+        assert (rows, cols) == pytest.approx((2, 1), rel=1e-3)
+    inner = np.kron(np.ones((4, 5)), np.pad(np.ones((18, 48)), 6)).astype(bool)
+    np.testing.assert_array_equal(classes[inner], (untiled(pixels, made)[1] > 0.5)[inner])
+    (notice,) = predict(source, tmp_path / "o2.tif", model=model).notices
+    assert notice == (
+        f"{source}: a pixel is 0.2001 m high and 0.1 m wide on the ground, the model was trained on 0.1 m (read it at "
+        "the model's with --resample)"
+    )
+
+
+def test_degrees_at_high_latitude(tmp_path: Path) -> None:
+    step = 1e-6
+    where = {"crs": "EPSG:4326", "transform": from_origin(20, 70, step, step)}
+    source = write_raster(tmp_path / "in.tif", np.ones((3, 300, 400), np.uint8), **where)
+    high = 111_562 * step  # metres in a degree of the meridian at 70 degrees north
+    wide = 38_188 * step  # of the parallel
+    model = write_onnx(tmp_path / "m.onnx", card(ground_sample_distance=0.05))
+    plan = make_plan(source, tmp_path / "o.tif", Options(model=model, resample=True))
+    assert plan.factor == pytest.approx((high / 0.05, wide / 0.05), rel=1e-3)
