@@ -1,6 +1,8 @@
 """Figures of a run: style, learning curves, and the curve of a learning rate range test."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,22 @@ from inference.common.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
 STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titleweight": "bold"}
 
 
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """Draw in the style of a run's figures; a glyph that the font lacks, such as an emoji, is drawn as a box."""
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
+        yield
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight"))
 
 
-def learning_curves(rows: Sequence[Mapping[str, float]], monitor: str, best_step: int | None, path: Path) -> None:
+def learning_curves(
+    rows: Sequence[Mapping[str, float]], monitor: str, best_step: int | None, path: Path, title: str = ""
+) -> None:
     """Draw loss and scores over epochs.
 
     Args:
@@ -31,9 +43,11 @@ def learning_curves(rows: Sequence[Mapping[str, float]], monitor: str, best_step
         monitor: Name of the score that selects the best checkpoint.
         best_step: Optimiser step of the best checkpoint.
         path: Path of the PNG.
+        title: Title of the figure.
     """
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = Figure(figsize=(10, 3.8))
+        figure.suptitle(title, fontsize=9)
         left, right = figure.subplots(1, 2)
         for phase, colour in (("train", BLUE), ("val", ORANGE)):
             _line(left, rows, f"{phase}/loss", colour, phase)
@@ -89,7 +103,7 @@ def lr_curve(
         configured: Learning rate of the config, marked.
         path: Path of the PNG.
     """
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = Figure(figsize=(7, 3.8))
         axis = figure.subplots()
         axis.plot(rates, losses, ".", color="0.7", markersize=4, label="each step")

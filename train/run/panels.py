@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -13,7 +12,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from inference.common.palette import BLUE, OVERLAY_COLOURS, VERMILION, class_colours
-from train.run.figures import STYLE, save_figure
+from train.run.figures import figure_style, save_figure
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,12 @@ def _tinted(rgb: NDArray[np.uint8], classes: NDArray[np.uint8], colours: Mapping
 
 
 def draw_panels(
-    panels: Sequence[Panel], class_names: Sequence[str], background: int | None, ignore_index: int, folder: Path
+    panels: Sequence[Panel],
+    class_names: Sequence[str],
+    background: int | None,
+    ignore_index: int,
+    folder: Path,
+    title: str = "",
 ) -> list[Path]:
     """Draw each window as image, label, prediction and errors, and all of them on one sheet.
 
@@ -75,6 +79,7 @@ def draw_panels(
         background: Index of the class that stays uncoloured.
         ignore_index: Label value of ignored pixels; drawn black.
         folder: Folder of the PNGs.
+        title: Title of each sheet.
 
     Returns:
         Paths of the PNGs, `overview.png` first.
@@ -84,10 +89,10 @@ def draw_panels(
     files = []
     for number, panel in enumerate(panels):
         path = folder / f"{number:02d}-{panel.title.replace(' ', '-')}.png"
-        _sheet([panel], class_names, colours, ignore_index, path)
+        _sheet([panel], class_names, colours, ignore_index, path, title)
         files.append(path)
     if panels:
-        _sheet(panels, class_names, colours, ignore_index, folder / "overview.png")
+        _sheet(panels, class_names, colours, ignore_index, folder / "overview.png", title)
         files.insert(0, folder / "overview.png")
     return files
 
@@ -113,7 +118,7 @@ def draw_labels(
     colours = class_colours(len(class_names), background, OVERLAY_COLOURS)
     columns = 3
     rows = -(-len(images) // columns)
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = Figure(figsize=(3.2 * columns, 1.7 * rows + 0.5), layout="constrained")
         axes = figure.subplots(rows, 2 * columns, squeeze=False).ravel()
         for axis in axes:
@@ -132,11 +137,17 @@ def draw_labels(
 
 
 def _sheet(
-    panels: Sequence[Panel], class_names: Sequence[str], colours: Mapping[int, str], ignore_index: int, path: Path
+    panels: Sequence[Panel],
+    class_names: Sequence[str],
+    colours: Mapping[int, str],
+    ignore_index: int,
+    path: Path,
+    title: str,
 ) -> None:
     binary = len(class_names) == 2 and len(colours) == 1
-    with mpl.rc_context(STYLE):
+    with figure_style():
         figure = Figure(figsize=(10.4, 2.72 * len(panels) + 0.5), layout="constrained")
+        figure.suptitle(title, fontsize=9)
         axes = figure.subplots(len(panels), 4, squeeze=False)
         for row, panel in zip(axes, panels, strict=True):
             ignored = panel.label == ignore_index
@@ -153,8 +164,8 @@ def _sheet(
             row[0].set_ylabel(panel.title, fontsize=7)
             counted = int((~ignored).sum())
             row[3].set_xlabel(f"{wrong / max(1, counted):.1%} of labelled pixels wrong", fontsize=7)
-        for axis, title in zip(axes[0], ("image", "label", "prediction", "errors"), strict=True):
-            axis.set_title(title)
+        for axis, column in zip(axes[0], ("image", "label", "prediction", "errors"), strict=True):
+            axis.set_title(column)
         keys = [Patch(color=colour, label=class_names[i]) for i, colour in colours.items()]
         keys.append(Patch(color="black", label="ignored"))
         if binary:

@@ -34,13 +34,13 @@ def draw_training_windows(data: DataModule, folder: RunFolder) -> Path:
     return path
 
 
-def draw_previews(model: SegmentationModel, data: DataModule, folder: RunFolder) -> list[Path]:
-    """Draw windows of the val split as image, label, prediction and errors.
+def draw_previews(model: SegmentationModel, data: DataModule, folder: RunFolder, title: str = "") -> list[Path]:
+    """Draw windows of the val split as image, label, prediction and errors, under a title.
 
     Returns:
         Paths of the PNGs, `overview.png` first.
     """
-    return draw_panels(_panels(model, data), *_legend(data.config), folder.previews)
+    return draw_panels(_panels(model, data), *_legend(data.config), folder.previews, title)
 
 
 def _legend(config: Config) -> tuple[list[str], int | None, int]:

@@ -125,10 +125,11 @@ def write_results(
         summary["data_changes"] = changes
     folder.write_json(folder.summary, summary)
     pictures = []
+    title = folder.path.resolve().name + (f", epoch {best['epoch']}" if "epoch" in best else "")
     if table.rows:
-        learning_curves(table.rows, config.checkpoint.monitor, best.get("step"), folder.curves)
+        learning_curves(table.rows, config.checkpoint.monitor, best.get("step"), folder.curves, title)
         pictures.append(folder.curves)
-    pictures += draw_previews(model, data, folder)
+    pictures += draw_previews(model, data, folder, title)
     if table.wandb is not None:
         table.wandb.log({f"test/{k}": v for k, v in test.items()}, trainer.global_step)
         table.wandb.finish(best_path, val.get("dice"), pictures, config.logging.log_model)

@@ -28,6 +28,7 @@ from train.model import SegmentationModel, SMPSegmentationModel
 from train.models import pretrained
 from train.run.checkpoints import AtomicCheckpointIO, read_checkpoint
 from train.run.fit import train
+from train.run.panels import Panel, draw_panels
 
 ROOT = Path(__file__).parents[3]
 
@@ -341,3 +342,12 @@ def test_lines_of_progress(
     capsys.readouterr()
     assert main(["--resume", str(folder)]) == 0
     assert "train/loss" not in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_emoji_in_a_class_name_draws_without_warnings(tmp_path: Path) -> None:
+    classes, image = np.zeros((16, 16), np.uint8), np.zeros((16, 16, 3), np.uint8)
+    panel = Panel("s", image, classes, classes)
+    overview, sheet = draw_panels([panel], ["background", "🌿 kelp"], 0, 2, tmp_path, "run-1, epoch 3")
+    assert overview.is_file()
+    assert sheet.is_file()
