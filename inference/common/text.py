@@ -7,7 +7,8 @@ terminal's title, and it can be a megabyte long. Commands pass everything that t
 import json
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import islice
 from typing import TextIO
 
 LONGEST_LINE = 2000
@@ -70,11 +71,20 @@ def quoted(text: object) -> str:
     return f'"{clean_line(str(text), LONGEST_NAME)}"'
 
 
-def limited(lines: Sequence[str], most: int = MOST_LINES) -> list[str]:
-    """Return the first lines of many, and a line that says how many more there are."""
-    if len(lines) <= most:
-        return list(lines)
-    return [*lines[: most - 1], f"... and {len(lines) - most + 1:,} more"]
+def limited(lines: Iterable[str], most: int = MOST_LINES, count: int | None = None) -> list[str]:
+    """Return the first lines of many, and a line that says how many more there are.
+
+    Args:
+        lines: The lines; of an iterator no more are computed than are shown. A line that is repeated is shown once.
+        most: Largest number of lines to return.
+        count: Number of lines of an iterator.
+    """
+    if count is None:
+        lines = list(dict.fromkeys(lines))
+        count = len(lines)
+    if count <= most:
+        return list(dict.fromkeys(lines))
+    return [*dict.fromkeys(islice(lines, most - 1)), f"... and {count - most + 1:,} more"]
 
 
 def _escaped(character: str) -> str:

@@ -25,8 +25,9 @@ from train.configs.wording import nearest
 KeyPath = tuple[str | int, ...]
 
 MAX_BYTES = 256 * 1024  # a resolved config is 3 KiB
-MAX_VALUES = 20_000  # aliases of aliases can make billions out of a few lines
+MAX_VALUES = 10_000  # a config has some 200; aliases of aliases can make billions out of a few lines
 MAX_DEPTH = 50
+MAX_DIGITS = 1000  # of a number; the largest float has 309, and Python converts up to 4300
 
 _INT = r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
 _FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
@@ -93,10 +94,22 @@ def read(path: str | Path) -> Document:
     except FileNotFoundError:
         raise UserError(f"{name}: no such file{_beside(Path(path))}") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{name}: not a text file: byte {error.start} is not UTF-8 (save it as UTF-8)") from None
+        raise UserError(_not_utf8(name, error)) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{name}: can't be read: {getattr(error, 'strerror', None) or error}") from None
     return parse(text, name)
+
+
+def _not_utf8(name: str, error: UnicodeDecodeError) -> str:
+    """Return the message about a file in another encoding, with the place of the first wrong byte."""
+    before = bytes(error.object[: error.start])
+    line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+    wide = error.object[:2] in {b"\xff\xfe", b"\xfe\xff"}
+    encoding = "UTF-16" if wide else "such as Windows-1252 or Latin-1"
+    return (
+        f"{name}:{line}:{column}: not a text file: byte 0x{error.object[error.start]:02x} is not UTF-8 (the file has "
+        f"another encoding, {encoding}: save it as UTF-8)"
+    )
 
 
 def _beside(path: Path) -> str:
@@ -169,14 +182,18 @@ class _Composer(Reader, Scanner, Parser, Composer, BaseResolver):
         BaseResolver.__init__(self)
         self.aliases: dict[tuple[int, int], Mark] = {}
         self._depth = 0
+        self._nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         here = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         if self.check_event(yaml.AliasEvent):
             self.aliases[id(parent), index if isinstance(index, int) else id(index)] = _mark(here)
         self._depth += 1
+        self._nodes += 1
         if self._depth > MAX_DEPTH:
             raise yaml.MarkedYAMLError(problem="nested too deep", problem_mark=here)
+        if self._nodes > 2 * MAX_VALUES + 2:  # keys are nodes too; the rest is not even read
+            raise _too_many(here)
         node: yaml.Node | None = Composer.compose_node(self, parent, index)
         self._depth -= 1
         return node
@@ -202,7 +219,11 @@ _Dumper.add_implicit_resolver(f"{_CORE}float", re.compile(f"^(?:{_FLOAT})$"), li
 
 def _compose(text: str) -> tuple[yaml.Node | None, dict[tuple[int, int], Mark]]:
     composer = _Composer(text)
-    return composer.get_single_node(), composer.aliases
+    try:
+        return composer.get_single_node(), composer.aliases
+    except (ValueError, OverflowError):  # of a version or a character code that Python can't hold
+        place = composer.get_mark()
+        raise yaml.MarkedYAMLError(problem="a number that is too large", problem_mark=place) from None
 
 
 def _mark(mark: Any) -> Mark:
@@ -219,6 +240,9 @@ def _scalar(node: yaml.ScalarNode) -> Any:
     kind, text = node.tag.removeprefix(_CORE), str(node.value)
     if kind in {"str", "merge"}:
         return text
+    if kind in {"int", "float"} and len(text) > MAX_DIGITS:
+        problem = f"a number of {len(text):,} characters (at most {MAX_DIGITS})"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
     try:
         if kind == "null":
             return None
@@ -229,9 +253,12 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         if kind == "float":
             return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
     except (ValueError, KeyError):
-        problem = f"{text[:40]!r} is no {kind}" if len(text) < 4000 else f"a number of {len(text)} digits"
-        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+        raise yaml.MarkedYAMLError(problem=f"{text[:40]!r} is no {kind}", problem_mark=node.start_mark) from None
     raise _no_tag(node)
+
+
+def _too_many(mark: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=f"more than {MAX_VALUES:,} values", problem_mark=mark)
 
 
 def _no_tag(node: yaml.Node) -> yaml.MarkedYAMLError:
@@ -248,9 +275,7 @@ class _Builder:
     count: int = 0
 
     def build(self, node: yaml.Node, path: KeyPath, above: frozenset[int] = frozenset()) -> Any:
-        self.count += 1
-        if self.count > MAX_VALUES:
-            raise yaml.MarkedYAMLError(problem=f"more than {MAX_VALUES} values", problem_mark=node.start_mark)
+        self._count(node)
         if id(node) in above:
             raise yaml.MarkedYAMLError(problem="an anchor that contains itself", problem_mark=node.start_mark)
         above = above | {id(node)}
@@ -276,6 +301,12 @@ class _Builder:
             result[key] = self.build(value_node, (*path, key), above)
         return result
 
+    def _count(self, node: yaml.Node) -> None:
+        """Count a value, also one that a merge repeats; raise `MarkedYAMLError` where there are too many."""
+        self.count += 1
+        if self.count > MAX_VALUES:
+            raise _too_many(node.start_mark)
+
     def _pairs(
         self, node: yaml.MappingNode, path: KeyPath, above: frozenset[int]
     ) -> Iterator[tuple[str | int, yaml.Node, yaml.Node]]:
@@ -300,7 +331,9 @@ class _Builder:
                 raise yaml.MarkedYAMLError(problem="<< takes mappings only", problem_mark=other.start_mark)
             if id(other) in above:
                 raise yaml.MarkedYAMLError(problem="an anchor that contains itself", problem_mark=other.start_mark)
+            self._count(other)
             for key, key_node, value_node in self._pairs(other, path, above | {id(other)}):
+                self._count(key_node)
                 if key not in seen:
                     seen[key] = _mark(key_node.start_mark)
                     yield key, key_node, value_node

@@ -3,7 +3,7 @@
 Imports neither torch nor anything else that is slow, so that a typo is reported in well under a second.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from inference.common.errors import UserError
+from inference.common.text import limited
 from train.configs import document
 from train.configs.config import Config
 from train.configs.data import DEMO
@@ -65,16 +66,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
         problems += [problem for problem in explained if problem.paths[0] not in reported]
         invalid = {problem.paths[0] for problem in explained}
     problems += check(Facts(data, settled.origin, invalid))
-    found = [(Mark(0, 0), line) for line in said.problems]
+    found: list[tuple[Mark, str | Problem]] = [(Mark(0, 0), line) for line in said.problems]
     found += [
         (mark, f"{source.path}:{mark.line}:{mark.column}: {dotted(at)}: {text}")
         for at, mark, text in source.problems
         if not covered(at, said.values)
     ]
-    found += [_locate(problem, source, said) for problem in problems]
+    found += [(_mark(problem, source, said), problem) for problem in problems]
     if found:
         found.sort(key=lambda one: (one[0].line, one[0].column))
-        raise UserError("\n".join(dict.fromkeys(line for _, line in found)))
+        lines = (one if isinstance(one, str) else _line(one, source, said) for _, one in found)
+        raise UserError("\n".join(limited(lines, count=len(found))))
     assert config is not None
     return Loaded(config, said.notices + _notices(data, config))
 
@@ -91,12 +93,17 @@ def _fill_in(data: dict[str, Any], name: str) -> None:
         data["logging"]["name"] = name if is_file_name(name) else "run"
 
 
-def _locate(problem: Problem, source: Document, said: Overrides) -> tuple[Mark, str]:
+def _mark(problem: Problem, source: Document, said: Overrides) -> Mark:
+    """Return the place of a problem in the file; line 0 where an override made it."""
+    first = problem.paths[0]
+    return Mark(0, 0) if covered(first, said.values) else source.mark(first, problem.of_key)
+
+
+def _line(problem: Problem, source: Document, said: Overrides) -> str:
     """Return a problem as a line with its place, and the places it clashes with."""
     first, *others = problem.paths
-    by_hand = covered(first, said.values)
-    mark = Mark(0, 0) if by_hand else source.mark(first, problem.of_key)
-    where = "override" if by_hand else f"{source.path}:{mark.line}:{mark.column}"
+    mark = _mark(problem, source, said)
+    where = "override" if mark.line == 0 else f"{source.path}:{mark.line}:{mark.column}"
     also = []
     for path in others:
         if covered(path, said.values):
@@ -104,7 +111,7 @@ def _locate(problem: Problem, source: Document, said: Overrides) -> tuple[Mark, 
         elif path in source.values:
             also.append(f"{source.path}:{source.mark(path).line}:{source.mark(path).column}")
     see = f" [see {', '.join(also)}]" if also else ""
-    return mark, f"{where}: {dotted(first)}: {problem.message}{see}"
+    return f"{where}: {dotted(first)}: {problem.text}{see}"
 
 
 def _explain(error: ValidationError, data: dict[str, Any], settled: Settled) -> list[Problem]:
@@ -137,14 +144,14 @@ def _in_document(loc: tuple[str | int, ...], data: Any) -> KeyPath:
     return path
 
 
-def _sentence(path: KeyPath, details: list[tuple[str, str]], value: Any) -> tuple[str, bool]:
+def _sentence(path: KeyPath, details: list[tuple[str, str]], value: Any) -> tuple[str | Callable[[], str], bool]:
     """Describe what is wrong at a path, and say whether it is the key."""
     types = {kind for kind, _ in details}
     own = next((message for kind, message in details if kind == "mistake"), None)
     if own is not None:
         return own, False
     if types & {"extra_forbidden", "invalid_key"}:
-        return unknown_key(path) or "unknown key", True
+        return lambda: unknown_key(path) or "unknown key", True  # the nearest right key takes a millisecond
     if "missing" in types:
         hint = f" (a folder with train/, val/ and test/, or {DEMO})" if path[-1] == "data_dir" else ""
         return f"is missing{hint}", True
@@ -152,7 +159,7 @@ def _sentence(path: KeyPath, details: list[tuple[str, str]], value: Any) -> tupl
         return f"the key should be {'a whole number' if 'label_map' in path else 'text'}", True
     number = isinstance(value, int | float) and not isinstance(value, bool)
     wrong = "is out of range" if number and types & _RANGE else "is not allowed"
-    return f"{shown(value)} {wrong}{_advice(path, value)} (allowed: {allowed(path)})", False
+    return lambda: f"{shown(value)} {wrong}{_advice(path, value)} (allowed: {allowed(path)})", False
 
 
 _RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from train.configs.document import KeyPath, parse_value
+from train.configs.document import MAX_DEPTH, KeyPath, parse_value
 from train.configs.schema import kinds, unknown_key
 from train.configs.wording import dotted, shown
 
@@ -41,6 +41,9 @@ def override(data: dict[str, Any], texts: Sequence[str]) -> Overrides:
         path = tuple(int(part) if re.fullmatch("-?[0-9]{1,9}", part) else part for part in key.split("."))
         if not equals or "" in path:
             said.problems.append(f"override: {shown(text)} is no KEY=VALUE (such as trainer.max_epochs=3)")
+            continue
+        if len(path) > MAX_DEPTH:
+            said.problems.append(f"override: {shown(key)} has {len(path):,} levels (at most {MAX_DEPTH})")
             continue
         at, wrong = _unknown(path) or (path, None)
         try:

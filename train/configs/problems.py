@@ -1,6 +1,6 @@
 """Problem in a config, and access to plain data by path."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,20 @@ class Problem:
     """Problem that the user has to fix.
 
     Attributes:
-        message: Text that says what is wrong and what is allowed.
+        message: Text that says what is wrong and what is allowed, or a function that returns it, where it takes long to
+            compute and may not be shown.
         paths: Path of the wrong value, then those of what it clashes with.
         of_key: True where the key itself is wrong, not its value.
     """
 
-    message: str
+    message: str | Callable[[], str]
     paths: tuple[KeyPath, ...]
     of_key: bool = False
+
+    @property
+    def text(self) -> str:
+        """Text of the message."""
+        return self.message if isinstance(self.message, str) else self.message()
 
 
 def value_at(data: Any, path: KeyPath) -> Any:

@@ -1,7 +1,8 @@
 """Values of a config as the rules ask for them."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from train.configs.document import KeyPath
@@ -36,7 +37,7 @@ class Facts:
 
     data: Mapping[str, Any]
     origin: Mapping[str, KeyPath]
-    invalid: Collection[KeyPath] = ()
+    invalid: Set[KeyPath] = frozenset()
 
     def get(self, *path: str | int) -> Any:
         """Return the value at a path, or its default where none is given.
@@ -45,10 +46,19 @@ class Facts:
             Invalid: It, or a part of it, is invalid.
         """
         at = self.origin.get(str(path[0]), path) if len(path) == 1 else path
-        if any(bad[: len(at)] == at or at[: len(bad)] == bad for bad in self.invalid):
+        if at in self._around_invalid or self._is_invalid(at):
             raise Invalid
         value = value_at(self.data, path)
         return default(path) if value is None else value
+
+    def _is_invalid(self, path: KeyPath) -> bool:
+        """Return True if a value, or what contains it, is invalid."""
+        return any(path[:depth] in self.invalid for depth in range(len(path) + 1))
+
+    @cached_property
+    def _around_invalid(self) -> frozenset[KeyPath]:
+        """Paths of what is invalid or contains something invalid."""
+        return frozenset(path[:depth] for path in self.invalid for depth in range(len(path) + 1))
 
     def given(self, *path: str | int) -> bool:
         """Say whether the YAML has a value at a path."""
@@ -59,7 +69,7 @@ class Facts:
         mapping = value_at(self.data, path)
         for key, value in mapping.items() if isinstance(mapping, Mapping) else ():
             at = (*path, key)
-            if value is not None and not any(at[: len(bad)] == bad for bad in self.invalid):
+            if value is not None and not self._is_invalid(at):
                 yield key, value
 
     def where(self, key: str) -> tuple[KeyPath, ...]:
