@@ -120,8 +120,10 @@ def _sort_positionals(options: argparse.Namespace) -> None:
 
 def _is_override(word: str) -> bool:
     """Return True for KEY=VALUE, but not for a model file with a = in its name."""
+    from inference.common.paths import names_a_file
+
     key = word.partition("=")[0]
-    if "=" not in word or re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key) is None or Path(word).exists():
+    if "=" not in word or re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key) is None or names_a_file(word):
         return False
     return "." in key or Path(word).suffix.lower() not in {".onnx", ".pt", ".ckpt"}
 

@@ -87,11 +87,12 @@ def _run(options: argparse.Namespace) -> int:
     import re
 
     from inference.common.errors import UserError
+    from inference.common.paths import names_a_file
     from train.configs.loader import load_config
     from train.export.formats import FORMATS
 
     config, overrides = options.config, list(options.overrides)
-    if config is not None and "=" in config and not Path(config).exists():
+    if config is not None and "=" in config and not names_a_file(config):
         overrides.insert(0, config)
         config = None
     if overrides and config is None:

@@ -29,6 +29,14 @@ def is_address(text: str) -> bool:
     return "://" in text or text.startswith("/vsi")
 
 
+def names_a_file(text: str) -> bool:
+    """Return True if a text is the name of an existing file or folder; any text is allowed, such as KEY=VALUE."""
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # too long for a name, or a NUL in it
+        return False
+
+
 def user_source(text: str | os.PathLike[str], option: str) -> str:
     """Convert a user's text into what GDAL opens: an address, or XML of a VRT, as it is, and a path as `user_path`."""
     text = os.fspath(text)

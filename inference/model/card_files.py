@@ -7,6 +7,7 @@ from typing import Any
 from inference.card import EXTRA_FILE, METADATA_KEY, CardError, ModelCard
 from inference.common.documents import check_regular_file, parse_json, read_json, read_zip_entry
 from inference.common.errors import UserError, first_line
+from inference.common.paths import user_path
 from inference.common.text import quoted
 from inference.model.signature import read_metadata
 
@@ -20,7 +21,7 @@ def read_card(path: str | Path) -> ModelCard:
     Raises:
         CardError: The file doesn't exist, carries no card, or carries an invalid one.
     """
-    path = Path(path)
+    path = user_path(path, "FILE")
     if path.is_dir():
         path = path / "card.json"
         if not path.exists():

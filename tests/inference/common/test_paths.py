@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from inference.common.errors import UserError
-from inference.common.paths import shown_path, split_address, user_path, user_source
+from inference.common.paths import names_a_file, shown_path, split_address, user_path, user_source
 
 
 def test_home_and_variables_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +46,12 @@ def test_a_name_that_is_too_long_is_shortened() -> None:
         user_path("x" * 5000, "--out")
     assert len(str(caught.value)) < 450
     assert shown_path("a\x1b[31m\n") == r"a\x1b[31m\n"
+
+
+def test_an_override_that_is_too_long_for_a_name_is_no_file(tmp_path: Path) -> None:
+    assert not names_a_file("data_module.mean=" + "0," * 5000)
+    assert not names_a_file("a\0=b")
+    assert names_a_file(str(tmp_path))
 
 
 def test_a_malformed_address() -> None:
