@@ -33,7 +33,7 @@ def changed_data(folder: RunFolder, data: DataModule, content: Mapping[str, Any]
 
     Args:
         folder: Run folder.
-        data: Prepared data module; keeps the run's normalisation where the data differ.
+        data: Prepared data module; a normalisation that was measured stays the run's.
         content: Content of the run's `last.ckpt`, whose card has the fingerprint of the train split.
         force: True to go on where the data differ.
 
@@ -44,6 +44,10 @@ def changed_data(folder: RunFolder, data: DataModule, content: Mapping[str, Any]
         UserError: The data differ, and `force` is False; or the record of the data is damaged.
     """
     card = _card(folder, content)
+    if data.settings.mean == "auto":
+        # The network has learnt with this normalisation; a measurement of other data would shift its input, also when
+        # the run is resumed again later.
+        data.normalization = Normalization(tuple(card["mean"]), tuple(card["std"]), card["max_pixel_value"])
     known, changes = _read_record(folder)
     found = file_digests(data.scenes)
     if known:
@@ -59,10 +63,6 @@ def changed_data(folder: RunFolder, data: DataModule, content: Mapping[str, Any]
             f"{data.data_dir}: isn't the data that {folder.path} was trained on so far: {difference} (restore the "
             "data, or begin a new run; --force goes on with these data and records it in summary and card)"
         )
-    # The network has learnt with this normalisation; a new measurement would shift its input.
-    given = Normalization(tuple(card["mean"]), tuple(card["std"]), card["max_pixel_value"])
-    if data.settings.mean == "auto":
-        data.normalization = given
     return [*changes, f"{now()}, after step {content.get('global_step')}: {difference}"]
 
 

@@ -19,7 +19,11 @@ from inference.common.errors import UserError
 from inference.common.paths import path_within
 from tests.conftest import write_dataset
 from train.__main__ import main
+from train.configs.loader import load_config
+from train.datamodule import DataModule
+from train.run.folder import RunFolder
 from train.run.lock import RunLock
+from train.run.resume import changed_data
 
 ROOT = Path(__file__).parents[3]
 
@@ -228,6 +232,19 @@ def test_a_run_of_an_earlier_version_has_a_fingerprint_only(
     code, _, err = resume()
     assert code == 0, err
     assert (run / "data.json").is_file()
+
+
+def test_a_measured_normalisation_stays_that_of_the_run(original: Path) -> None:
+    """Data that are taken over by --force would be measured anew, and shift the input of the network."""
+    config = load_config(original / "config.yml", ["data_module.mean=auto", "data_module.std=auto"]).config
+    data = DataModule(config)
+    data.prepare()
+    content = torch.load(original / "checkpoints" / "last.ckpt", weights_only=True)
+    card = content["hyper_parameters"]["card"]
+    assert data.normalization is not None
+    assert list(data.normalization.mean) != card["mean"]
+    assert changed_data(RunFolder(original), data, content, force=False) == []
+    assert list(data.normalization.mean) == card["mean"]
 
 
 def test_a_damaged_list_of_files(run: Path, resume: Callable[..., tuple[int, str, str]]) -> None:
