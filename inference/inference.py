@@ -88,17 +88,17 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    options: dict[str, Any] = vars(parser().parse_args(argv))
-    if "bands" in options:
-        options["bands"] = [band for part in options["bands"] for band in part]
     # GDAL's threads print their errors to stderr; ours contain what the user needs.
     os.environ.setdefault("CPL_LOG", os.devnull)
     from inference.common.cli import exit_code
 
-    return exit_code(lambda: _run(options))
+    return exit_code(lambda: _run(argv))  # from here on signals are handled, also while libraries are loaded
 
 
-def _run(options: dict[str, Any]) -> int:
+def _run(argv: Sequence[str] | None) -> int:
+    options: dict[str, Any] = vars(parser().parse_args(argv))
+    if "bands" in options:
+        options["bands"] = [band for part in options["bands"] for band in part]
     from inference.common.text import print_line
     from inference.predict import predict
 
