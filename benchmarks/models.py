@@ -210,8 +210,9 @@ def main() -> None:
     """Write the table into docs/models.md, or print it."""
     parser = argparse.ArgumentParser(description="Write the table of docs/models.md.")
     parser.add_argument("--print", action="store_true", help="only print it")
+    only_print = parser.parse_args().print
     found = table()
-    if parser.parse_args().print:
+    if only_print:
         print(found)
         return
     text = PAGE.read_text(encoding="utf-8")
