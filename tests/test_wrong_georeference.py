@@ -46,6 +46,8 @@ def test_training_goes_on(tmp_path: Path, wrong: str) -> None:
     made = module(data)
     (line,) = [line for line in made.notices if "its georeference is wrong" in line]
     assert line.startswith(f"{data / 'train' / 'x' / 's0.tif'}: ")
-    assert line.endswith(f"1 more {FIX}; are used, but their areas and pixel sizes on the ground aren't known")
+    assert line.endswith(
+        f" (3 more images likewise) {FIX}; it is used, but areas and the size of its pixels aren't known"
+    )
     assert model_card(made.config, made).ground_sample_distance is None
     assert overlaps(made.scenes) == {}

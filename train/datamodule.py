@@ -41,6 +41,7 @@ from train.data.undeclared import (
     auto_notices,
     data_in_alpha,
     detector_for,
+    likewise,
     search,
     suspect_notices,
     with_nodata,
@@ -312,10 +313,10 @@ class DataModule(L.LightningDataModule):
                 wrong.append(f"{header.path}: its georeference is wrong: {problem}")
         if not wrong:
             return []
-        what = (
-            "is used, but its area and pixel size" if len(wrong) == 1 else "are used, but their areas and pixel sizes"
-        )
-        return [f"{join_some(wrong)} ({FIX_GEOREFERENCE}); {what} on the ground aren't known"]
+        return [
+            f"{wrong[0]}{likewise(len(wrong) - 1)} ({FIX_GEOREFERENCE}); it is used, but areas and the size of its "
+            "pixels aren't known"
+        ]
 
     def _oblong_notices(self) -> list[str]:
         """Return a notice about images whose pixels aren't square on the ground."""

@@ -120,9 +120,11 @@ def test_data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert len(module("kelp data//").scenes["train"]) == 5
     (tmp_path / "file").write_text("")
-    for name, what in (("file", "is no folder"), ("nowhere", "no such folder"), ("~nobody-at-all/x", "home directory")):
+    for name, what in (("file", "is no folder"), ("nowhere", "no such folder")):
         with pytest.raises(UserError, match=f"{name}: .*{what}.*a folder with train/, val/ and test/"):
             module(name)
+    with pytest.raises(UserError, match=r"data_module\.data_dir: ~nobody-at-all/x: there is no user nobody-at-all"):
+        module("~nobody-at-all/x")
 
 
 @pytest.mark.parametrize(

@@ -98,14 +98,23 @@ def _middle(length: int) -> tuple[int, int]:
     return (length - part) // 2, part
 
 
+def likewise(others: int) -> str:
+    """Return how many other images something holds for, in brackets; nothing if there are none."""
+    return f" ({others} more image{'' if others == 1 else 's'} likewise)" if others else ""
+
+
 def suspect_notices(suspects: Suspects) -> list[str]:
     """Return a notice for each value that is probably undeclared nodata."""
-    return [
-        f"in {shown} all bands are {value:.9g} in that share of the pixels, which is probably nodata that the file "
-        f"doesn't declare, and counts as image (data_module.nodata: {value:.9g} makes these pixels invalid, auto "
-        "decides for each file, none keeps them)"
-        for value, shown in _by_value(suspects)
-    ]
+    lines = []
+    for value in sorted({suspect.value for _, suspect in suspects}):
+        found = [(suspect.share, str(scene.pair.image)) for scene, suspect in suspects if suspect.value == value]
+        share, path = max(found)
+        lines.append(
+            f"{path}: all bands are {value:.9g} in {share_text(share)} of the pixels{likewise(len(found) - 1)}, which "
+            "is probably nodata that the file doesn't declare, and counts as image (data_module.nodata: "
+            f"{value:.9g} makes these pixels invalid, auto decides for each file, none keeps them)"
+        )
+    return lines
 
 
 def auto_notices(suspects: Suspects) -> list[str]:
