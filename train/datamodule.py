@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from inference.common.areas import FIX_GEOREFERENCE, georeference_problem, is_square, pixel_sides
 from inference.common.bands import colours_text, contradictions
 from inference.common.cpu import cores, default_workers, most_workers
 from inference.common.errors import UserError
@@ -31,9 +30,10 @@ from train.data.datasets import (
     init_worker,
 )
 from train.data.foreground import find_foreground
-from train.data.labels import LabelRule, label_rule
+from train.data.labels import label_rule
 from train.data.normalization import Normalization, given_normalization, measured_normalization
-from train.data.pairs import SPLITS, Scene, choose_bands, data_dir, find_pairs, join_some, misplaced, read_scenes
+from train.data.pairs import SPLITS, Scene, choose_bands, data_dir, find_pairs, join_some, read_scenes
+from train.data.placement import georeference_notices, label_notices, oblong_notices
 from train.data.reader import Reader
 from train.data.statistics import Statistics, measure, merge
 from train.data.undeclared import (
@@ -41,7 +41,6 @@ from train.data.undeclared import (
     auto_notices,
     data_in_alpha,
     detector_for,
-    likewise,
     search,
     suspect_notices,
     with_nodata,
@@ -119,7 +118,9 @@ class DataModule(L.LightningDataModule):
             self.notices += found.notices
             problems += found.problems + invalid
         problems += self._settle_bands_and_dtype()
-        self.notices += self._label_notices() + self._georeference_notices() + self._oblong_notices()
+        scenes = [scene for found in self.scenes.values() for scene in found]
+        headers = [scene.image for scene in scenes]
+        self.notices += label_notices(scenes, self.rule) + georeference_notices(headers) + oblong_notices(headers)
         several = [s.image.path for scenes in self.scenes.values() for s in scenes if s.image.pages > 1]
         if several:
             self.notices.append(f"of files with several images the first is used: {join_some(several)}")
@@ -284,54 +285,6 @@ class DataModule(L.LightningDataModule):
                 f"data_module.fill_value: {value:g} is not a whole number (allowed: whole numbers, for {self.dtype})"
             )
 
-    def _label_notices(self) -> list[str]:
-        """Return notices about label files with unusual nodata values or georeferences, which are used nevertheless."""
-        scenes = [s for scenes in self.scenes.values() for s in scenes]
-        notices = []
-        if self.rule.nodata is None:
-            kept = Counter(s.label.nodata[0] for s in scenes if _nodata_class(s.label.nodata[0], self.rule))
-            notices = [
-                f"{'a label file has' if count == 1 else f'{count} label files have'} nodata {value:g}, which is a "
-                f"class: it stays that class (to ignore those pixels: data_module.label_nodata: {value:g})"
-                for value, count in kept.items()
-            ]
-        off = [(name, far) for name, far in ((s.pair.label.name, misplaced(s)) for s in scenes) if far > 0.5]
-        if off:
-            shown = join_some(f"{name} by {far:.{0 if far >= 10 else 1}f} pixels" for name, far in off)
-            notices.append(
-                f"{'a label file lies' if len(off) == 1 else f'{len(off)} label files lie'} off the image by the "
-                f"georeference ({shown}): pixels are paired by row and column nevertheless"
-            )
-        return notices
-
-    def _georeference_notices(self) -> list[str]:
-        """Return a notice about images whose georeference the Earth doesn't have; they are used nevertheless."""
-        wrong = []
-        for header in (scene.image for scenes in self.scenes.values() for scene in scenes):
-            problem = georeference_problem(header.crs, header.transform, header.height, header.width)
-            if problem is not None:
-                wrong.append(f"{header.path}: its georeference is wrong: {problem}")
-        if not wrong:
-            return []
-        return [
-            f"{wrong[0]}{likewise(len(wrong) - 1)} ({FIX_GEOREFERENCE}); it is used, but areas and the size of its "
-            "pixels aren't known"
-        ]
-
-    def _oblong_notices(self) -> list[str]:
-        """Return a notice about images whose pixels aren't square on the ground."""
-        oblong = []
-        for header in (scene.image for scenes in self.scenes.values() for scene in scenes):
-            sides = pixel_sides(header.crs, header.transform, header.height, header.width)
-            if sides is not None and not is_square(sides):
-                oblong.append(f"{header.path} ({sides[0]:.4g} m high, {sides[1]:.4g} m wide)")
-        if not oblong:
-            return []
-        return [
-            f"pixels that aren't square on the ground: {join_some(oblong)} (the network sees shapes stretched; write "
-            "the images in a projection with square pixels, such as UTM: gdalwarp -t_srs EPSG:...)"
-        ]
-
     def _augmentation_notices(self) -> list[str]:
         omitted = self._augmentation().omitted if self.dtype else []
         if not omitted:
@@ -469,8 +422,3 @@ def _most_common(
 
 def _declares_none(scene: Scene) -> bool:
     return all(value is None for value in scene.image.nodata)
-
-
-def _nodata_class(nodata: float | None, rule: LabelRule) -> bool:
-    """Return True if the nodata value of a label file is a class."""
-    return nodata is not None and float(nodata).is_integer() and rule.class_of(int(nodata)) is not None
