@@ -6,7 +6,7 @@ scene number, row and column of each window.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from inference.common.bands import colours_text, contradictions
 from inference.common.cpu import cores, default_workers, most_workers
 from inference.common.errors import UserError
 from inference.common.raster import Header
@@ -35,11 +34,11 @@ from train.data.normalization import Normalization, given_normalization, measure
 from train.data.pairs import SPLITS, Scene, choose_bands, data_dir, find_pairs, join_some, read_scenes
 from train.data.placement import georeference_notices, label_notices, oblong_notices
 from train.data.reader import Reader
+from train.data.stated_bands import alpha_lines, contradiction_lines, data_in_alpha, most_stated
 from train.data.statistics import Statistics, measure, merge
 from train.data.undeclared import (
     Suspects,
     auto_notices,
-    data_in_alpha,
     detector_for,
     search,
     suspect_notices,
@@ -183,15 +182,7 @@ class DataModule(L.LightningDataModule):
         reader = Reader(self.rule, self.settings.fill_value, cores())
         found = data_in_alpha(self.scenes, self.bands, reader)
         reader.close()
-        if not found:
-            return []
-        band, every = found[0][1], [*self.bands, found[0][1]]
-        return [
-            f"{join_some(f'band {band} of {scene.pair.image}' for scene, band in found)}: marked as alpha "
-            "(transparency), but with many values, as a band of data has; its zeros make pixels invalid (to train on "
-            f"it: data_module.bands: {every} and num_bands: {len(every)}; to drop the mark: gdal_edit.py "
-            f"-colorinterp_{band} undefined)"
-        ]
+        return alpha_lines(found, self.bands)
 
     def normalize(self, measured: Statistics | None = None) -> None:
         """Determine the normalisation, by measuring the train split where the config asks for it.
@@ -241,7 +232,7 @@ class DataModule(L.LightningDataModule):
                 problems.append(
                     f"{scene.pair.image}: its alpha band has another number than in most images (set data_module.bands)"
                 )
-        problems += self._colour_problems([scene for scene, bands in chosen if bands == self.bands])
+        problems += self._colour_problems([scene.image for scene, bands in chosen if bands == self.bands])
         try:
             self._check_fill_value()
             given_normalization(self.settings, self.bands, self.dtype)
@@ -249,26 +240,15 @@ class DataModule(L.LightningDataModule):
             problems.append(str(error))
         return problems
 
-    def _colour_problems(self, scenes: Sequence[Scene]) -> list[str]:
+    def _colour_problems(self, headers: Sequence[Header]) -> list[str]:
         """Determine what the bands state of themselves; return images that contradict the others, one line each."""
-        headers = [scene.image for scene in scenes]
-        self.band_colours = _most_common(headers, self.bands, lambda header: header.colours)
-        self.band_descriptions = _most_common(headers, self.bands, lambda header: header.descriptions)
-        colours = self.band_colours or []
-        off = [header for header in headers if contradictions(header, self.bands, colours)]
-        if off and self.settings.bands is not None:
-            self.notices.append(
-                f"data_module.bands is given, so images are used whose bands aren't {colours_text(colours)}: "
-                + join_some(header.path for header in off)
-            )
-            return []
-        return [
-            f"{header.path}: bands {', '.join(map(str, self.bands))} are "
-            f"{colours_text([header.colours[band - 1] for band in self.bands])}, in most images they are "
-            f"{colours_text(colours)} (write them in that order; to use them as they lie: data_module.bands: "
-            f"[{', '.join(map(str, self.bands))}])"
-            for header in off
-        ]
+        self.band_colours = most_stated(headers, self.bands, lambda header: header.colours)
+        self.band_descriptions = most_stated(headers, self.bands, lambda header: header.descriptions)
+        lines = contradiction_lines(headers, self.bands, self.band_colours, chosen=self.settings.bands is not None)
+        if self.settings.bands is None:
+            return lines
+        self.notices += lines
+        return []
 
     def _check_fill_value(self) -> None:
         value, integer = self.settings.fill_value, np.dtype(self.dtype).kind in "iu"
@@ -407,17 +387,6 @@ class DataModule(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue at the position that `state_dict` returned."""
         self._resume = (state_dict["epoch"], state_dict["batches"])
-
-
-def _most_common(
-    headers: Sequence[Header], bands: Sequence[int], stated: Callable[[Header], Sequence[str | None]]
-) -> list[str | None] | None:
-    """Return what most headers that state anything state of each band; None if no header states anything."""
-    found: list[str | None] = []
-    for band in bands:
-        texts = Counter(text for header in headers if (text := (stated(header) or [None] * band)[band - 1]) is not None)
-        found.append(texts.most_common(1)[0][0] if texts else None)
-    return found if any(text is not None for text in found) else None
 
 
 def _declares_none(scene: Scene) -> bool:

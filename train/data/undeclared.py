@@ -5,17 +5,14 @@ from dataclasses import replace
 
 from rasterio.windows import Window
 
-from inference.common.bands import AlphaSurvey
 from inference.common.errors import UserError
 from inference.common.progress import progress
 from inference.common.undeclared import NodataDetector, Suspect, share_text
-from inference.common.validity import alpha_bands
 from train.data.pairs import Scene, join_some
 from train.data.reader import Reader
 
 _WHOLE = 1024  # pixels: a side up to this is read whole
 _PARTS, _PART = 8, 128  # of a longer side
-_MIDDLE = 512  # pixels
 _SAMPLE = 32  # scenes that are looked at before training
 
 Suspects = list[tuple[Scene, Suspect]]
@@ -69,33 +66,6 @@ def search(
         except UserError:
             continue
     return suspects
-
-
-def data_in_alpha(
-    splits: Mapping[str, Sequence[Scene]], bands: Sequence[int], reader: Reader
-) -> list[tuple[Scene, int]]:
-    """Return the alpha bands that decide on validity but hold data, by a window in the middle of a sample of images."""
-    scenes = [scene for found in splits.values() for scene in found if alpha_bands(scene.image, bands)]
-    found = []
-    for scene in scenes[:: -(-len(scenes) // _SAMPLE) or 1]:
-        alpha = alpha_bands(scene.image, bands)
-        (row, high), (col, wide) = _middle(scene.height), _middle(scene.width)
-        try:
-            values, _ = reader.image(scene, alpha, Window(col, row, wide, high))
-        except UserError:
-            continue
-        for place, band in enumerate(alpha):
-            survey = AlphaSurvey()
-            survey.add(values[..., place])
-            if survey.holds_data:
-                found.append((scene, band))
-    return found
-
-
-def _middle(length: int) -> tuple[int, int]:
-    """Return the middle part of an axis, as (first pixel, number of pixels)."""
-    part = min(length, _MIDDLE)
-    return (length - part) // 2, part
 
 
 def likewise(others: int) -> str:
