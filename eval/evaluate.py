@@ -2,13 +2,14 @@
 
 import re
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from eval.dataset import Split, choose_data, choose_label_rule, open_split
 from eval.models import Model, class_name_notice, open_model
-from eval.predictions import predict_split
+from eval.predictions import described, predict_split
 from eval.report.html import html_report
 from eval.report.json_csv import per_image_csv, scores_json
 from eval.report.results import Evaluation, score_predictions
@@ -16,12 +17,15 @@ from eval.report.verdict import verdict
 from eval.scoring.bootstrap import Counts
 from eval.scoring.counts import Distance, ScoreSettings
 from eval.scoring.groups import count_ungeoreferenced, group_images
+from inference.common.documents import read_json
 from inference.common.errors import UserError, first_line
 from inference.common.files import write_text
 from inference.common.raster import GDAL_ERRORS, open_raster
 from inference.common.targets import check_target, make_folder
-from inference.common.text import print_line
+from inference.common.text import clean_line, print_line
+from inference.options import Options
 from inference.output.map import SOFTWARE
+from inference.plan import make_plan
 from train.data.pairs import data_dir
 
 _FILES = ("report.html", "scores.json", "per_image.csv")
@@ -48,6 +52,8 @@ class EvaluationOptions:
         boundary_metres: Distance of the boundary scores on the ground, metres.
         threshold: Search for the best threshold on the validation split.
         device: Device to run the models on.
+        mapping: Options of mapping for both models, some of `eval.predictions.MAPPING_OPTIONS`.
+        overwrite: Replace the report of another evaluation.
         wandb: Log the results to Weights & Biases.
     """
 
@@ -67,6 +73,8 @@ class EvaluationOptions:
     boundary_metres: float = 0.5
     threshold: bool = True
     device: str = "auto"
+    mapping: Mapping[str, Any] = field(default_factory=dict)
+    overwrite: bool = False
     wandb: bool = False
 
 
@@ -100,7 +108,14 @@ def evaluate(options: EvaluationOptions) -> tuple[list[Path], str]:
         if baseline is not None:
             open_split(data, options.split, rule, baseline, options.bands)
         groups = group_images(split.scenes, options.group)
-        out = _output_folder(options, model)
+        for one in (model, *((baseline,) if baseline else ())):
+            # An option that doesn't fit a model is refused before the earlier report is removed.
+            make_plan(
+                split.scenes[0].pair.image,
+                temporary / "plan.tif",
+                Options(model=one.path, card=one.card_file, bands=options.bands or one.card.bands, **options.mapping),
+            )
+        out = _output_folder(options, model, baseline, data)
         evaluation = _evaluate(options, model, baseline, split, groups, out, temporary)
     return _write(evaluation, out, options), verdict(evaluation)
 
@@ -124,9 +139,12 @@ def _evaluate(
         bands = tuple(options.bands or baseline.card.bands)
         baseline_split = Split(split.data, split.name, split.scenes, split.rule, bands)
         masks = _create(out / "baseline-masks")
-        predictions = predict_split(baseline, baseline_split, settings, masks, temporary, options.device)
+        predictions = predict_split(
+            baseline, baseline_split, settings, masks, temporary, options.device, options.mapping
+        )
         reference = score_predictions(predictions, settings, groups)
-    predictions = predict_split(model, split, settings, _create(out / "masks"), temporary, options.device)
+    folder = _create(out / "masks")
+    predictions = predict_split(model, split, settings, folder, temporary, options.device, options.mapping)
     validation = _count_validation(options, model, split, settings, temporary)
     ungeoreferenced = count_ungeoreferenced(split.scenes) if options.group is None else 0
     return score_predictions(predictions, settings, groups, validation, reference, ungeoreferenced)
@@ -145,7 +163,7 @@ def _count_validation(
         return ()
     masks = _create(temporary / "val")
     without_boundary = ScoreSettings(settings.class_names, settings.target, ())
-    return predict_split(model, validation, without_boundary, masks, temporary, options.device).counts
+    return predict_split(model, validation, without_boundary, masks, temporary, options.device, options.mapping).counts
 
 
 def _check_classes(model: Model, baseline: Model) -> None:
@@ -165,14 +183,20 @@ def _check_classes(model: Model, baseline: Model) -> None:
         print_line(f"notice: --baseline: {notice}")
 
 
-def _output_folder(options: EvaluationOptions, model: Model) -> Path:
-    """Create the output folder, or remove the results of an earlier evaluation from it."""
+def _output_folder(options: EvaluationOptions, model: Model, baseline: Model | None, data: str) -> Path:
+    """Create the output folder, or remove the results of an earlier evaluation from it.
+
+    Raises:
+        UserError: The folder has the report of another evaluation and --overwrite isn't given, or files of others.
+    """
     stem = re.sub(r"[^\w.=-]+", "-", Path(model.name).name if "/" in model.name else model.name)
     out = options.out or Path("runs/judged") / f"{stem}-{options.split}"
     make_folder(out, "--out")
     maps = [path for name in ("masks", "baseline-masks") for path in (out / name).glob("*.tif")]
     for name in _FILES:
         check_target(out / name, "--out", overwrite=True)
+    if not options.overwrite:
+        _check_same_evaluation(out / "scores.json", model, baseline, data, options)
     if foreign := [path for path in maps if not _is_map(path)]:
         raise UserError(f"{foreign[0]}: is not a map of an earlier evaluation, and is kept (choose another --out)")
     # If this evaluation fails, results of an earlier one must not be mistaken for its own.
@@ -181,6 +205,45 @@ def _output_folder(options: EvaluationOptions, model: Model) -> Path:
     for path in maps:
         path.unlink()
     return out
+
+
+def _check_same_evaluation(
+    path: Path, model: Model, baseline: Model | None, data: str, options: EvaluationOptions
+) -> None:
+    """Check that a folder has no report, or one of the same models, data, split and options of mapping."""
+    if not path.exists():
+        return
+    try:
+        found = read_json(path)
+    except UserError:
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: isn't the scores of an earlier evaluation (choose another --out, or --overwrite)")
+    reference = found.get("baseline")
+    before = {
+        "model": found.get("model"),
+        "--data": found.get("data"),
+        "--split": found.get("split"),
+        "--baseline": reference.get("model") if isinstance(reference, dict) else None,
+        "options of mapping": found.get("mapping") or {},
+    }
+    now = {
+        "model": model.name,
+        "--data": data,
+        "--split": options.split,
+        "--baseline": baseline.name if baseline else None,
+        "options of mapping": described(options.mapping),
+    }
+    differences = [
+        f"{name} was {clean_line(str(before[name] or 'none'))}, is {clean_line(str(now[name] or 'none'))}"
+        for name in now
+        if before[name] != now[name]
+    ]
+    if differences:
+        raise UserError(
+            f"{path.parent}: has the report of another evaluation: {'; '.join(differences)} (choose another --out, or "
+            "replace it with --overwrite)"
+        )
 
 
 def _is_map(path: Path) -> bool:

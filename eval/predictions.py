@@ -1,8 +1,8 @@
 """Predictions of a model for a split: the map of each image, made with the inference code, and its pixel counts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,19 @@ from inference.predict import Mapper
 from train.data.pairs import Scene
 from train.data.reader import Reader
 
+MAPPING_OPTIONS = (
+    "tile_size",
+    "overlap",
+    "window",
+    "batch_size",
+    "tta",
+    "nodata",
+    "max_pixel_value",
+    "resample",
+    "threshold",
+)
+"""Options of inference.py that an evaluation passes on; --bands belongs to the split."""
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -32,6 +45,7 @@ class Predictions:
         counts: Pixel counts of each image.
         masks: Path of the map of each image.
         backend: Inference back end that ran the model.
+        mapping: Options of mapping that differ from the defaults.
     """
 
     model: Model
@@ -39,10 +53,24 @@ class Predictions:
     counts: tuple[Counts, ...]
     masks: tuple[Path, ...]
     backend: str
+    mapping: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def threshold(self) -> float:
+        """Threshold of the maps; the more probable of two softmax classes has a probability above 0.5."""
+        card = self.model.card
+        default = card.threshold if card.activation == "sigmoid" else 0.5
+        return float(self.mapping.get("threshold", default))
 
 
 def predict_split(
-    model: Model, split: Split, settings: ScoreSettings, masks: Path, temporary: Path, device: str = "auto"
+    model: Model,
+    split: Split,
+    settings: ScoreSettings,
+    masks: Path,
+    temporary: Path,
+    device: str = "auto",
+    mapping: Mapping[str, Any] | None = None,
 ) -> Predictions:
     """Map each image of a split and count its pixels against the labels.
 
@@ -53,6 +81,7 @@ def predict_split(
         masks: Existing folder for the maps.
         temporary: Existing folder for the probabilities of one image at a time.
         device: Device to run the model on.
+        mapping: Options of mapping that differ from the defaults, some of MAPPING_OPTIONS.
 
     Raises:
         UserError: An image can't be read, or doesn't fit the model.
@@ -71,6 +100,7 @@ def predict_split(
             device=device,
             cog=False,
             overwrite=True,
+            **(mapping or {}),
         )
         backend = summary.backend
         with open_blocks(scene, reader, mask, probabilities) as read:
@@ -79,7 +109,12 @@ def predict_split(
         probabilities.unlink()
         paths.append(mask)
     reader.close()
-    return Predictions(model, split, tuple(counts), tuple(paths), backend)
+    return Predictions(model, split, tuple(counts), tuple(paths), backend, dict(mapping or {}))
+
+
+def described(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of mapping as values that JSON can hold and that equal themselves (NaN doesn't)."""
+    return {name: "nan" if value != value else value for name, value in mapping.items()}
 
 
 @contextmanager

@@ -25,7 +25,8 @@ Without --data, the data set that the model was trained on is used if it is know
 
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser."""
-    from inference.common.cli import Parser, band_numbers, file_or_folder, number, whole_number
+    from inference.common.cli import Parser, file_or_folder, number, whole_number
+    from inference.inference import add_mapping_options
 
     arguments = Parser(
         prog="python eval/test_new_model.py",
@@ -59,12 +60,6 @@ def parser() -> argparse.ArgumentParser:
         help="card of MODEL, ours or habitat-mapper's (default: embedded)",
     )
     add("--baseline-card", type=file_or_folder, metavar="FILE.json", help="card of MODEL2 (default: embedded)")
-    add(
-        "--bands",
-        type=band_numbers,
-        metavar="B,B,..",
-        help="bands to read, such as 3,2,1 (default: those of the card)",
-    )
     add("--ignore-index", type=whole_number, metavar="N", help="label value to ignore (default: that of the card)")
     add(
         "--boundary-pixels",
@@ -82,7 +77,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--no-threshold", action="store_true", help="don't search for the best threshold on the validation split")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto")
+    add("--overwrite", action="store_true", help="replace the report of another evaluation")
     add("--wandb", action="store_true", help="log scores and report to W&B; offline if it can't be reached")
+    add_mapping_options(arguments)
     return arguments
 
 
@@ -150,7 +147,11 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _evaluation_options(options: argparse.Namespace) -> dict[str, Any]:
+    from eval.predictions import MAPPING_OPTIONS
+
     chosen = dict(vars(options))
+    mapping = {name: chosen.pop(name) for name in MAPPING_OPTIONS if name in chosen}
+    chosen["mapping"] = mapping
     chosen["threshold"] = not chosen.pop("no_threshold")
     return chosen
 

@@ -5,7 +5,8 @@ import dataclasses
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ examples:
 def parser() -> argparse.ArgumentParser:
     """Return the parser; allowed values and defaults are those of `inference.options`."""
     from inference import options
-    from inference.common.cli import Parser, band_numbers, nodata_value, number, whole_number
+    from inference.common.cli import Parser, whole_number
 
     default = {field.name: field.default for field in dataclasses.fields(options.Options)}
     arguments = Parser(
@@ -58,7 +59,34 @@ def parser() -> argparse.ArgumentParser:
         help=f"default: {default['precision']}; fp32 gives the same result on every back end",
     )
     add("--threads", type=whole_number, metavar="N", help="CPU threads (default: all)")
-    add = arguments.add_argument_group("tiles").add_argument
+    add_mapping_options(arguments, bands="+")
+    add = arguments.add_argument_group("output").add_argument
+    add(
+        "--probabilities",
+        metavar="OUT2.tif",
+        help="write probabilities too: float32, one band per class, NaN: invalid",
+    )
+    add("--no-cog", dest="cog", action="store_false", help="write a plain tiled GeoTIFF instead of a COG: faster")
+    add("--overwrite", action="store_true", help="replace existing files")
+    return arguments
+
+
+def add_mapping_options(arguments: argparse.ArgumentParser, bands: str | None = None) -> None:
+    """Add the options that decide what a map contains; an option that isn't given is absent from the result.
+
+    Args:
+        arguments: Parser of a command that maps.
+        bands: `nargs` of --bands: "+" for several words.
+    """
+    from inference import options
+    from inference.common.cli import band_numbers, nodata_value, number, whole_number
+
+    default = {field.name: field.default for field in dataclasses.fields(options.Options)}
+
+    def group(title: str) -> Callable[..., Any]:
+        return partial(arguments.add_argument_group(title).add_argument, default=argparse.SUPPRESS)
+
+    add = group("tiles")
     add("--tile-size", type=whole_number, metavar="N", help="side of a tile, pixels (default: the card's)")
     add(
         "--overlap",
@@ -69,21 +97,19 @@ def parser() -> argparse.ArgumentParser:
     add("--window", choices=options.WINDOW_NAMES, help=f"default: {default['window']}")
     add("--batch-size", type=whole_number, metavar="N", help="tiles in a batch (default: 1)")
     add("--tta", action="store_true", help="average over the eight flips and turns: 8 times the work")
-    add = arguments.add_argument_group("mosaic").add_argument
-    add("--bands", type=band_numbers, nargs="+", metavar="B", help="bands to read, such as 3,2,1 (default: the card's)")
+    add = group("mosaic")
+    add(
+        "--bands",
+        type=band_numbers,
+        nargs=bands,
+        metavar="B" if bands else "B,B,..",
+        help="bands to read, such as 3,2,1 (default: the card's)",
+    )
     add("--nodata", type=nodata_value, metavar="X", help="value of invalid pixels, or none (default: the file's)")
     add("--max-pixel-value", type=number, metavar="X", help="value that pixels are divided by (default: the card's)")
     add("--resample", action="store_true", help="read at the card's ground sample distance")
-    add = arguments.add_argument_group("output").add_argument
+    add = group("classes")
     add("--threshold", type=number, metavar="P", help="probability above which a pixel is target (default: card's)")
-    add(
-        "--probabilities",
-        metavar="OUT2.tif",
-        help="write probabilities too: float32, one band per class, NaN: invalid",
-    )
-    add("--no-cog", dest="cog", action="store_false", help="write a plain tiled GeoTIFF instead of a COG: faster")
-    add("--overwrite", action="store_true", help="replace existing files")
-    return arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -37,7 +37,7 @@ th:first-child, td:first-child { text-align: left; }
 .sortable th { cursor: pointer; } .sortable th:hover { background: #f3f7fa; }
 .note { color: #555; font-size: .9rem; } img, svg { max-width: 100%; height: auto; }
 pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .8rem; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; } .classes { font-size: .8rem; } .classes th, .classes td { padding: .25rem .35rem; }
 """
 
 _SCRIPT = """
@@ -151,7 +151,7 @@ def _class_table(evaluation: Evaluation) -> str:
         [one, *(format_score(evaluation.scores.get(f"{name}/{one}", math.nan), f"{name}/{one}") for name in names)]
         for one in settings.class_names
     ]
-    return _table(["class", *map(score_label, names)], rows)
+    return _table(["class", *map(score_label, names)], rows, 'class="classes"')
 
 
 def _confusion_table(evaluation: Evaluation) -> str:
@@ -223,7 +223,7 @@ def _methods(evaluation: Evaluation) -> str:
     lines = [
         "Each image was mapped as a whole, with the same code as inference.py. Each valid, labelled pixel counts once. "
         "Scores are computed from pixel counts pooled over all images; they are not means of image scores. n/a: "
-        "undefined, for example the score of an absent class.",
+        "undefined, for example the score of an absent class, or a boundary score at less than a pixel.",
         "In the first table, scores of a model with one target class are those of that class; with several classes "
         "they are means over the classes present. With a target class, boundary scores and average precision are "
         "computed for it only. Accuracy and Cohen's kappa (Cohen, Educ. Psychol. Meas. 20(1), 1960) "

@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+from eval.predictions import described
 from eval.report.results import Evaluation, ThresholdSuggestion
 from eval.report.verdict import verdict
 
@@ -18,6 +19,7 @@ def scores_json(evaluation: Evaluation) -> str:
         "model": predictions.model.name,
         "data": predictions.split.data,
         "split": predictions.split.name,
+        "mapping": described(predictions.mapping),
         "images": len(evaluation.image_names),
         "groups": evaluation.group_count,
         "backend": predictions.backend,

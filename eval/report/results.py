@@ -12,7 +12,6 @@ from eval.scoring import calibration
 from eval.scoring.bootstrap import Counts, percentile_intervals
 from eval.scoring.counts import ScoreSettings, add_counts
 from eval.scoring.scores import compute_scores, to_floats
-from inference.card import ModelCard
 
 Interval = tuple[float, float]
 
@@ -84,7 +83,7 @@ class Evaluation:
     @property
     def current_threshold(self) -> float:
         """Threshold that the maps were made with."""
-        return _current_threshold(self.predictions.model.card)
+        return self.predictions.threshold
 
     def image_differences(self) -> list[tuple[str, float]]:
         """Return name and difference in Dice from the baseline of each image with both, in descending order."""
@@ -148,11 +147,6 @@ def _add_by_group(counts: Sequence[Counts], groups: Sequence[str]) -> Counts:
     return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
 
-def _current_threshold(card: ModelCard) -> float:
-    """Return the threshold of inference; the more probable of two softmax classes has a probability above 0.5."""
-    return card.threshold if card.activation == "sigmoid" else 0.5
-
-
 def _suggest_threshold(
     predictions: Predictions, settings: ScoreSettings, validation: Sequence[Counts], counts: Counts
 ) -> ThresholdSuggestion | None:
@@ -162,7 +156,7 @@ def _suggest_threshold(
     found = calibration.best_threshold(histogram)
     if found is None:
         return None
-    current = _current_threshold(predictions.model.card)
+    current = predictions.threshold
     return ThresholdSuggestion(
         found[0],
         found[1],

@@ -105,6 +105,12 @@ def _suggestion(threshold: ThresholdSuggestion, dice: float, split: str) -> str:
     if threshold.validation_dice - threshold.current_validation_dice < _SAME_DICE:
         return f"On the validation split, no threshold gives a higher Dice than the current one, {threshold.current:g}."
     value = calibration.format_threshold(threshold.value)
+    if split == "val":
+        return (
+            f"On this split, threshold {value} would give Dice {threshold.dice:.4f} instead of {dice:.4f}. It was "
+            "chosen on the same pixels, so this is too good for new images: evaluate it on the test split (not "
+            f"applied; to use it, map with --threshold {value})."
+        )
     return (
         f"On the validation split, threshold {value} gives Dice {threshold.validation_dice:.4f} and the current "
         f"threshold {threshold.current:g} gives {threshold.current_validation_dice:.4f}; on the {split} split, "

@@ -22,6 +22,7 @@ from inference.card import ModelCard
 from inference.common.areas import ground_sample_distance
 from inference.output.summary import ClassCounter
 
+_ONE_PIXEL = 0.99  # smallest distance in pixels; scales of map projections differ from 1 by less
 _STRIP = 256
 _STRIP_PER_HALO = 4  # the rows of a halo are read twice: a strip is at least this many times as high
 
@@ -42,10 +43,12 @@ class Distance:
         return f"{self.value:g} {self.unit}"
 
     def pixels(self, pixel_size: float | None) -> float | None:
-        """Return the distance in pixels; None for metres if the pixel size, in metres, is unknown."""
+        """Return the distance in pixels; None for metres if the pixel size is unknown or larger than the distance."""
         if self.unit == "px":
             return self.value
-        return None if pixel_size is None else self.value / pixel_size
+        if pixel_size is None or self.value < _ONE_PIXEL * pixel_size:
+            return None
+        return self.value / pixel_size
 
 
 @dataclass(frozen=True)
