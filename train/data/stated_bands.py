@@ -59,8 +59,9 @@ def alpha_lines(found: Sequence[tuple[Scene, int]], bands: Sequence[int]) -> lis
     band, every = found[0][1], [*bands, found[0][1]]
     return [
         f"{join_some(f'band {band} of {scene.pair.image}' for scene, band in found)}: marked as alpha (transparency), "
-        "but with many values, as a band of data has; its zeros make pixels invalid (to train on it: data_module.bands: "
-        f"{every} and num_bands: {len(every)}; to drop the mark: gdal_edit.py -colorinterp_{band} undefined)"
+        "but with many values, as a band of data has; its zeros make pixels invalid (to train on it: "
+        f"data_module.bands: {every} and num_bands: {len(every)}; to drop the mark: gdal_edit.py -colorinterp_{band} "
+        "undefined)"
     ]
 
 
