@@ -185,6 +185,7 @@ def _card(request: ConversionRequest, source: CheckpointSource, trained: Trained
         "licence": request.licence or card.licence,
         "output": request.output,
         "any_size": request.dynamic,
+        "scores": {**card.scores, **({} if request.score is None else {"val/dice": request.score})},
         "software": {**versions(), **card.software},
     }
     _check_name("--model_name", changes["name"])

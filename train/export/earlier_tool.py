@@ -5,6 +5,7 @@ from pathlib import Path
 
 from inference.common.errors import UserError
 from train.configs import document
+from train.configs.data import DataModuleConfig
 from train.data.normalization import IMAGENET_MEAN, IMAGENET_STD, Normalization, given_normalization
 from train.export.config_comparison import UserConfig, equal
 
@@ -39,13 +40,31 @@ def earlier_normalization(checkpoint: Path, given: UserConfig, bands: int) -> No
         if problems := list(_contradictions(checkpoint, given)):
             raise UserError("\n".join(problems))
         data = data.model_copy(update={key: list(v) if isinstance(v, tuple) else v for key, v in values.items()})
+    return _normalization(checkpoint, given.path, data, bands)
+
+
+def given_by_config(checkpoint: Path, given: UserConfig, bands: int) -> Normalization:
+    """Return the normalisation of the user's config, for weights of other tools, which say nothing of theirs.
+
+    Args:
+        checkpoint: Path of the weights.
+        given: Config of the user.
+        bands: Bands of the network.
+
+    Raises:
+        UserError: The config gives none.
+    """
+    return _normalization(checkpoint, given.path, given.loaded.config.data_module, bands)
+
+
+def _normalization(checkpoint: Path, path: str, data: DataModuleConfig, bands: int) -> Normalization:
     try:
         normalization = given_normalization(data, range(1, bands + 1), "uint8")
     except UserError as error:
-        raise UserError(f"{given.path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
     if normalization is None:
         raise UserError(
-            f"{given.path}: data_module.mean: auto is measured in training, and {checkpoint} does not contain the "
+            f"{path}: data_module.mean: auto is measured in training, and {checkpoint} does not contain the "
             "result (give the numbers of data_module.mean and data_module.std)"
         )
     return normalization

@@ -14,12 +14,12 @@ from inference.common.errors import UserError
 from train.configs.config import Config
 from train.data.normalization import Normalization
 from train.export.config_comparison import UserConfig, compare_configs
-from train.export.earlier_tool import OTHER_AERIALFORMER, earlier_normalization
+from train.export.earlier_tool import OTHER_AERIALFORMER, earlier_normalization, given_by_config
 from train.model import MODELS, SegmentationModel
 from train.run.checkpoints import read_checkpoint
 
-# Prefixes that PyTorch's compiler and distributed wrappers add to the names of parameters.
-_WRAPPERS = ("_orig_mod.", "module.")
+# Parts that PyTorch's compiler and distributed wrappers add to the names of parameters, and where.
+_COMPILED, _DISTRIBUTED = "_orig_mod", "module"
 # Prefixes of the loss's weights, which checkpoints of the earlier tool may contain.
 _NOT_THE_NETWORK = ("loss_fn.", "loss.")
 
@@ -52,7 +52,7 @@ def load_trained_model(checkpoint: Path, given: UserConfig | None) -> TrainedMod
     Raises:
         UserError: The checkpoint can't be read or has the weights of another network, or the config contradicts it.
     """
-    content = read_checkpoint(checkpoint)
+    content = read_checkpoint(checkpoint, bare=True)
     own = content.get("hyper_parameters")
     notices: list[str] = []
     embedded = isinstance(own, dict) and {"config", "card"} <= own.keys()
@@ -64,7 +64,8 @@ def load_trained_model(checkpoint: Path, given: UserConfig | None) -> TrainedMod
         raise UserError(f"{checkpoint}: contains no config (give the YAML that it was trained with)")
     else:
         config = given.loaded.config
-        normalization = earlier_normalization(checkpoint, given, config.num_bands)
+        find = given_by_config if content.get("bare") else earlier_normalization
+        normalization = find(checkpoint, given, config.num_bands)
         card = card_of_yaml(config, normalization)
         notices.append(
             f"{checkpoint}: has no model card; the card is made from {given.path}, with mean "
@@ -100,11 +101,18 @@ def network_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """
     plain = {}
     for name, value in state.items():
-        for wrapper in _WRAPPERS:
-            name = name.replace(wrapper, "") if wrapper != "module." else name.removeprefix(wrapper)
+        parts = [part for part in name.split(".") if part != _COMPILED]
+        while parts[:1] == [_DISTRIBUTED]:
+            del parts[0]
+        while parts[:2] == ["model", _DISTRIBUTED]:
+            del parts[1]
+        name = ".".join(parts)
         if isinstance(value, Tensor) and not name.startswith(_NOT_THE_NETWORK):
             plain[name] = value
-    return plain
+    # A network that was saved on its own has no `model.` before its names.
+    if any(name.startswith("model.") for name in plain):
+        return plain
+    return {f"model.{name}": value for name, value in plain.items()}
 
 
 def _check_keys(

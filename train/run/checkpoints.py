@@ -15,7 +15,8 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from inference.common.errors import UserError
+from inference.common.documents import check_regular_file
+from inference.common.errors import UserError, first_line
 from inference.common.files import clear_temporaries, write_atomically
 from inference.common.paths import path_within
 from train.configs.config import CheckpointConfig
@@ -185,28 +186,26 @@ def _link(source: Path, target: Path) -> None:
     write_atomically(target, write)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, bare: bool = False) -> dict[str, Any]:
     """Read a checkpoint of tensors and plain data; code in it is never executed.
 
     Args:
         path: Path of the `.ckpt` file.
+        bare: True to accept weights without a training run too, as `torch.save(model.state_dict())` writes them.
 
     Returns:
-        The content, with at least `state_dict`.
+        The content, with at least `state_dict`; `bare` is true in it for weights without a training run.
 
     Raises:
         UserError: The file is missing, damaged, not a checkpoint, or holds more than plain data.
     """
+    check_regular_file(path)
     try:
         with path.open("rb") as file:
             start = file.read(64)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about other pickle protocols; the errors below say what is wrong
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder (give the .ckpt file)") from None
     except pickle.UnpicklingError as error:
         if start.lstrip()[:1] == b"<":
             raise UserError(f"{path}: is a web page, not a checkpoint (download it again)") from None
@@ -215,9 +214,25 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 f"{path}: holds more than weights and plain data, and reading it could run code (refused)"
             ) from None
         raise UserError(f"{path}: is not a checkpoint") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: can't be read, it may be truncated ({reason})") from None
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise UserError(f"{path}: is not a checkpoint of a training run (it has no state_dict)")
+    except (
+        Exception
+    ) as error:  # a damaged pickle raises what its first wrong instruction meets: TypeError, IndexError ...
+        reason = first_line(error)
+        # PyTorch's advice in such an error is to switch its safety off.
+        reason = type(error).__name__ if "weights_only" in reason else reason
+        raise UserError(f"{path}: can't be read, it may be damaged or truncated ({reason})") from None
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        weights = _bare_weights(content) if bare else None
+        if weights is None:
+            raise UserError(f"{path}: is not a checkpoint of a training run (it has no state_dict)")
+        return {"state_dict": weights, "bare": True}
     return content
+
+
+def _bare_weights(content: Any) -> dict[str, torch.Tensor] | None:
+    """Return the weights in a file of other tools: a state dict, or one under `model_state_dict`; None if none."""
+    found = content.get("model_state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(found, dict) or not found:
+        return None
+    plain = all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in found.items())
+    return dict(found) if plain else None

@@ -1,5 +1,6 @@
 """Conversion of the earlier tool's checkpoints: no card, no config, and a compiler's prefix in the names."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,56 @@ def test_the_earlier_aerialformer_was_another_network(
     (line,) = refused(capsys, tmp_path, old, config, "--score", "0.5").splitlines()
     assert "used the name AerialFormer for another network" in line
     assert "give the YAML" not in line
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda weights: weights,
+        lambda weights: {"model_state_dict": weights},
+        lambda weights: {f"module.{name}": value for name, value in weights.items()},
+        lambda weights: {"state_dict": {f"model.module.{name}": value for name, value in weights.items()}},
+    ],
+    ids=["state dict", "model_state_dict", "module.", "model.module."],
+)
+def test_weights_of_other_tools(run: Path, tmp_path: Path, shape: Any) -> None:
+    """What `torch.save(model.state_dict())` and wrappers write; the normalisation is that of the config."""
+    weights = torch.load(best(run), weights_only=True)["state_dict"]
+    file = tmp_path / "weights.pth"
+    torch.save(shape({name.removeprefix("model."): value for name, value in weights.items()}), file)
+    config = save(tmp_path / "c.yml", config_of(run.parents[2]))
+    arguments = [str(file), str(config), "--score", "0.75", "--formats", "torchscript", "--output_dir", str(tmp_path)]
+    assert main(arguments) == 0
+    path = tmp_path / "small_kelp_jit_dice=0.7500.pt"
+    x = torch.rand(1, 3, 64, 64)
+    model = SMPSegmentationModel.load_from_checkpoint(best(run), map_location="cpu", weights_only=True).eval()
+    with torch.no_grad():
+        assert torch.equal(torch.jit.load(path)(x), model(x).sigmoid())
+    found = read_card(path)
+    assert found.scores["val/dice"] == 0.75
+
+
+def test_weights_of_other_tools_are_normalised_as_the_config_says(run: Path, tmp_path: Path) -> None:
+    weights = torch.load(best(run), weights_only=True)["state_dict"]
+    file = tmp_path / "weights.pth"
+    torch.save(weights, file)
+    half = {"data_module__mean": [0.5, 0.5, 0.5], "data_module__std": [0.5, 0.5, 0.5]}
+    config = save(tmp_path / "c.yml", config_of(run.parents[2], **half))
+    arguments = [str(file), str(config), "--score", "0.75", "--formats", "torchscript", "--output_dir", str(tmp_path)]
+    assert main(arguments) == 0
+    assert read_card(tmp_path / "small_kelp_jit_dice=0.7500.pt").mean == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    "pickled", [b"\x80\x02K\x01K\x02s.", b"\x80\x02]K\x01u.", b"\x80\x02}K\x01o.", b"\x80\x02q\x00."]
+)
+def test_damaged_pickles(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], pickled: bytes) -> None:
+    """Their first wrong instruction raises whatever it meets: IndexError, TypeError, AttributeError ..."""
+    file = tmp_path / "damaged.ckpt"
+    with zipfile.ZipFile(best(run)) as source, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as target:
+        for entry in source.infolist():
+            content = pickled if entry.filename.endswith("data.pkl") else source.read(entry)
+            target.writestr(entry.filename, content)
+    (line,) = refused(capsys, tmp_path, file, run.parents[2] / "c.yml").splitlines()
+    assert line.startswith(str(file))
+    assert "weights_only" not in line
