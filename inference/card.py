@@ -44,7 +44,7 @@ class TrainingData(BaseModel):
     pixels: Annotated[int, Field(ge=0)]
     """Number of pixels in all training images."""
     changes: list[str] = []
-    """What changed in the data while the model was trained: a run was resumed on other files with --force."""
+    """Changes of the data while the model was trained: a run was resumed on other files with --force."""
 
 
 class ModelCard(BaseModel):

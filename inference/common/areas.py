@@ -17,7 +17,7 @@ from inference.common.raster import GDAL_ERRORS, Header
 SEMI_MAJOR = 6378137.0
 """Semi-major axis of WGS84, metres."""
 FIX_GEOREFERENCE = "give the file the CRS of its coordinates: gdal_edit.py -a_srs EPSG:... FILE"
-"""What the user can do about a wrong georeference."""
+"""Advice about a wrong georeference."""
 _ECCENTRICITY = math.sqrt(2 / 298.257223563 - 298.257223563**-2)
 _LARGEST = {True: 10.0, False: 1e6}  # degrees, metres: largest side of a quadrilateral
 _POLE, _MERIDIAN = 90.0, 540.0  # degrees; an image across 180 degrees may count on

@@ -1,4 +1,4 @@
-"""What bands say of themselves: colours, colour tables, and alpha bands that hold data."""
+"""Information that a file gives about its bands: colours, colour tables, and alpha bands that hold data."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a process may use of the machine: cores, workers, open files, and features of the processor."""
+"""Resources of the machine that a process may use: cores, workers, open files, and features of the processor."""
 
 import os
 import re

@@ -51,7 +51,7 @@ class TrainerConfig(Section):
     val_check_interval: SomeBatches = 1.0
     """Validate after this share (float) of an epoch or number (int) of batches."""
     log_every_n_steps: Positive = 10
-    """How often the training loss goes to W&B."""
+    """Steps between two values of the training loss in W&B."""
     deterministic: bool = True
     """Use deterministic algorithms; a warning where there is none."""
     benchmark: bool = False

@@ -1,4 +1,4 @@
-"""What the bands of training images state of themselves, and images that contradict the others."""
+"""Colours and descriptions of the bands of training images, and images that contradict the others."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

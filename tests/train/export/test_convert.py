@@ -61,7 +61,7 @@ def test_both_files_give_the_masks_of_the_checkpoint_in_programs_that_do_not_kno
         wanted = model.predict_classes(image).numpy()
     assert 0.05 < wanted.mean() < 0.95  # there is something to agree on
     names = names_of(run, "Unet_Small", "kelp_rgb")
-    # As a stranger would: pixels / 255, ImageNet's mean and std, no import of ours, in another folder.
+    # As a stranger would: pixels / 255, ImageNet's mean and std, no import of this project, in another folder.
     np.save(tmp_path / "x.npy", image.numpy())
     stranger = f"""
 import numpy as np, onnxruntime, torch

@@ -1,4 +1,4 @@
-"""What every network of ours keeps to, whatever is inside."""
+"""The contract that every network keeps."""
 
 from collections.abc import Callable
 

@@ -13,6 +13,7 @@ import rasterio
 import segmentation_models_pytorch as smp
 import torch
 
+from inference.common.raster import open_raster
 from tests.conftest import write_dataset, write_raster
 from train.__main__ import main
 from train.configs.loader import load_config
@@ -288,5 +289,8 @@ def test_real_images(shared: Path, write_config: Write, capfd: pytest.CaptureFix
     )
     water = section(capfd.readouterr().out, "data ")["water"]
     for column, split in enumerate(("train", "val", "test")):
-        labels = [rasterio.open(path).read(1).ravel() for path in (data / split / "y").iterdir()]
+        labels = []
+        for path in (data / split / "y").iterdir():
+            with open_raster(path) as file:
+                labels.append(file.read(1).ravel())
         assert water[column] == f"{(np.concatenate(labels) == 1).mean():.1%}"

@@ -90,7 +90,7 @@ def nested(option: str) -> str | None:
 
 @dataclass
 class _Class:
-    """What the source says of a class."""
+    """Class definition, read from the source."""
 
     node: ast.ClassDef
     module: str
