@@ -360,7 +360,7 @@ class AerialFormer(SegmentationModel):
 
 
 class _Models(Mapping[str, type[SegmentationModel]]):
-    """Classes of the registered families, each imported when it is asked for."""
+    """Classes of the registered families, looked up by name; those of other modules are imported when asked for."""
 
     def __getitem__(self, name: str) -> type[SegmentationModel]:
         return cast(type[SegmentationModel], FAMILIES[name].load())

@@ -2,7 +2,7 @@
 
 A pixel is invalid under the file's nodata value (where all bands read have it), under its mask, where an alpha band
 that is not read as data is 0, and where a band is not finite. Invalid pixels count nowhere, and the network sees
-`fill_value` in their place.
+`fill_value` in their place. Pixels that are ignored because of their label are decided in `train.data.labels`.
 """
 
 from collections.abc import Iterable, Sequence

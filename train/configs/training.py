@@ -1,4 +1,7 @@
-"""Sections around the training loop: `trainer`, `logging`, `checkpoint` and `early_stopping`."""
+"""Sections around the training loop: `trainer`, `logging`, `checkpoint` and `early_stopping`.
+
+Learning rate, schedule and loss are keys of `segmentation_config`: see `train.configs.network`.
+"""
 
 import re
 from string import Formatter

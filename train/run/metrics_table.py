@@ -1,4 +1,4 @@
-"""The table `metrics.csv`: every score of a run by epoch and optimiser step."""
+"""The table `metrics.csv`, every score of a run by epoch and optimiser step, which is also sent to W&B."""
 
 import csv
 import io

@@ -1,8 +1,8 @@
 """Registry of the networks: one row a family, and in it one row an architecture.
 
-To add an architecture, add its row. To add a family, add its row and the class that it points to, a
-`train.model.SegmentationModel` in a file of `train/models/`. `tests/train/configs/registries/test_families.py` compares
-the options of each row with the constructor of the network.
+To add an architecture, add its row. To add a family, add its row and the class that it points to, a subclass of
+`train.model.SegmentationModel`. `tests/train/configs/registries/test_families.py` compares the options of each row with
+the constructor of the network.
 """
 
 from dataclasses import dataclass
