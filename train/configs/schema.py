@@ -53,11 +53,11 @@ class Kind:
         names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", types.NoneType: "null"}
         least, most = self.limit("min_length"), self.limit("max_length")
         if get_origin(self.type) is list:
-            return f"a list of {least}" if most else "a list that isn't empty" if least else "a list"
+            return f"a list of {least}" if most else "a non-empty list" if least else "a list"
         if self.type not in names:
             return "a mapping"
         if self.type is str and least:
-            return "text that isn't empty"
+            return "non-empty text"
         low = f">= {_number(ge)}" if (ge := self.limit("ge")) is not None else None
         low = f"> {_number(gt)}" if (gt := self.limit("gt")) is not None else low
         high = f"<= {_number(le)}" if (le := self.limit("le")) is not None else None

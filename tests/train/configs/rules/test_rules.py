@@ -131,7 +131,7 @@ LOSSES = [
     (loss("{name: ce, opts: {class_weights: [0, 0, 0]}}", 3), "c.yml:3:47: segmentation_config.loss.opts.class_weights: are all 0: nothing would be learnt"),
     (loss("{name: dice, opts: {classes: [0]}}"), "c.yml:3:49: segmentation_config.loss.opts.classes: is for several classes, but num_classes is 1 (leave it out) [see c.yml:2:14]"),
     (loss("{name: dice, opts: {classes: [3]}}", 3), "c.yml:3:49: segmentation_config.loss.opts.classes: names classes [3], but classes are 0 to 2 [see c.yml:2:14]"),
-    (loss("{name: dice, opts: {classes: all}}", 3), "c.yml:3:58: segmentation_config.loss.opts.classes: 'all' is not allowed with DiceLoss (allowed: a list that isn't empty)"),
+    (loss("{name: dice, opts: {classes: all}}", 3), "c.yml:3:58: segmentation_config.loss.opts.classes: 'all' is not allowed with DiceLoss (allowed: a non-empty list)"),
     (loss("{name: bce}", 3), "c.yml:3:36: segmentation_config.loss.name: BCELoss is binary, but num_classes is 3 (use CELoss) [see c.yml:2:14]"),
 ]  # fmt: skip
 
