@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import rasterio.shutil
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
@@ -86,6 +87,7 @@ class Output:
         }
         if header.gcps:
             profile["gcps"] = list(header.gcps)
+            profile["crs"] = header.crs or CRS()  # rasterio fails to write points with None
         elif not header.transform.is_identity:
             profile["transform"] = header.transform
         with self._failing():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 from rasterio.rpc import RPC
 
 from inference.common.errors import UserError
@@ -36,11 +37,12 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_ground_control_points_are_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("points_crs", ["EPSG:32609", None])
+def test_ground_control_points_are_kept(tmp_path: Path, points_crs: str | None) -> None:
     points = [GroundControlPoint(r, c, 5e5 + c, 5.8e6 - r) for r, c in ((0, 0), (0, 20), (20, 0), (20, 20))]
     path = tmp_path / "in.tif"
     with rasterio.open(path, "w", driver="GTiff", height=20, width=20, count=1, dtype="uint8") as file:
-        file.gcps = points, "EPSG:32609"
+        file.gcps = points, CRS.from_user_input(points_crs) if points_crs else CRS()
         file.write(np.ones((1, 20, 20), np.uint8))
     header = read_header(str(path))
     assert len(header.gcps) == 4
@@ -52,7 +54,7 @@ def test_ground_control_points_are_kept(tmp_path: Path) -> None:
     with rasterio.open(tmp_path / "o.tif") as file:
         found, crs = file.gcps
         assert [(p.row, p.col, p.x, p.y) for p in found] == [(p.row, p.col, p.x, p.y) for p in points]
-        assert crs.to_epsg() == 32609
+        assert crs == (CRS.from_user_input(points_crs) if points_crs else None)
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
