@@ -1,8 +1,10 @@
-"""Built-in demo data set: small georeferenced tiles of a synthetic kelp coast, drawn once and cached.
+"""Built-in demo data sets of a synthetic kelp coast, drawn once and cached.
 
-`data_dir: demo://kelp` allows training a model without labelled data. The tiles are cut from 36 synthetic sites, which
-`demo_scene` draws. Each site belongs to one split, so that the splits share no pixels. Some sites lie at the edge of
-their mosaic, where pixels are invalid.
+`data_dir: demo://kelp` allows training a model without labelled data. Its small georeferenced tiles are cut from 36
+synthetic sites, which `demo_scene` draws. Each site belongs to one split, so that the splits share no pixels. Some
+sites lie at the edge of their mosaic, where pixels are invalid.
+
+`demo://kelp-survey` are whole mosaics with polygons, which `demo_mosaics` draws, for `python -m train.prepare`.
 """
 
 import os
@@ -10,6 +12,7 @@ import shutil
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,12 +74,12 @@ MOSAICS = (
 ROUNDS: tuple[Literal["train", "val", "test"], ...] = ("train", "train", "train", "train", "val", "test")
 
 
-def demo_data_dir(name: str, cache_dir: Path | None = None, progress: bool = True) -> Path:
-    """Return the folder of a demo data set, drawing it on first use.
+KELP, SURVEY = "demo://kelp", "demo://kelp-survey"
+"""Names of the demo data sets."""
 
-    The drawing is seeded: with the same versions of NumPy and OpenCV it has the same pixels on every x86-64 processor.
-    On others OpenCV rounds differently, so that a kelp blade may shift (under 1 % of the pixels). The data set is
-    cached. Several processes may call this at once, and an interrupted drawing leaves no incomplete data set.
+
+def demo_data_dir(name: str, cache_dir: Path | None = None, progress: bool = True) -> Path:
+    """Return the folder of the demo data set that training reads, drawing it on first use.
 
     Args:
         name: Name of the data set, `demo://kelp`.
@@ -89,13 +92,60 @@ def demo_data_dir(name: str, cache_dir: Path | None = None, progress: bool = Tru
     Raises:
         UserError: There is no such demo data set, or the cache can't be written.
     """
-    if name != "demo://kelp":
-        raise UserError(f"{name!r}: no such demo data set (allowed: 'demo://kelp')")
-    folder = (cache_dir or _default_cache_dir()) / "demo" / f"kelp-v{VERSION}"
+    if name != KELP:
+        raise UserError(f"{name!r}: no such demo data set (allowed: {KELP!r})")
+    return _drawn(f"kelp-v{VERSION}", len(ROUNDS) * len(MOSAICS), _draw_site, "sites", cache_dir, progress)
+
+
+def demo_file(address: str, cache_dir: Path | None = None, progress: bool = True) -> Path:
+    """Return the path of a file of the demo survey, drawing it on first use.
+
+    Args:
+        address: Address such as `demo://kelp-survey/kelp.gpkg`; the file's name may hold `*`.
+        cache_dir: Base folder of the cache; `None` for `HAKAI_CACHE_DIR` or else the user's cache folder.
+        progress: True to show progress on stderr.
+
+    Raises:
+        UserError: There is no such demo data set, or the cache can't be written.
+    """
+    name, slash, file = address.removeprefix(SURVEY).partition("/")
+    if not address.startswith(SURVEY) or name or not slash or not file or "/" in file or file.startswith("."):
+        raise UserError(
+            f"{address!r}: no such demo file (allowed: '{SURVEY}/FILE', as in train/configs/demo/prepare.yml)"
+        )
+    from train.data import demo_mosaics
+
+    folder = _drawn(
+        f"kelp-survey-v{VERSION}", len(demo_mosaics.MOSAICS), demo_mosaics.draw_mosaics, "mosaics", cache_dir, progress
+    )
+    return folder / file
+
+
+def _drawn(
+    name: str, count: int, draw: Callable[[Path, int], None], what: str, cache_dir: Path | None, progress: bool
+) -> Path:
+    """Return the folder of a demo data set in the cache, drawing it on first use.
+
+    The drawing is seeded: with the same versions of NumPy and OpenCV it has the same pixels on every x86-64 processor.
+    On others OpenCV rounds differently, so that a kelp blade may shift (under 1 % of the pixels). The data set is
+    cached. Several processes may call this at once, and an interrupted drawing leaves no incomplete data set.
+
+    Args:
+        name: Name of the folder.
+        count: Number of drawings.
+        draw: Draws one of them, by its number, into a folder; they are drawn in order.
+        what: Noun for the progress, such as "sites".
+        cache_dir: Base folder of the cache; `None` for `HAKAI_CACHE_DIR` or else the user's cache folder.
+        progress: True to show progress on stderr.
+
+    Raises:
+        UserError: The cache can't be written.
+    """
+    folder = (cache_dir or _default_cache_dir()) / "demo" / name
     try:
         _clear_stale(folder)
         if not folder.is_dir():
-            _draw_whole(folder, progress)
+            _draw_whole(folder, count, draw, what, progress)
     except OSError as error:
         raise UserError(
             f"{folder}: can't write the demo data set ({error}); "
@@ -122,17 +172,17 @@ def _clear_stale(folder: Path) -> None:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _draw_whole(folder: Path, progress: bool) -> None:
+def _draw_whole(folder: Path, count: int, draw: Callable[[Path, int], None], what: str, progress: bool) -> None:
     """Draw into a temporary folder beside `folder` and rename it, so that `folder` is never incomplete."""
     # No mkdtemp: its private mode would shut colleagues out of a shared cache.
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
-    sites = range(len(ROUNDS) * len(MOSAICS))
+    numbers = range(count)
     if progress:
         sys.stderr.write(f"drawing the demo data set into {folder} (once, takes some seconds)\n")
     try:
         temporary.mkdir(parents=True)
-        for index in show_progress(sites, len(sites), "sites drawn") if progress else sites:
-            _draw_site(temporary, index)
+        for index in show_progress(numbers, count, f"{what} drawn") if progress else numbers:
+            draw(temporary, index)
         try:
             temporary.rename(folder)
         except OSError:
@@ -152,7 +202,7 @@ def _draw_site(folder: Path, index: int) -> None:
     image, label = draw_scene(rng, mosaic.site, height, width)
     valid = np.ones((height, width), np.bool_)
     if mosaic.missing:
-        valid = _outline(rng, height, width)
+        valid = outline(rng, height, width)
         label[~valid] = IGNORE
         # Black marks nodata, so no valid pixel may be black. Under a mask band the fill value is white.
         image = np.maximum(image, 1)
@@ -165,17 +215,17 @@ def _draw_site(folder: Path, index: int) -> None:
         name = f"site{index:02d}_{number}"
         corner = (ORIGIN[0] + index * SITE_SPACING + col * PIXEL_SIZE, ORIGIN[1] - row * PIXEL_SIZE)
         cut = np.s_[row : row + rows, col : col + cols]
-        _write(
+        write_geotiff(
             images / f"{name}.tif",
             image[cut].transpose(2, 0, 1),
             corner,
             nodata=0 if mosaic.missing == "nodata" else None,
             mask=valid[cut] if mosaic.missing == "mask" else None,
         )
-        _write(labels / f"{name}_label.tif", label[cut][None], corner)
+        write_geotiff(labels / f"{name}_label.tif", label[cut][None], corner)
 
 
-def _outline(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.bool_]:
+def outline(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.bool_]:
     """Return the mask (H, W) of pixels inside the mosaic: all but a slanted, ragged strip along its top or bottom."""
     near, far = rng.uniform(5, 30), rng.uniform(50, 90)
     edge = np.linspace(near, far, width) + 5 * fractal_noise(rng, (8, width), 40, 4)[0]
@@ -183,7 +233,7 @@ def _outline(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[n
     return inside[::-1] if rng.uniform() < 0.5 else inside
 
 
-def _write(
+def write_geotiff(
     path: Path,
     bands: npt.NDArray[np.uint8],
     corner: tuple[float, float],
