@@ -1,0 +1,151 @@
+"""Vector files: polygons and columns of a layer of anything that OGR reads (GeoPackage, Shapefile, GeoJSON, ...).
+
+pyogrio and shapely are imported when a file is read: commands that don't read polygons run without them.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.common.documents import check_regular_file
+from inference.common.errors import UserError, first_line
+from inference.common.paths import is_address, shown_path
+from inference.common.text import quoted
+
+INSTALL = "polygons need pyogrio and shapely (install them: uv pip install 'pyogrio>=0.10' 'shapely>=2.1')"
+"""Message where the libraries are missing."""
+_POLYGONS = (3, 6)  # shapely's numbers of Polygon and MultiPolygon
+
+
+@dataclass(frozen=True)
+class VectorLayer:
+    """Polygons of a layer.
+
+    Attributes:
+        path: File, as the user gave it.
+        name: Name of the layer.
+        geometries: (n,) Polygons and MultiPolygons in two dimensions; neither null nor empty.
+        columns: Values of the columns that were asked for, (n,) each; None where there is no value.
+        crs: Coordinate reference system: an authority's code, or WKT.
+        nulls: Features without a geometry, which are left out.
+        empties: Features with an empty geometry, which are left out.
+    """
+
+    path: str
+    name: str
+    geometries: NDArray[Any]
+    columns: dict[str, NDArray[Any]]
+    crs: str
+    nulls: int = 0
+    empties: int = 0
+
+
+def vector_libraries() -> tuple[Any, Any]:
+    """Return the modules pyogrio and shapely.
+
+    Raises:
+        UserError: They aren't installed.
+    """
+    try:
+        import pyogrio
+        import shapely
+    except ImportError as error:
+        raise UserError(f"{INSTALL}; {first_line(error)}") from None
+    return pyogrio, shapely
+
+
+def read_layer(
+    path: str | Path, layer: str | None = None, columns: Sequence[str] = (), option: str = ""
+) -> VectorLayer:
+    """Read the polygons of a layer.
+
+    Args:
+        path: File, zipped file or address.
+        layer: Name of the layer; None if the file has a single one.
+        columns: Columns to read.
+        option: Option or key that chooses the layer, for error messages.
+
+    Raises:
+        UserError: The file, the layer or a column can't be read; the layer has no CRS, or has other geometries.
+    """
+    pyogrio, shapely = vector_libraries()
+    shown = shown_path(path)
+    if not is_address(str(path)):
+        check_regular_file(Path(path))
+    names = ("DataSourceError", "DataLayerError", "GeometryError", "FeatureError", "FieldError", "CRSError")
+    errors = tuple(getattr(pyogrio.errors, error) for error in names)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pyogrio repeats GDAL's remarks on the file as warnings
+            name = _layer_name(pyogrio.list_layers(path), layer, shown, option)
+            info = pyogrio.read_info(path, layer=name)
+            missing = [column for column in columns if column not in info["fields"]]
+            if missing:
+                has = ", ".join(quoted(field) for field in info["fields"]) or "none"
+                raise UserError(f"{shown}: layer {quoted(name)} has no column {quoted(missing[0])} (it has {has})")
+            meta, _, encoded, values = pyogrio.raw.read(path, layer=name, columns=list(columns), force_2d=True)
+    except errors as error:
+        raise UserError(
+            f"{shown}: can't be read as a vector file: {first_line(error)} (the file is damaged, in use or of another "
+            "kind; allowed: GeoPackage, Shapefile, GeoJSON, FlatGeobuf and other formats of OGR, zipped or not)"
+        ) from None
+    if not info["crs"]:
+        raise UserError(
+            f"{shown}: layer {quoted(name)} has no coordinate reference system (give it the one of its coordinates: "
+            f"ogr2ogr -a_srs EPSG:... NEW.gpkg {Path(str(path)).name}, or in QGIS with Set Layer CRS and Export)"
+        )
+    geometries = _polygons(shapely, encoded, shown, name)
+    null, empty = shapely.is_missing(geometries), shapely.is_empty(geometries)
+    kept = ~(null | empty)
+    # GDAL returns the columns in the order of the file.
+    read = dict(zip(meta["fields"], values, strict=True))
+    return VectorLayer(
+        str(path),
+        name,
+        geometries[kept],
+        {column: read[column][kept] for column in columns},
+        info["crs"],
+        int(null.sum()),
+        int(empty.sum()),
+    )
+
+
+def _layer_name(layers: NDArray[Any], wanted: str | None, shown: str, option: str) -> str:
+    """Return the name of the wanted layer, or of the only one that has geometries."""
+    names = [str(name) for name, kind in layers if kind is not None]
+    listed = ", ".join(quoted(name) for name in names) or "none"
+    if wanted is not None:
+        if wanted in names:
+            return wanted
+        raise UserError(f"{shown}: has no layer {quoted(wanted)} with polygons (it has {listed})")
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise UserError(f"{shown}: has no layer with geometries (give a file with polygons)")
+    raise UserError(f"{shown}: has several layers: {listed} (choose one with {option or 'layer'})")
+
+
+def _polygons(shapely: Any, encoded: NDArray[Any], shown: str, name: str) -> NDArray[Any]:
+    """Decode geometries, and check that they are polygons."""
+    try:
+        geometries: NDArray[Any] = shapely.from_wkb(encoded)
+    except shapely.errors.ShapelyError as error:
+        raise UserError(
+            f"{shown}: layer {quoted(name)} has a geometry that can't be read: {first_line(error)} (allowed: polygons)"
+        ) from None
+    kinds = shapely.get_type_id(geometries)
+    others = ~np.isin(kinds, _POLYGONS) & ~shapely.is_missing(geometries) & ~shapely.is_empty(geometries)
+    if others.any():
+        found = Counter(str(geometry.geom_type) for geometry in geometries[others])
+        counts = ", ".join(f"{count} {kind}" for kind, count in found.most_common())
+        raise UserError(
+            f"{shown}: layer {quoted(name)} has geometries that aren't polygons: {counts} (take them out, or choose "
+            "another layer)"
+        )
+    return geometries
