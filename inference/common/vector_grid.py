@@ -1,0 +1,148 @@
+"""Polygons on the grid of a raster: from any coordinate reference system to (column, row)."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+from rasterio.warp import transform as to_crs
+
+from inference.common.errors import UserError, first_line
+from inference.common.raster import GDAL_ERRORS, Header
+from inference.common.text import quoted
+from inference.common.vector import VectorLayer, vector_libraries
+
+TOLERANCE = 0.05
+"""Largest distance between a straight edge and its projection, pixels of the raster."""
+_ROUNDS = 6
+_MOST_POINTS = 10_000  # on one edge; an edge across a continent at centimetre pixels is a mistake
+_INSIDE = np.array([0.25, 0.5, 0.75])  # places on an edge at which its projection is compared with the straight line
+
+
+def to_pixels(layer: VectorLayer, header: Header) -> NDArray[Any]:
+    """Convert the polygons of a layer to the pixel coordinates of a raster.
+
+    An edge that is straight in the layer's CRS is a curve in the raster's. It gets as many points as keep it within
+    TOLERANCE of that curve.
+
+    Args:
+        layer: Polygons.
+        header: Header of the raster.
+
+    Returns:
+        (n,) Polygons and MultiPolygons; x is the column and y the row, 0 at the outer edge of the first pixel.
+
+    Raises:
+        UserError: The raster isn't georeferenced, or there is no way from one CRS to the other.
+    """
+    _, shapely = vector_libraries()
+    if header.crs is None or header.transform.is_identity:
+        raise UserError(
+            f"{header.path}: isn't georeferenced, so the polygons of {layer.path} can't be placed on it (give the "
+            "image its CRS and transform)"
+        )
+    try:
+        source = CRS.from_user_input(layer.crs)
+    except (CRSError, ValueError) as error:
+        raise UserError(f"{layer.path}: its CRS can't be used: {first_line(error)} (choose a known one)") from None
+    inverse = inverse_transform(header.transform)
+    if source == header.crs:
+        return _rebuilt(shapely, layer.geometries, lambda at: _pixels(inverse, at), dense=False)
+
+    def project(at: NDArray[np.float64]) -> NDArray[np.float64]:
+        try:
+            placed = np.array(to_crs(source, header.crs, at[:, 0], at[:, 1])).T
+        except (*GDAL_ERRORS, ValueError) as error:
+            raise UserError(
+                f"{layer.path}: layer {quoted(layer.name)} can't be placed on {header.path}: {first_line(error)} "
+                "(check the CRS of both)"
+            ) from None
+        if not np.isfinite(placed).all():
+            raise UserError(
+                f"{layer.path}: layer {quoted(layer.name)} has points that the CRS of {header.path} has no place for "
+                "(check the CRS of both)"
+            )
+        return _pixels(inverse, placed)
+
+    return _rebuilt(shapely, layer.geometries, project, dense=True)
+
+
+def inverse_transform(transform: Any) -> tuple[float, float, float, float, float, float]:
+    """Return the inverse of an affine transform, computed as GDAL does: c0 + c1 x + c2 y, c3 + c4 x + c5 y.
+
+    With the same rounding as GDAL's, an outline that runs through the centre of a pixel falls on the same side.
+    """
+    a, b, c, d, e, f = transform.a, transform.b, transform.c, transform.d, transform.e, transform.f
+    if b == 0 and d == 0:
+        return -c / a, 1 / a, 0.0, -f / e, 0.0, 1 / e
+    determinant = 1 / (a * e - b * d)
+    return (
+        (b * f - c * e) * determinant,
+        e * determinant,
+        -b * determinant,
+        (-a * f + c * d) * determinant,
+        -d * determinant,
+        a * determinant,
+    )
+
+
+def _pixels(inverse: tuple[float, ...], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    c0, c1, c2, c3, c4, c5 = inverse
+    x, y = at[:, 0], at[:, 1]
+    return np.column_stack([c0 + x * c1 + y * c2, c3 + x * c4 + y * c5])
+
+
+def _rebuilt(shapely: Any, geometries: NDArray[Any], project: Any, dense: bool) -> NDArray[Any]:
+    """Project polygons, with more points on their edges where that is wanted."""
+    if not len(geometries):
+        return geometries
+    if not dense:
+        moved: NDArray[Any] = shapely.transform(geometries, project)
+        return moved
+    parts, of_part = shapely.get_parts(geometries, return_index=True)
+    rings, of_ring = shapely.get_rings(parts, return_index=True)
+    at, ring = shapely.get_coordinates(rings, return_index=True)
+    placed = project(at)
+    for _ in range(_ROUNDS):
+        count = _points_needed(at, placed, ring, project)
+        if count.max(initial=1) == 1:
+            break
+        at, ring = _divided(at, ring, count)
+        placed = project(at)
+    drawn = shapely.polygons(shapely.linearrings(placed, indices=ring), indices=of_ring)
+    single = shapely.get_type_id(geometries) == 3
+    joined: NDArray[Any] = shapely.multipolygons(drawn, indices=of_part)
+    joined[single] = drawn[np.searchsorted(of_part, np.flatnonzero(single))]
+    return joined
+
+
+def _points_needed(
+    at: NDArray[np.float64], placed: NDArray[np.float64], ring: NDArray[np.int64], project: Any
+) -> NDArray[np.int64]:
+    """Return the number of parts that each edge must be divided into, (n - 1,); 1 also between two rings."""
+    count = np.ones(len(at) - 1, np.int64)
+    edges = np.flatnonzero(ring[1:] == ring[:-1])
+    # An edge much shorter than a pixel can't deviate.
+    edges = edges[np.hypot(*(placed[edges + 1] - placed[edges]).T) > 2 * TOLERANCE]
+    if not len(edges):
+        return count
+    worst = np.zeros(len(edges))
+    for share in _INSIDE:
+        middle = project(at[edges] + share * (at[edges + 1] - at[edges]))
+        straight = placed[edges] + share * (placed[edges + 1] - placed[edges])
+        # A parabola through the ends is 4 s (1 - s) of its largest deviation away at share s.
+        worst = np.maximum(worst, np.hypot(*(middle - straight).T) / (4 * share * (1 - share)))
+    needed = np.ceil(np.sqrt(worst / TOLERANCE))  # the deviation falls with the square of the number of parts
+    count[edges] = np.clip(np.where(worst > TOLERANCE, needed, 1), 1, _MOST_POINTS).astype(np.int64)
+    return count
+
+
+def _divided(
+    at: NDArray[np.float64], ring: NDArray[np.int64], count: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Divide edges into equal parts; return the points and their rings."""
+    first = np.repeat(np.arange(len(count)), count)
+    share = (np.arange(len(first)) - np.repeat(np.cumsum(count) - count, count)) / count[first]
+    points = at[first] + share[:, None] * (at[first + 1] - at[first])
+    return np.concatenate([points, at[-1:]]), np.concatenate([ring[first], ring[-1:]])
