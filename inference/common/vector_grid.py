@@ -8,6 +8,7 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform as to_crs
 
+from inference.common.areas import equal_area, usable_crs
 from inference.common.errors import UserError, first_line
 from inference.common.raster import GDAL_ERRORS, Header
 from inference.common.text import quoted
@@ -85,6 +86,47 @@ def inverse_transform(transform: Any) -> tuple[float, float, float, float, float
         -d * determinant,
         a * determinant,
     )
+
+
+def ground_areas(geometries: NDArray[Any], header: Header) -> NDArray[np.float64]:
+    """Return the ground area of polygons in the pixel coordinates of a raster, m², (n,); NaN without georeference.
+
+    Edges are taken to be straight on an equal-area projection, from which those of a few hundred metres differ by less
+    than 1e-8 of the area.
+    """
+    _, shapely = vector_libraries()
+    crs, t = usable_crs(header), header.transform
+    if crs is None or t.is_identity:
+        return np.full(len(geometries), np.nan)
+
+    def project(at: NDArray[np.float64]) -> NDArray[np.float64]:
+        if not len(at):
+            return at
+        x, y = t.a * at[:, 0] + t.b * at[:, 1] + t.c, t.d * at[:, 0] + t.e * at[:, 1] + t.f
+        longitude, latitude = np.array(to_crs(crs, "EPSG:4326", x, y))
+        # Relative to one place: an image across 180 degrees stays in one piece, and areas, which are differences of
+        # products, keep more digits.
+        longitude = (longitude - longitude[0] + 180) % 360 - 180
+        metres: NDArray[np.float64] = equal_area(longitude, latitude).T
+        return np.asarray(metres - metres[0])
+
+    areas: NDArray[np.float64] = shapely.area(shapely.transform(geometries, project))
+    return areas
+
+
+def polygons_of(geometries: NDArray[Any]) -> NDArray[Any]:
+    """Return geometries with only their polygons kept: lines and points, which repairs and cuts leave, are dropped.
+
+    Returns:
+        (n,) Polygons and MultiPolygons; an empty polygon where nothing is left.
+    """
+    _, shapely = vector_libraries()
+    kept = np.array(geometries, object)
+    for at in np.flatnonzero(~np.isin(shapely.get_type_id(kept), (3, 6))):
+        parts = shapely.get_parts(shapely.get_parts(kept[at : at + 1]))
+        parts = parts[(shapely.get_type_id(parts) == 3) & ~shapely.is_empty(parts)]
+        kept[at] = parts[0] if len(parts) == 1 else shapely.multipolygons(parts) if len(parts) else shapely.Polygon()
+    return kept
 
 
 def _pixels(inverse: tuple[float, ...], at: NDArray[np.float64]) -> NDArray[np.float64]:

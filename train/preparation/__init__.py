@@ -1,0 +1,1 @@
+"""Preparation of a data set: mosaics and labels into label rasters, blocks and splits."""
