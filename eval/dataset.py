@@ -13,7 +13,10 @@ from inference.common.cpu import cores
 from inference.common.errors import UserError
 from inference.common.progress import progress
 from train.data.labels import LabelRule, label_rule
-from train.data.pairs import Scene, data_dir, find_pairs, read_scenes
+from train.data.pairs import Scene, data_dir, find_pairs, read_scenes, whole_images
+from train.data.prepared import DATASET
+from train.data.prepared_scenes import prepared_scenes
+from train.data.read_prepared import is_prepared, prepared_splits, read_prepared
 from train.data.reader import Reader
 
 DEMO = "demo://kelp"
@@ -97,16 +100,47 @@ def open_split(data: str, name: str, rule: LabelRule, model: Model, bands: Seque
         folder = data_dir(data)
     except UserError as error:
         raise UserError(str(error).replace("data_module.data_dir:", "--data:")) from None
-    found = find_pairs(folder, name)
-    scenes, unsound = read_scenes(found.pairs)
-    problems = found.problems + unsound
-    for scene in scenes:
+    scenes, problems = _prepared(folder, name, model) if is_prepared(folder) else _folders(folder, name)
+    for scene in whole_images(scenes):
         problems += _band_problems(scene, model, bands)
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
     split = Split(data, name, tuple(scenes), rule, tuple(bands or model.card.bands))
     _check_labels(split)
     return split
+
+
+def has_split(data: str, name: str) -> bool:
+    """Return True if a data set has a split of this name, as far as can be told without reading it."""
+    folder = data_dir(data)
+    return is_prepared(folder) or (folder / name).is_dir()
+
+
+def _folders(folder: Path, name: str) -> tuple[list[Scene], list[str]]:
+    """Return the scenes of a split's folders, and problems, one line each."""
+    found = find_pairs(folder, name)
+    scenes, unsound = read_scenes(found.pairs)
+    return scenes, found.problems + unsound
+
+
+def _prepared(folder: Path, name: str, model: Model) -> tuple[list[Scene], list[str]]:
+    """Return the scenes of a split of a prepared data set, and problems, one line each.
+
+    The val split is the fold that the model was validated on, where its config is known.
+    """
+    prepared = read_prepared(folder)
+    splits = prepared_splits(prepared, None if model.config is None else model.config.data_module.fold)
+    if name not in splits:
+        found = ", ".join(splits) or "none"
+        return [], [f"{folder / DATASET}: blocks: no selected block is in {name} (choose --split; found {found})"]
+    names, classes = prepared.settings.class_names, model.card.class_names
+    if len(names) != len(classes) and not model.card.label_map:
+        return [], [
+            f"--data: {folder} has the classes {', '.join(names)}, {model.name} has {', '.join(classes)} (evaluate it "
+            "on data of its own classes)"
+        ]
+    scenes, problems = prepared_scenes(prepared, {name: splits[name]})
+    return scenes[name], problems
 
 
 def _band_problems(scene: Scene, model: Model, bands: Sequence[int] | None) -> list[str]:

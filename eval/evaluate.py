@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eval.dataset import Split, choose_data, choose_label_rule, open_split
+from eval.dataset import Split, choose_data, choose_label_rule, has_split, open_split
 from eval.models import Model, class_name_notice, open_model
 from eval.predictions import described, predict_split
 from eval.report.html import html_report
@@ -26,7 +26,6 @@ from inference.common.text import clean_line, print_line
 from inference.options import Options
 from inference.output.map import SOFTWARE
 from inference.plan import make_plan
-from train.data.pairs import data_dir
 
 _FILES = ("report.html", "scores.json", "per_image.csv")
 
@@ -111,7 +110,7 @@ def evaluate(options: EvaluationOptions) -> tuple[list[Path], str]:
         for one in (model, *((baseline,) if baseline else ())):
             # An option that doesn't fit a model is refused before the earlier report is removed.
             make_plan(
-                split.scenes[0].pair.image,
+                split.scenes[0].image.path,
                 temporary / "plan.tif",
                 Options(model=one.path, card=one.card_file, bands=options.bands or one.card.bands, **options.mapping),
             )
@@ -154,7 +153,7 @@ def _count_validation(
     options: EvaluationOptions, model: Model, split: Split, settings: ScoreSettings, temporary: Path
 ) -> tuple[Counts, ...]:
     """Return pixel counts of the validation split for the threshold search; empty if no search is possible."""
-    if not options.threshold or settings.target != 1 or not (data_dir(split.data) / "val").is_dir():
+    if not options.threshold or settings.target != 1 or not has_split(split.data, "val"):
         return ()
     try:
         validation = open_split(split.data, "val", split.rule, model, options.bands)

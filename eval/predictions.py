@@ -18,6 +18,7 @@ from inference.common.areas import usable_crs
 from inference.common.progress import progress
 from inference.common.raster import WINDOW_CACHE, environment, open_raster
 from inference.predict import Mapper
+from train.data.chip import write_chip
 from train.data.pairs import Scene
 from train.data.reader import Reader
 
@@ -89,9 +90,10 @@ def predict_split(
     reader, mapper = Reader(split.rule), Mapper()
     counts, paths, backend = [], [], ""
     for scene in progress(split.scenes, len(split.scenes), f"mapping the {split.name} split"):
-        mask, probabilities = masks / f"{scene.pair.name}.tif", temporary / "probabilities.tif"
+        mask, probabilities = masks / f"{scene.name}.tif", temporary / "probabilities.tif"
+        image = image_file(scene, temporary)
         summary = mapper.predict(
-            scene.pair.image,
+            image,
             mask,
             model=model.path,
             card=model.card_file,
@@ -104,12 +106,23 @@ def predict_split(
         )
         backend = summary.backend
         with open_blocks(scene, reader, mask, probabilities) as read:
-            grid = Grid(scene.height, scene.width, usable_crs(scene.image), scene.image.transform)
+            grid = Grid(scene.height, scene.width, usable_crs(scene.image), scene.transform)
             counts.append(count_image(read, grid, settings))
         probabilities.unlink()
+        if scene.block is not None:
+            Path(image).unlink()
         paths.append(mask)
     reader.close()
     return Predictions(model, split, tuple(counts), tuple(paths), backend, dict(mapping or {}))
+
+
+def image_file(scene: Scene, temporary: Path) -> str:
+    """Return the path of a scene's image; of a block a copy in a temporary folder, so that it is mapped by itself."""
+    if scene.block is None:
+        return scene.image.path
+    chip = temporary / f"{scene.name}.tif"
+    write_chip(scene, chip)
+    return str(chip)
 
 
 def described(mapping: Mapping[str, Any]) -> dict[str, Any]:

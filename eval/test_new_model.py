@@ -43,14 +43,14 @@ def parser() -> argparse.ArgumentParser:
         help="YAML that the model was trained with; checkpoints of this project contain it",
     )
     add("overrides", nargs="*", metavar="KEY=VALUE", help="override a key of the config")
-    add("--data", metavar="DIR", help="folder with SPLIT/x and SPLIT/y, or demo://kelp")
+    add("--data", metavar="DIR", help="folder with SPLIT/x and SPLIT/y or that train.prepare wrote, or demo://kelp")
     add("--split", choices=("train", "val", "test"), default="test", help="default: test")
     add("--baseline", metavar="MODEL2", help="second model to compare with on the same images")
     add(
         "--group",
         metavar="REGEX",
         help="part of an image's name that is equal for images of one group, for the confidence intervals (default: "
-        "images whose footprints touch are one group)",
+        "images whose footprints touch are one group, or the blocks of one site)",
     )
     add("--out", type=file_or_folder, metavar="DIR", help="folder for the report (default: runs/judged/MODEL-SPLIT)")
     add(

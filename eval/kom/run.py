@@ -12,6 +12,7 @@ from eval.kom.comparison import REASONS, Difference, compare, map_emulated_input
 from eval.kom.habitat_mapper import VERSION, default_environment, install, installed_version, refusal, registered
 from eval.kom.scored_model import OURS, THEIRS, ScoredModel
 from eval.models import Model, class_name_notice, range_notices
+from eval.predictions import image_file
 from eval.scoring.counts import target_class
 from inference.card import ModelCard
 from inference.common import raster
@@ -159,10 +160,10 @@ def _compare_image(
     out: Path,
 ) -> Difference:
     """Map one image with both programs and all models, count its pixels and return the difference of the maps."""
-    image = scene if isinstance(scene, Path) else scene.pair.image
     reader = None if split is None else Reader(split.rule)
     with raster.environment(raster.WINDOW_CACHE), tempfile.TemporaryDirectory(prefix="emulated-") as name:
         folder = Path(name)
+        image = scene if isinstance(scene, Path) else Path(image_file(scene, folder))
         maps = scored.map(image, out, options.blur, options.morph)
         scored.count(maps, scene, reader)
         emulated, probabilities = folder / "emulated.tif", folder / "probabilities.tif"

@@ -230,7 +230,8 @@ def _methods(evaluation: Evaluation) -> str:
         "cover all classes.",
         f"95 % CI: confidence interval from a bootstrap over groups of images, {REPLICATES} replicates, 2.5th to "
         "97.5th percentile (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). A group contains the images "
-        "whose footprints touch, or those that --group puts together. Intervals of differences are paired: both models "
+        "whose footprints touch, the blocks of one site of a prepared data set, or those that --group puts together. "
+        "Intervals of differences are paired: both models "
         f"are scored on the same resamples.{few}",
         "Boundary IoU: Cheng et al., CVPR 2021, arXiv:2103.16562. Boundary F1: Csurka et al., BMVC 2013, "
         "doi:10.5244/C.27.32. The edge of an image and the border of an ignored area are not boundaries.",

@@ -68,7 +68,7 @@ class Evaluation:
     @property
     def image_names(self) -> list[str]:
         """Names of the images."""
-        return [scene.pair.name for scene in self.predictions.split.scenes]
+        return [scene.name for scene in self.predictions.split.scenes]
 
     @property
     def group_count(self) -> int:

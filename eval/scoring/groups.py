@@ -18,8 +18,8 @@ def group_images(scenes: Sequence[Scene], pattern: str | None) -> list[str]:
     Args:
         scenes: The images.
         pattern: Regular expression to search for in each image's name. The group is the match of its first
-            parenthesised part, or the whole match. None: images whose footprints touch form a group; an image that is
-            not georeferenced is a group of its own.
+            parenthesised part, or the whole match. None: the blocks of a site of a prepared data set form a group;
+            otherwise images whose footprints touch do, and an image that is not georeferenced is a group of its own.
 
     Returns:
         Name of the group of each image.
@@ -27,12 +27,14 @@ def group_images(scenes: Sequence[Scene], pattern: str | None) -> list[str]:
     Raises:
         UserError: The pattern is no valid regular expression, or an image's name does not match it.
     """
-    return _touching(scenes) if pattern is None else _matching([scene.pair.name for scene in scenes], pattern)
+    if pattern is not None:
+        return _matching([scene.name for scene in scenes], pattern)
+    return [scene.site for scene in scenes] if all(scene.site for scene in scenes) else _touching(scenes)
 
 
 def count_ungeoreferenced(scenes: Sequence[Scene]) -> int:
-    """Return the number of images without a georeference, and so without a footprint."""
-    return sum(box(scene.image) is None for scene in scenes)
+    """Return the number of images without a site and a georeference, and so without a footprint."""
+    return sum(not scene.site and box(scene.image) is None for scene in scenes)
 
 
 def _matching(names: Sequence[str], pattern: str) -> list[str]:

@@ -29,7 +29,9 @@ class DataModuleConfig(Section):
     """The data set, and how its pixels reach the network."""
 
     data_dir: Text
-    """Folder with {train,val,test}/{x,y}/, relative to the working directory; or demo://kelp."""
+    """Folder that train.prepare wrote, or with {train,val,test}/{x,y}/, relative to the working directory; or demo://kelp."""
+    fold: Positive | None = None
+    """Fold of a prepared data set that is the val split, from 1; the others are the train split."""
     num_classes: Classes | None = None
     """Shared key."""
     num_bands: Positive | None = None

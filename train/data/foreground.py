@@ -1,11 +1,14 @@
 """Positions of foreground pixels (labelled, and of any class but the background) to place training windows on."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.common.errors import UserError
 from inference.common.progress import progress
 from train.data.pairs import Scene
 from train.data.reader import Reader
@@ -15,6 +18,7 @@ CELL = 64
 """Side of the cells in which foreground pixels are counted, pixels; divides the side of a block."""
 POINTS_PER_CELL = 8
 """Foreground pixels that are stored for each cell."""
+_BLOCKS = 256  # whose foreground is kept; of a block of 2048 pixels, 72 KB
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,14 @@ class Foreground:
         return int(self.scenes[cell]), (int(row), int(col))
 
 
-def find_foreground(scenes: Sequence[Scene], reader: Reader, background: int | None, task: str) -> Foreground:
+def find_foreground(scenes: Sequence[Scene], reader: Reader, background: int | None, task: str = "") -> Foreground:
     """Find the pixels whose label is neither background nor ignored; reads the labels only.
 
     Args:
         scenes: Scenes of the split.
         reader: Reader with the label rule.
         background: Index of the background class; None if there is none.
-        task: Description for the progress bar.
+        task: Description for the progress bar; empty for none.
 
     Raises:
         UserError: A block can't be decoded, or a label value is not a class.
@@ -57,7 +61,7 @@ def find_foreground(scenes: Sequence[Scene], reader: Reader, background: int | N
     pixels: list[int] = []
     points: list[NDArray[np.int32]] = []
     parts = blocks(scenes)
-    for i, part in progress(parts, len(parts), task):
+    for i, part in progress(parts, len(parts), task) if task else parts:
         label = reader.label(scenes[i], part)
         wanted = label != reader.rule.ignore_index
         if background is not None:
@@ -73,6 +77,61 @@ def find_foreground(scenes: Sequence[Scene], reader: Reader, background: int | N
         np.cumsum(np.array(pixels, np.int64)),
         np.array(points, np.int32).reshape(-1, POINTS_PER_CELL, 2),
     )
+
+
+class BlockForeground:
+    """Foreground pixels of blocks, by the shares of their classes; a block's label is read when it is first drawn.
+
+    Args:
+        scenes: Blocks of the split.
+        reader: Reader with the label rule; passed to other processes, it opens its own files there.
+        background: Index of the background class; None if there is none.
+    """
+
+    def __init__(self, scenes: Sequence[Scene], reader: Reader, background: int | None) -> None:
+        self._scenes, self._reader, self._background = scenes, reader, background
+        pixels = np.array([_foreground_pixels(scene, reader, background) for scene in scenes], np.int64)
+        self._numbers = np.flatnonzero(pixels)
+        self._cumulative = np.cumsum(pixels[self._numbers])
+        self._found: OrderedDict[int, Foreground] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_found": OrderedDict()}
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
+        """Draw a foreground pixel, all with about the same probability: its scene number and (row, column).
+
+        Raises:
+            UserError: A label can't be read, or has no foreground where the table of blocks says that it has.
+        """
+        at = int(np.searchsorted(self._cumulative, rng.integers(self._cumulative[-1]), side="right"))
+        number = int(self._numbers[at])
+        return number, self._of_block(number).draw(rng)[1]
+
+    def _of_block(self, number: int) -> Foreground:
+        found = self._found.pop(number, None)
+        if found is None:
+            scene = self._scenes[number]
+            found = find_foreground([scene], self._reader, self._background)
+            if not len(found):
+                raise UserError(
+                    f"{scene.label.path}: block {scene.name} has no foreground, but its row in the table of blocks "
+                    "says that it has (run python -m train.prepare again)"
+                )
+            if len(self._found) >= _BLOCKS:
+                self._found.popitem(last=False)
+        self._found[number] = found
+        return found
+
+
+def _foreground_pixels(scene: Scene, reader: Reader, background: int | None) -> int:
+    """Return the foreground pixels of a block, by the shares of its classes."""
+    shares = () if scene.block is None else scene.block.shares
+    share = sum(share for index, share in enumerate(shares) if reader.rule.class_of(index) not in (None, background))
+    return round(share * scene.height * scene.width)
 
 
 def _cells(wanted: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

@@ -2,14 +2,17 @@
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from rasterio import Affine
 
 from inference.common.errors import UserError
 from inference.common.paths import user_path
 from inference.common.raster import Header, read_header
+from train.data.prepared import Block
 
 SPLITS = ("train", "val", "test")
 
@@ -33,21 +36,63 @@ class Pair:
 
 @dataclass(frozen=True)
 class Scene:
-    """Pair whose headers have been read and fit each other."""
+    """Image and label whose headers have been read and fit each other; or a block of them.
+
+    Attributes:
+        pair: Files.
+        image: Header of the image file.
+        label: Header of the label file.
+        block: Part of image and label that the scene consists of; None for all of them.
+        site: Name of the place; empty if unknown.
+    """
 
     pair: Pair
     image: Header
     label: Header
+    block: Block | None = None
+    site: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of the block, or of the image without its suffix."""
+        return self.pair.name if self.block is None else self.block.block
+
+    @property
+    def row(self) -> int:
+        """First row in the files, pixels."""
+        return 0 if self.block is None else self.block.row
+
+    @property
+    def col(self) -> int:
+        """First column in the files, pixels."""
+        return 0 if self.block is None else self.block.col
 
     @property
     def height(self) -> int:
-        """Rows of image and label, pixels."""
-        return self.image.height
+        """Rows of the scene, pixels."""
+        return self.image.height if self.block is None else self.block.height
 
     @property
     def width(self) -> int:
-        """Columns of image and label, pixels."""
-        return self.image.width
+        """Columns of the scene, pixels."""
+        return self.image.width if self.block is None else self.block.width
+
+    @property
+    def transform(self) -> Any:
+        """From (column, row) of the scene to the CRS of the image."""
+        transform = self.image.transform
+        if self.block is None or transform.is_identity:
+            return transform
+        return transform @ Affine.translation(self.col, self.row)
+
+
+def whole_images(scenes: Iterable[Scene]) -> list[Scene]:
+    """Return a scene for each image that scenes are parts of, in the order of their first parts."""
+    images: dict[str, Scene] = {}
+    for scene in scenes:
+        if scene.image.path not in images:
+            images[scene.image.path] = scene if scene.block is None else replace(scene, block=None)
+    return list(images.values())
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ when first needed: a GDAL handle survives neither a fork nor pickling.
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -43,14 +42,15 @@ class Reader:
         self.fill_value = fill_value
         self.threads = threads
         self._cache = max(WINDOW_CACHE, _BLOCK_CACHE // max(1, processes))
-        self._open: OrderedDict[Path, Any] = OrderedDict()
-        self._inherited: OrderedDict[Path, Any] | None = None
+        self._open: OrderedDict[str, Any] = OrderedDict()
+        self._inherited: OrderedDict[str, Any] | None = None
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": OrderedDict(), "_inherited": None}
 
-    def _dataset(self, path: Path, header: Header) -> Any:
+    def _dataset(self, header: Header) -> Any:
+        path = header.path
         if self._process != os.getpid():
             # Forked: these handles share their file positions with the parent's. They are dropped unclosed.
             self._inherited = self._open
@@ -75,12 +75,14 @@ class Reader:
     def window(
         self, scene: Scene, bands: Sequence[int], row: int, col: int, size: int
     ) -> tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.bool_] | None]:
-        """Read a square window, which may reach beyond the image on every side.
+        """Read a square window, which may reach beyond the scene on every side.
+
+        Beyond the edge of a block nothing is read, so that a block is the same as a file with its pixels.
 
         Args:
             scene: Image and label.
             bands: Bands to read, counted from 1.
-            row: First row of the window; may be negative.
+            row: First row of the window in the scene; may be negative.
             col: First column; may be negative.
             size: Side of the window, pixels.
 
@@ -110,7 +112,7 @@ class Reader:
         return image, label, invalid
 
     def image(self, scene: Scene, bands: Sequence[int], part: Window) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Read a part of the image that lies inside it.
+        """Read a part of the image that lies inside the scene, in rows and columns of the scene.
 
         Returns:
             Image (H, W, bands), uint8 if the file is uint8, else float32; invalid pixels unchanged. Invalid (H, W)
@@ -119,10 +121,10 @@ class Reader:
         Raises:
             UserError: The part can't be decoded.
         """
-        path, header = scene.pair.image, scene.image
+        header, part = scene.image, _in_file(part, scene)
         try:
             with environment(self._cache):
-                src = self._dataset(path, header)
+                src = self._dataset(header)
                 # Pixel-interleaved, as augmentation and channels-last networks need it. GDAL converts each value and
                 # writes it to its place, so that nothing is copied.
                 dtype = np.uint8 if header.dtype == "uint8" else np.float32
@@ -130,24 +132,24 @@ class Reader:
                 src.read(list(bands), window=part, out=image.transpose(2, 0, 1))
                 masked = read_masked(src, header, bands, part)
         except GDAL_ERRORS as error:
-            raise _undecodable(path, part, error) from None
+            raise _undecodable(header.path, part, error) from None
         return image, invalid_pixels(image.transpose(2, 0, 1), header.dtype, header.nodata[bands[0] - 1], masked)
 
     def label(self, scene: Scene, part: Window) -> NDArray[np.uint8]:
-        """Read class indices of a part that lies inside the image, (H, W) uint8; ignore_index where there is no label.
+        """Read class indices of a part that lies inside the scene, (H, W) uint8; ignore_index where there is no label.
 
         Raises:
             UserError: The part can't be decoded, or holds a value that is no class.
         """
-        path, header, rule = scene.pair.label, scene.label, self.rule
+        header, rule, part = scene.label, self.rule, _in_file(part, scene)
         band = next(i for i in range(1, header.count + 1) if i not in header.alpha)
         try:
             with environment(self._cache):
-                src = self._dataset(path, header)
+                src = self._dataset(header)
                 values = src.read(band, window=part)
                 unlabelled = read_masked(src, header, (band,), part)
         except GDAL_ERRORS as error:
-            raise _undecodable(path, part, error) from None
+            raise _undecodable(header.path, part, error) from None
         label, unknown = map_labels(values, rule, rule.nodata_of(header))
         if unlabelled is not None:
             np.copyto(label, rule.ignore_index, where=unlabelled)
@@ -157,10 +159,17 @@ class Reader:
         if unknown.any():
             r, c = np.argwhere(unknown)[0]
             raise UserError(
-                f"{path}: label value {values[r, c]!s} at row {part.row_off + r}, column {part.col_off + c} is no "
-                f"class (allowed: {rule.allowed()}; translate others with data_module.label_map)"
+                f"{header.path}: label value {values[r, c]!s} at row {part.row_off + r}, column {part.col_off + c} is "
+                f"no class (allowed: {rule.allowed()}; translate others with data_module.label_map)"
             )
         return label
+
+
+def _in_file(part: Window, scene: Scene) -> Window:
+    """Return a part of a scene as rows and columns of its files."""
+    if scene.block is None:
+        return part
+    return Window(part.col_off + scene.col, part.row_off + scene.row, part.width, part.height)
 
 
 def _span(first: int, size: int, length: int) -> tuple[int, int, int, int]:
@@ -184,7 +193,7 @@ def _reflect(part: NDArray[Any], sides: tuple[int, int, int, int], corner: tuple
     return np.ascontiguousarray(around[row : row + size, col : col + size]).reshape(size, size, -1)
 
 
-def _undecodable(path: Path, part: Window, error: Exception) -> UserError:
+def _undecodable(path: str, part: Window, error: Exception) -> UserError:
     where = f"row {part.row_off}, column {part.col_off}, {part.width}x{part.height} pixels"
     return UserError(
         f"{path}: can't be read from {where}: {first_line(error)} (the file is damaged or cut short: write it again)"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from train.data.foreground import Foreground
+from train.data.foreground import BlockForeground, Foreground
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class TrainingWindows:
         tile: int,
         seed: int,
         samples_per_epoch: int | None = None,
-        foreground: Foreground | None = None,
+        foreground: Foreground | BlockForeground | None = None,
         foreground_share: float = 0.0,
     ) -> None:
         self.sizes = list(sizes)

@@ -73,6 +73,6 @@ def _panels(model: SegmentationModel, data: DataModule) -> list[Panel]:
         image, label, (scene, row, col) = dataset[index]
         batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2).to(device)
         prediction = model.predict_classes(batch)[0].cpu().numpy().astype(np.uint8)
-        title = f"{dataset.scenes[scene].pair.name} r{row} c{col}"
+        title = f"{dataset.scenes[scene].name} r{row} c{col}"
         panels.append(Panel(title, image, label, prediction))
     return panels

@@ -70,9 +70,9 @@ def test_files_are_opened_when_needed_and_no_more_than_so_many(tmp_path: Path) -
     assert len(handles(reader)) == geotiff.OPEN_FILES
     if before:
         assert len(list(Path("/proc/self/fd").iterdir())) <= before + geotiff.OPEN_FILES
-    again = handles(reader)[scenes[-1].pair.image]
+    again = handles(reader)[scenes[-1].image.path]
     reader.window(scenes[-1], (1,), 0, 0, 4)
-    assert handles(reader)[scenes[-1].pair.image] is again
+    assert handles(reader)[scenes[-1].image.path] is again
     reader.close()
     assert again.closed
 
@@ -80,7 +80,7 @@ def test_files_are_opened_when_needed_and_no_more_than_so_many(tmp_path: Path) -
 def read_in_child(reader: Reader, scene: Scene, answer: Any) -> None:
     inherited = dict(handles(reader))
     image, _, _ = reader.window(scene, (1, 2, 3), 3, 5, 16)
-    own = handles(reader)[scene.pair.image]
+    own = handles(reader)[scene.image.path]
     answer.put((image, all(own is not other for other in inherited.values()), len(handles(reader))))
     answer.close()
     answer.join_thread()
