@@ -1,4 +1,7 @@
-"""Queries of the schema: values that are allowed at a path, where a misplaced key belongs, and the JSON Schema."""
+"""Queries of the schema: values that are allowed at a path, where a misplaced key belongs, and the JSON Schema.
+
+`root` is the model of the whole file, by default that of a training config.
+"""
 
 import json
 import types
@@ -91,9 +94,9 @@ def _fields(model: type[BaseModel]) -> dict[str, list[Kind]]:
     return {key: list(_kinds(f.annotation, tuple(f.metadata))) for key, f in model.model_fields.items()}
 
 
-def kinds(path: KeyPath) -> list[Kind]:
+def kinds(path: KeyPath, root: type[BaseModel] = Config) -> list[Kind]:
     """Return the kinds of values that are allowed at a path; none where the schema has no such path."""
-    here = [Kind(Config)]
+    here = [Kind(root)]
     for key in path:
         below: list[Kind] = []
         for kind in here:
@@ -125,26 +128,26 @@ def _listed(words: Iterable[str]) -> str:
     return f"{', '.join(others)}{',' * (len(others) > 1)} or {last}" if others else last
 
 
-def allowed(path: KeyPath) -> str:
+def allowed(path: KeyPath, root: type[BaseModel] = Config) -> str:
     """Return the values that are allowed at a path, in words."""
     null_counts = any(
         kind.model.model_fields[str(path[-1])].default is not None
-        for kind in kinds(path[:-1])
+        for kind in kinds(path[:-1], root)
         if kind.model is not None and path[-1] in kind.model.model_fields
     )
-    return _listed(kind.words() for kind in kinds(path) if kind.type is not types.NoneType or null_counts)
+    return _listed(kind.words() for kind in kinds(path, root) if kind.type is not types.NoneType or null_counts)
 
 
-def choices(path: KeyPath) -> list[str]:
+def choices(path: KeyPath, root: type[BaseModel] = Config) -> list[str]:
     """Return the words that are allowed at a path."""
-    return [str(c) for kind in kinds(path) if get_origin(kind.type) is Literal for c in get_args(kind.type)]
+    return [str(c) for kind in kinds(path, root) if get_origin(kind.type) is Literal for c in get_args(kind.type)]
 
 
-def unknown_key(path: KeyPath) -> str | None:
+def unknown_key(path: KeyPath, root: type[BaseModel] = Config) -> str | None:
     """Describe what is wrong with the last key of a path; None where the schema has it."""
-    around, key = kinds(path[:-1]), str(path[-1])
+    around, key = kinds(path[:-1], root), str(path[-1])
     models = [kind.model for kind in around if kind.model is not None]
-    if kinds(path) or not around:
+    if kinds(path, root) or not around:
         return None
     if not models:
         listed = any(kind.items for kind in around)
@@ -152,7 +155,7 @@ def unknown_key(path: KeyPath) -> str | None:
     keys = sorted({name for model in models for name in model.model_fields})
     # A slip of one letter is more likely than a key that is right in another section.
     near = nearest(key, keys, cutoff=0.85)
-    if not near and (homes := _homes().get(key)):
+    if not near and (homes := _homes(root).get(key)):
         below = [home for home in homes if home.startswith(_section(path))]
         chosen = below or homes
         # lr is a key of a section and of the stages in it: the section is meant.
@@ -167,25 +170,25 @@ def _section(path: KeyPath) -> str:
 
 
 @cache
-def _homes() -> dict[str, list[str]]:
+def _homes(root: type[BaseModel]) -> dict[str, list[str]]:
     """Map each key to the sections that have it."""
     homes: dict[str, list[str]] = {}
     seen: set[type[BaseModel]] = set()
-    sections: list[tuple[str, type[BaseModel]]] = [("the top level", Config)]
+    sections: list[tuple[str, type[BaseModel]]] = [("the top level", root)]
     for name, model in sections:  # grows on the way
         if model in seen:
             continue
         seen.add(model)
         for key, field in model.model_fields.items():
             homes.setdefault(key, []).append(name)
-            inner = f"{name}.{key}" if model is not Config else key
+            inner = f"{name}.{key}" if model is not root else key
             below = list(_kinds(field.annotation))
             below += [item for kind in below for item in kind.items]
             sections += [(inner, kind.model) for kind in below if kind.model is not None]
     return homes
 
 
-def json_schema() -> str:
-    """Return the JSON Schema (draft 2020-12) of a training YAML."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Config.model_json_schema()
+def json_schema(root: type[BaseModel] = Config) -> str:
+    """Return the JSON Schema (draft 2020-12) of a YAML file, by default of a training config."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | root.model_json_schema()
     return json.dumps(schema, indent=2)

@@ -58,7 +58,7 @@ def test_a_bomb_is_one_line(tmp_path: Path, text: str, expected: str) -> None:
 )
 def test_thousands_of_mistakes_are_a_screenful(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No text is computed for what is not shown: the nearest right name of each of 9,000 keys took 12 s."""
-    from train.configs import loader
+    from train.configs import explanation
 
     described: list[object] = []
 
@@ -69,8 +69,8 @@ def test_thousands_of_mistakes_are_a_screenful(tmp_path: Path, text: str, monkey
 
         return call
 
-    monkeypatch.setattr(loader, "unknown_key", counted(loader.unknown_key))
-    monkeypatch.setattr(loader, "allowed", counted(loader.allowed))
+    monkeypatch.setattr(explanation, "unknown_key", counted(explanation.unknown_key))
+    monkeypatch.setattr(explanation, "allowed", counted(explanation.allowed))
     lines = refused(tmp_path, text)
     assert len(lines) == 40
     assert lines[-1] == "... and 8,961 more"
