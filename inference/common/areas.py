@@ -23,6 +23,9 @@ _LARGEST = {True: 10.0, False: 1e6}  # degrees, metres: largest side of a quadri
 _POLE, _MERIDIAN = 90.0, 540.0  # degrees; an image across 180 degrees may count on
 _SMALLEST_PIXEL = 1e-3  # metres or feet
 _SQUARE_TOLERANCE = 0.01
+CELL_ROWS, CELL_COLS = 64, 512
+"""Sides of the cells, pixels, within which all pixels are taken to have the same ground area. On coarse drone mosaics a
+cell is about 100 m wide."""
 _SQUARE = 100  # pixels: the area of a single pixel of a centimetre is lost in the rounding
 
 
@@ -64,6 +67,11 @@ def pixel_areas(
     pixels: NDArray[np.float64] = np.outer(np.diff(rows), np.diff(cols))
     mean: NDArray[np.float64] = together / pixels
     return mean
+
+
+def cell_edges(length: int, step: int) -> NDArray[np.int64]:
+    """Return the edges of cells of `step` pixels along an axis; the last cell may be shorter."""
+    return np.append(np.arange(0, length, step), length)
 
 
 def georeference_problem(crs: Any, transform: Any, height: int, width: int) -> str | None:
@@ -154,25 +162,51 @@ def pixel_sides(crs: Any, transform: Any, height: int, width: int) -> tuple[floa
     """Return height and width on the ground of a pixel in the image's middle, metres.
 
     None if the image is not georeferenced, or the Earth has no such place. Pixels in degrees are square at the equator
-    only. Lengths follow from the radii of curvature of the meridian and of the prime vertical (Snyder, Map Projections:
-    A Working Manual, USGS Professional Paper 1395, 1987, equations 4-18 and 4-20).
+    only.
     """
     if crs is None or transform.is_identity or georeference_problem(crs, transform, height, width) is not None:
         return None
-    col, row = width / 2 + np.array([0, 0, _SQUARE]), height / 2 + np.array([0, _SQUARE, 0])
+    sides = pixel_sides_at(crs, transform, np.array([height / 2]), np.array([width / 2]))
+    if sides is None:
+        return None
+    high, wide = sides[:, 0]
+    return (float(high), float(wide)) if high and wide else None
+
+
+def pixel_sides_at(
+    crs: Any, transform: Any, rows: NDArray[np.float64], cols: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Return heights and widths on the ground of the pixels at some places, (2, n) float64, metres.
+
+    Lengths follow from the radii of curvature of the meridian and of the prime vertical (Snyder, Map Projections: A
+    Working Manual, USGS Professional Paper 1395, 1987, equations 4-18 and 4-20).
+
+    Args:
+        crs: The image's CRS.
+        transform: From (column, row) to the CRS.
+        rows: Row of each place, (n,).
+        cols: Column of each place, (n,).
+
+    Returns:
+        None if the CRS can't be placed on the Earth.
+    """
+    # The place itself, one below it, and one to its right.
+    col, row = np.stack([cols, cols, cols + _SQUARE]), np.stack([rows, rows + _SQUARE, rows])
     x = transform.a * col + transform.b * row + transform.c
     y = transform.d * col + transform.e * row + transform.f
     try:
-        longitude, latitude = np.radians(to_crs(crs, "EPSG:4326", x, y))
+        degrees = np.array(to_crs(crs, "EPSG:4326", x.ravel(), y.ravel())).reshape(2, 3, -1)
     except (*GDAL_ERRORS, ValueError):
         return None
-    if not (np.isfinite(longitude).all() and np.isfinite(latitude).all()):
+    if not np.isfinite(degrees).all():
         return None
+    longitude, latitude = np.radians(degrees)
     inverse = 1 - (_ECCENTRICITY * np.sin(latitude[0])) ** 2
-    east = (np.unwrap(longitude)[1:] - longitude[0]) * np.cos(latitude[0]) * SEMI_MAJOR / np.sqrt(inverse)
+    turned = np.unwrap(longitude, axis=0)[1:] - longitude[0]
+    east = turned * np.cos(latitude[0]) * SEMI_MAJOR / np.sqrt(inverse)
     north = (latitude[1:] - latitude[0]) * SEMI_MAJOR * (1 - _ECCENTRICITY**2) / inverse**1.5
-    high, wide = np.hypot(east, north) / _SQUARE
-    return (float(high), float(wide)) if high and wide else None
+    lengths: NDArray[np.float64] = np.hypot(east, north) / _SQUARE
+    return lengths
 
 
 def is_square(sides: tuple[float, float]) -> bool:

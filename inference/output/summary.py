@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.common.areas import pixel_areas
+from inference.common.areas import CELL_COLS, CELL_ROWS, cell_edges, pixel_areas
 from inference.common.bands import AlphaSurvey
 from inference.common.raster import Header
 from inference.common.text import LONGEST_NAME, clean_line
 from inference.common.undeclared import NodataDetector, share_text
 from inference.common.validity import alpha_bands
-
-# Within a cell all pixels are taken to have the same area; on coarse drone mosaics a cell is about 100 m wide.
-_CELL_ROWS, _CELL_COLS = 64, 512
 
 
 class ClassCounter:
@@ -41,7 +38,7 @@ class ClassCounter:
         self.fill_values = np.zeros((256, classes), np.int64)
         self._areas: NDArray[np.float64] | None = np.zeros(classes)
         self._crs, self._transform = crs, transform
-        self._cols = _edges(width, _CELL_COLS)
+        self._cols = cell_edges(width, CELL_COLS)
 
     def add(self, row: int, values: NDArray[np.uint8], invalid: NDArray[np.bool_] | None) -> None:
         """Add the next rows of a map.
@@ -51,7 +48,7 @@ class ClassCounter:
             values: (n, width) uint8 class of each pixel.
             invalid: (n, width) bool, True at invalid pixels; None where all pixels are valid.
         """
-        rows = _edges(len(values), _CELL_ROWS)
+        rows = cell_edges(len(values), CELL_ROWS)
         counts = np.zeros((len(self.pixels), len(rows) - 1, len(self._cols) - 1), np.int64)
         valid = np.outer(np.diff(rows), np.diff(self._cols)) if invalid is None else _count(~invalid, rows, self._cols)
         for number in range(1, len(counts)):
@@ -116,10 +113,6 @@ def alpha_notices(header: Header, bands: Sequence[int], surveys: Sequence[AlphaS
         for band, survey in found
         if survey.holds_data
     )
-
-
-def _edges(length: int, step: int) -> NDArray[np.int64]:
-    return np.append(np.arange(0, length, step), length)
 
 
 def _count(found: NDArray[np.bool_], rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,0 +1,88 @@
+"""Groups of images and their frames; cells as whole pixels of each image."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from pyproj import Transformer
+from rasterio import Affine
+
+from inference.common.raster import Header, read_header
+from tests.conftest import write_raster
+from train.preparation.ground import find_groups, rectangle
+
+EAST, NORTH = 562_000.0, 5_722_000.0
+
+
+def image(
+    folder: Path, name: str, east: float = 0, north: float = 0, size: int = 400, pixel: float = 0.1, turn: float = 0,
+    crs: str | None = "EPSG:32609",
+) -> Header:  # fmt: skip
+    x, y = EAST + east, NORTH + north
+    if crs not in {None, "EPSG:32609"}:
+        x, y = Transformer.from_crs("EPSG:32609", crs, always_xy=True).transform(x, y)
+        pixel *= {"EPSG:4326": 1e-5}.get(crs, 1)
+    transform = Affine(pixel, 0, x, 0, -pixel, y) @ Affine.rotation(turn)
+    if crs is None:
+        transform = Affine.identity()
+    pixels = np.zeros((1, size, size), np.uint8)
+    return read_header(write_raster(folder / f"{name}.tif", pixels, transform=transform, crs=crs))
+
+
+def outline(header: Header, rows: tuple[int, int], cols: tuple[int, int]) -> shapely.Polygon:
+    """Return a rectangle of pixels in UTM, with many points on its sides."""
+    ring = shapely.segmentize(shapely.box(cols[0], rows[0], cols[1], rows[1]), 1.0)
+    there = Transformer.from_crs(header.crs.to_wkt(), "EPSG:32609", always_xy=True)
+    return shapely.transform(ring, lambda at: np.column_stack(there.transform(*(header.transform @ tuple(at.T)))))
+
+
+def test_images_within_the_guard_share_a_frame(tmp_path: Path) -> None:
+    headers = [
+        image(tmp_path, "a"),
+        image(tmp_path, "far", east=500),
+        image(tmp_path, "over", east=20, north=5),
+        image(tmp_path, "near", east=65),
+        image(tmp_path, "none", crs=None),
+    ]
+    assert [group.members for group in find_groups(headers, 10)] == [(0, 2, 3), (1,), (4,)]
+    assert [group.members for group in find_groups(headers, 0)] == [(0, 2), (1,), (3,), (4,)]
+    assert len(find_groups(headers, 1000)) == 2
+
+
+def test_the_frame_is_the_first_image_continued(tmp_path: Path) -> None:
+    (group,) = find_groups([image(tmp_path, "a"), image(tmp_path, "b", east=20, north=5, size=100, pixel=0.3)], 0)
+    assert group.bounds == (-50, 400, 0, 500)
+    assert group.sides == pytest.approx((0.1, 0.1), rel=1e-3)
+    assert group.margin == (3, 3)
+    (alone,) = find_groups([image(tmp_path, "c", turn=20)], 0)
+    assert (alone.bounds, alone.margin) == ((0, 400, 0, 400), (0, 0))
+
+
+def test_a_cell_is_whole_pixels_of_parallel_images(tmp_path: Path) -> None:
+    frame, other = image(tmp_path, "a"), image(tmp_path, "b", east=10.05, size=100, pixel=0.3)
+    assert rectangle(frame, frame, (100, 200, 50, 150)) == (100, 200, 50, 150)
+    assert rectangle(frame, frame, (-50, 20, 390, 450)) == (0, 20, 390, 400)
+    # Columns 100.5 to 150 of the frame: 0 to 16.5 pixels of 0.3 m.
+    assert rectangle(other, frame, (30, 60, 50, 150)) == (10, 20, 0, 16)
+    assert rectangle(other, frame, (0, 60, 0, 100)) is None
+
+
+@pytest.mark.parametrize(
+    ("turn", "crs"), [(3, "EPSG:32609"), (45, "EPSG:32609"), (170, "EPSG:32609"), (0, "EPSG:4326")]
+)
+def test_a_cell_holds_the_pixels_of_an_image_that_is_turned(tmp_path: Path, turn: float, crs: str) -> None:
+    frame = image(tmp_path, "a", size=600)
+    other = image(tmp_path, "b", east=30, north=-30, size=300, turn=turn, crs=crs)
+    shares = []
+    for cell in ((100, 300, 250, 450), (280, 380, 280, 380), (300, 500, 300, 400)):
+        found = rectangle(other, frame, cell)
+        ground = outline(frame, (cell[0], cell[1]), (cell[2], cell[3]))
+        if found is None:
+            continue
+        inside = outline(other, (found[0], found[1]), (found[2], found[3]))
+        assert ground.buffer(1e-3).contains(inside)
+        whole = outline(other, (0, 300), (0, 300)).intersection(ground)
+        shares.append(inside.area / whole.area)
+    assert shares
+    assert max(shares) > (0.8 if turn < 10 else 0.4)
