@@ -79,9 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     from inference.common.cli import exit_code
 
-    options = parser().parse_args(argv)
     os.environ.setdefault("CPL_LOG", os.devnull)
-    return exit_code(lambda: _run(options))
+    return exit_code(lambda: _run(parser().parse_args(argv)))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -133,4 +132,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from inference.common.cli import run_as_script
+
+    run_as_script(main)

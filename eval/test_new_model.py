@@ -87,10 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     from inference.common.cli import exit_code
 
-    options = parser().parse_intermixed_args(argv)
     # GDAL's threads write errors directly to stderr; the relevant ones are reported by our own messages.
     os.environ.setdefault("CPL_LOG", os.devnull)
-    return exit_code(lambda: _run(options), interrupted="interrupted; no report was written")
+    return exit_code(lambda: _run(parser().parse_intermixed_args(argv)))
 
 
 def _sort_positionals(options: argparse.Namespace) -> None:
@@ -157,4 +156,6 @@ def _evaluation_options(options: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from inference.common.cli import run_as_script
+
+    run_as_script(main)

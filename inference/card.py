@@ -4,6 +4,7 @@ It states the input that the model expects, the meaning of its output, its train
 it, the exporter embeds it, and inference and evaluation follow it, so that no value has to be typed again.
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -245,9 +246,9 @@ examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print a card, the schema of cards, or a template: the command `python -m inference.card`."""
-    from inference.common.cli import Parser, exit_code
+def parser() -> argparse.ArgumentParser:
+    """Build the argument parser."""
+    from inference.common.cli import Parser
 
     arguments = Parser(
         prog="python -m inference.card",
@@ -269,9 +270,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="MODEL",
         help="print a card to fill in; what the .onnx or .pt file tells is filled in",
     )
-    options = arguments.parse_args(argv)
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print a card, the schema of cards, or a template: the command `python -m inference.card`."""
+    from inference.common.cli import exit_code
 
     def run() -> int:
+        options = parser().parse_args(argv)
         if options.schema:
             found: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
             found |= ModelCard.model_json_schema()
@@ -290,4 +297,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from inference.common.cli import run_as_script
+
+    run_as_script(main)

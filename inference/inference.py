@@ -134,4 +134,6 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from inference.common.cli import run_as_script
+
+    run_as_script(main)

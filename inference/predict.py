@@ -26,7 +26,7 @@ from inference.model.output_check import OutputCheck
 from inference.model.probabilities import probabilities, probability_channels
 from inference.options import Options
 from inference.output.map import MapWriter, Validity
-from inference.output.summary import ClassTotal, Summary, alpha_notices, undeclared_notices
+from inference.output.summary import Summary, alpha_notices, undeclared_notices
 from inference.plan import Plan, make_plan
 from inference.threads import Pipeline
 from inference.tiles.blending import Blend
@@ -112,7 +112,9 @@ def _map_mosaic(plan: Plan, backend: Backend, progress: bool, started: float) ->
             detector = NodataDetector(header.height, header.width, header.dtype, header.block)
         alpha = [AlphaSurvey() for _ in alpha_bands(header, plan.source.bands)]
         try:
-            counts, classes = _run_pipeline(plan, backend, writer, detector, alpha, interrupt, progress)
+            counts = _run_pipeline(plan, backend, writer, detector, alpha, interrupt, progress)
+            interrupt.finish()
+            classes = writer.publish()
         except BaseException:
             writer.discard()
             raise
@@ -176,20 +178,20 @@ def _run_pipeline(
     alpha: Sequence[AlphaSurvey],
     interrupt: DeferredInterrupt,
     progress: bool,
-) -> tuple[_TileCounts, list[ClassTotal]]:
-    """Run the threads of a map; return the numbers of tiles and the totals by class."""
+) -> _TileCounts:
+    """Run the threads of a map up to complete files; return the numbers of tiles."""
     header, tile, size = plan.source.header, plan.rows.tile, plan.request.batch
     grid = None
     if plan.factor is not None:
         grid = ResampledGrid(header.height, header.width, plan.factor, plan.card.fill_value)
-    counts, found = _TileCounts(), list[ClassTotal]()
+    counts = _TileCounts()
     symmetries = SYMMETRIES if plan.options.tta else SYMMETRIES[:1]
     depth = max(1, min(8, _PREFETCH_BYTES // (4 * size * len(plan.source.bands) * tile**2)))
 
     def consume(batches: Iterator[_Batch]) -> None:
         with environment():
             _blend_and_write(plan, grid, writer, batches)
-            found.extend(writer.finish())
+            writer.complete()
 
     with Pipeline(interrupt) as pipeline:
         strips = pipeline.prefetch(_read_strips(plan), 1)
@@ -207,7 +209,7 @@ def _run_pipeline(
                 bar.show(done)
         pipeline.join()
     counts.skipped = len(plan.rows) * len(plan.cols) - counts.predicted
-    return counts, found
+    return counts
 
 
 def _read_strips(plan: Plan) -> Generator[Strip, None, None]:

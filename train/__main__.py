@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from inference.common.cli import Parser, exit_code
+from inference.common.cli import Parser, exit_code, run_as_script
 
 EXAMPLES = """\
 examples:
@@ -60,8 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit code."""
-    options = parser().parse_intermixed_args(argv)
-    return exit_code(lambda: _run(options))
+    return exit_code(lambda: _run(parser().parse_intermixed_args(argv)))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -140,4 +139,4 @@ def _check_overrides(overrides: Sequence[str], force: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_script(main)

@@ -79,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     from inference.common.cli import exit_code
 
-    options = parser().parse_intermixed_args(argv)
-    return exit_code(lambda: _run(options), interrupted="interrupted; nothing was written")
+    interrupted = "interrupted; nothing was written"
+    return exit_code(lambda: _run(parser().parse_intermixed_args(argv)), interrupted)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -141,4 +141,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from inference.common.cli import run_as_script
+
+    run_as_script(main)

@@ -1,5 +1,6 @@
 """Comparison of inference.py and habitat-mapper on a set of images: maps, differences and scores."""
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ from eval.scoring.counts import target_class
 from inference.card import ModelCard
 from inference.common import raster
 from inference.common.errors import UserError
+from inference.common.files import temporary_path
 from inference.common.progress import progress
+from inference.common.signals import finishing
 from inference.common.targets import make_folder
 from inference.common.text import print_line
 from inference.model.card_files import embedded_card
@@ -161,19 +164,27 @@ def _compare_image(
 ) -> Difference:
     """Map one image with both programs and all models, count its pixels and return the difference of the maps."""
     reader = None if split is None else Reader(split.rule)
-    with raster.environment(raster.WINDOW_CACHE), tempfile.TemporaryDirectory(prefix="emulated-") as name:
-        folder = Path(name)
+    # Within the output folder: only whole maps are moved there, and a move between disks could be stopped halfway.
+    folder = temporary_path(out / (scene.stem if isinstance(scene, Path) else scene.name))
+    with raster.environment(raster.WINDOW_CACHE), ExitStack() as stack:
+        folder.mkdir()
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
         image = scene if isinstance(scene, Path) else Path(image_file(scene, folder))
-        maps = scored.map(image, out, options.blur, options.morph)
+        staging = folder / "maps"
+        staging.mkdir()
+        maps = scored.map(image, staging, options.blur, options.morph)
         scored.count(maps, scene, reader)
         emulated, probabilities = folder / "emulated.tif", folder / "probabilities.tif"
         map_emulated_input(image, emulated, probabilities, scored.path, scored.card)
-        reasons = out / f"{image.stem}_why.tif"
+        reasons = staging / f"{image.stem}_why.tif"
         difference = compare(image, scored.card, maps[OURS], maps[THEIRS], emulated, probabilities, reasons)
         for number, other in enumerate(others):
             other_folder = folder / str(number)
             other_folder.mkdir()
             other.count(other.map(image, other_folder, options.blur, options.morph), scene, reader)
+        with finishing():
+            for path in staging.iterdir():
+                path.replace(out / path.name)
     if reader is not None:
         reader.close()
     return difference

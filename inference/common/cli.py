@@ -3,6 +3,7 @@
 import argparse
 import re
 import signal
+import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
@@ -121,3 +122,15 @@ def exit_code(run: Callable[[], int], interrupted: str = "interrupted") -> int:
         number = stop_signal(error)
         print_line(interrupted if number == signal.SIGINT else f"{interrupted} ({signal.Signals(number).name})")
         return exit_status(number)
+
+
+def run_as_script(main: Callable[[], int]) -> NoReturn:
+    """Run a command in a process of its own, and end the process with the command's exit code.
+
+    Once the command is done, stop signals are ignored: while Python unloads its libraries, which takes up to a second,
+    a signal would report finished work as failed.
+    """
+    code = main()
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)

@@ -1,6 +1,8 @@
 """Signals that ask a command to stop: SIGINT (Ctrl-C), SIGTERM and SIGUSR1 (schedulers, containers, pre-emption)."""
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +13,7 @@ STOP_SIGNALS = tuple(getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGUSR1"
 """Signals that stop a command; Windows has no SIGUSR1."""
 _GRACE_SECONDS = 30
 _REPEAT_SECONDS = 1.0  # a scheduler may signal a process and its group: two signals, one request
+_AGAIN_SECONDS = 0.01
 
 
 def exit_status(number: int) -> int:
@@ -41,7 +44,8 @@ class StopHandler:
     """Context in which stop signals call a function, in the main thread.
 
     Outside the main thread, which alone receives signals, the context does nothing. A SIGTERM or SIGUSR1 that follows
-    another within a second is ignored.
+    another within a second is ignored. Where a signal meets a finaliser or a callback of a weak reference, whose errors
+    Python prints and drops, it is sent again.
 
     Args:
         on_stop: Called with the number of the signal; it may raise.
@@ -57,6 +61,7 @@ class StopHandler:
         self._numbers = numbers
         self._last = -_REPEAT_SECONDS
         self._previous: dict[signal.Signals, Any] = {}
+        self._previous_hook: Callable[[Any], Any] | None = None
 
     def install(self) -> None:
         """Install the handlers; called again, it replaces those that a library has installed meanwhile."""
@@ -65,9 +70,15 @@ class StopHandler:
                 # None: a handler that was not installed from Python can't be restored.
                 previous = signal.signal(number, self._on_signal)
                 self._previous.setdefault(number, signal.SIG_DFL if previous is None else previous)
+            if self._previous_hook is None:
+                self._previous_hook = sys.unraisablehook
+                sys.unraisablehook = self._on_dropped
 
     def restore(self) -> None:
         """Restore the handlers that were there before."""
+        if self._previous_hook is not None:
+            sys.unraisablehook = self._previous_hook
+            self._previous_hook = None
         for number, previous in self._previous.items():
             signal.signal(number, previous)
         self._previous = {}
@@ -79,6 +90,19 @@ class StopHandler:
     def __exit__(self, *_: object) -> None:
         self.restore()
 
+    def _on_dropped(self, dropped: Any) -> None:
+        """Send a signal again whose exception Python drops; pass other errors on."""
+        error = dropped.exc_value
+        if not isinstance(error, KeyboardInterrupt):
+            if self._previous_hook is not None:
+                self._previous_hook(dropped)
+            return
+        self._last = -_REPEAT_SECONDS
+        # From another thread, so that this one has left the callback.
+        again = threading.Timer(_AGAIN_SECONDS, _send, [stop_signal(error)])
+        again.daemon = True
+        again.start()
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         repeated = number != signal.SIGINT and now - self._last < _REPEAT_SECONDS
@@ -89,9 +113,25 @@ class StopHandler:
             self._on_stop(number)
 
 
+def _send(number: int) -> None:
+    """Send a signal to this process, from whatever thread."""
+    if os.name == "nt":  # os.kill would end the process
+        signal.raise_signal(number)
+    else:
+        os.kill(os.getpid(), number)
+
+
 def raise_stopped(number: int) -> None:
     """Raise `KeyboardInterrupt` for SIGINT and `Stopped` for the others; a function for `StopHandler`."""
     raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
+
+
+def finishing() -> StopHandler:
+    """Return a context in which stop signals have no effect.
+
+    For the moment in which a command gives its finished files their names: of several, all appear or none.
+    """
+    return StopHandler(lambda _: None)
 
 
 def leave_signals_to_parent() -> None:
@@ -126,8 +166,21 @@ class DeferredInterrupt:
     def __init__(self) -> None:
         self.stop = threading.Event()
         self._handler = StopHandler(self._on_stop)
+        self._finishing = False
+
+    def finish(self) -> None:
+        """Begin the last step, in which all files get their names: from now on a signal has no effect.
+
+        Raises:
+            Cancelled: A signal was received before.
+        """
+        self._finishing = True
+        if self.stop.is_set():
+            raise Cancelled
 
     def _on_stop(self, number: int) -> None:
+        if self._finishing:
+            return
         if number == signal.SIGINT and self.stop.is_set():
             raise KeyboardInterrupt
         self.stop.set()

@@ -124,11 +124,14 @@ class MapWriter:
             if self._filled == len(self._block) or self._row + self._filled == self._height:
                 self._flush()
 
-    def finish(self) -> list[ClassTotal]:
-        """Finish all files, rename them to their final names, and return the totals by class."""
+    def complete(self) -> None:
+        """Complete all files; they keep their temporary names."""
         assert self._row == self._height
         for file in self._files:
             file.complete()
+
+    def publish(self) -> list[ClassTotal]:
+        """Rename all files to their final names, and return the totals by class."""
         for file in reversed(self._files):  # the map last: where it exists, the other files do too
             file.publish()
         areas = self.counter.areas

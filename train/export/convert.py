@@ -11,6 +11,7 @@ import torch
 from inference.card import ModelCard
 from inference.common.errors import CheckFailed, UserError, first_line
 from inference.common.files import replace, temporary_path, write_text
+from inference.common.signals import finishing
 from inference.common.targets import check_target, make_folder
 from inference.common.text import print_line
 from train.configs.config import Config
@@ -98,14 +99,20 @@ def convert(request: ConversionRequest) -> list[Path]:
             temporary = temporary_path(target)
             temporaries[target] = temporary
             _write(key, network, card, references, target, temporary, device)
-        for target, temporary in temporaries.items():
-            try:
-                replace(temporary, target)
-            except OSError as error:
-                raise UserError(f"{target}: can't be written: {error.strerror or error}") from None
+        with finishing():
+            return _publish(temporaries, card)
     finally:
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)
+
+
+def _publish(temporaries: Mapping[Path, Path], card: ModelCard) -> list[Path]:
+    """Give finished files their names, and write habitat-mapper's configuration beside the ONNX file; return all."""
+    for target, temporary in temporaries.items():
+        try:
+            replace(temporary, target)
+        except OSError as error:
+            raise UserError(f"{target}: can't be written: {error.strerror or error}") from None
     written = list(temporaries)
     for target in list(written):
         if target.suffix == ".onnx":

@@ -1,6 +1,8 @@
 """Exit codes of the commands."""
 
 import signal
+import time
+import weakref
 from dataclasses import fields
 
 import pytest
@@ -49,6 +51,22 @@ def test_other_signals_stop_a_command_like_ctrl_c(number: signal.Signals, capsys
     assert capsys.readouterr().err == f"interrupted; nothing was written ({number.name})\n"
     assert cleaned
     assert signal.getsignal(number) is handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_within_a_callback_is_not_lost(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python prints and drops errors in callbacks of weak references, and in finalisers."""
+
+    def run() -> int:
+        watched = type("Watched", (), {})()
+        reference = weakref.ref(watched, lambda _: signal.raise_signal(number))
+        del watched
+        for _ in range(500):
+            time.sleep(0.01)
+        return 0 if reference() is None else 1
+
+    assert exit_code(run) == (130 if number == signal.SIGINT else 143)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_our_own_faults_are_shown_whole() -> None:

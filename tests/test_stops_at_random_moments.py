@@ -1,0 +1,102 @@
+"""Commands stopped at random moments by SIGTERM, SIGUSR1 and SIGKILL: nothing half-written, nothing lost."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import write_raster
+from tests.inference.commands import COMMAND, ROOT, leftovers, texture
+from tests.inference.networks import card, write_onnx
+from train.run.checkpoints import read_checkpoint
+
+SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL]
+TIMES = 10
+STARTING = 0.5  # seconds in which Python itself may start, before a command can handle signals
+
+
+def moments(number: signal.Signals, took: float, first: float) -> list[float]:
+    """Return random moments of a command, in seconds: most of them in its work, two while its libraries are loaded."""
+    rng = np.random.default_rng(number)
+    return [*rng.uniform(0.0, first, 2) * took, *rng.uniform(first, 1.05, TIMES - 2) * took]
+
+
+def allowed(number: signal.Signals, seconds: float, said: str) -> set[int]:
+    """Return the exit codes that a command may have when it was sent a signal after some seconds."""
+    if number == signal.SIGKILL:
+        return {-signal.SIGKILL, 0}
+    return {143, 0, -number} if seconds < STARTING and not said else {143, 0}
+
+
+def stopped_after(seconds: float, number: signal.Signals, *command: str) -> tuple[int, str]:
+    """Start a command, send it a signal after some seconds, and return its exit code and its last line."""
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert "Traceback" not in err, err
+    return process.returncode, (err.strip().splitlines() or [""])[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS)
+def test_training(write_config: Callable[..., Path], tmp_path: Path, number: signal.Signals) -> None:
+    path = write_config(max_epoch=60)
+    train = [sys.executable, "-m", "train"]
+    began = time.monotonic()
+    assert subprocess.run([*train, str(path)], cwd=ROOT, capture_output=True).returncode == 0
+    took = time.monotonic() - began
+    (folder,) = (tmp_path / "runs" / "p").iterdir()
+    expected = read_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
+    resumed = 0
+    for attempt, seconds in enumerate(moments(number, took, 0.6)):
+        runs = tmp_path / f"runs{attempt}"
+        code, said = stopped_after(seconds, number, *train, str(path), f"logging.save_dir={runs}")
+        assert code in allowed(number, seconds, said), (seconds, took, said)
+        found = list(runs.glob("p/*/checkpoints/last.ckpt"))
+        if code == 143:
+            assert said.startswith("stopped; resume with: ") == bool(found), said
+            assert list(runs.rglob("*.writing")) == []
+            assert found or not list(runs.rglob("*.*")), "a run folder without a state"
+        if not found:
+            continue
+        if code != 0:
+            run = found[0].parents[1]
+            assert subprocess.run([*train, "--resume", str(run)], cwd=ROOT, capture_output=True).returncode == 0
+            resumed += 1
+        weights = read_checkpoint(found[0])["state_dict"]
+        assert [k for k in expected if not torch.equal(expected[k], weights[k])] == []
+        assert list(runs.rglob("*.writing")) == []
+    print(f"{number.name}: {resumed} of {TIMES} runs resumed")
+    assert resumed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS)
+def test_mapping(tmp_path: Path, number: signal.Signals) -> None:
+    model = write_onnx(tmp_path / "m.onnx", card())
+    source, target = write_raster(tmp_path / "in.tif", texture(1200, 1200), nodata=0), tmp_path / "o.tif"
+    command = [*COMMAND, str(source), str(target), "--model", str(model), "--tile-size", "128"]
+    began = time.monotonic()
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    took = time.monotonic() - began
+    expected = target.read_bytes()
+    target.unlink()
+    for seconds in moments(number, took, 0.3):
+        code, said = stopped_after(seconds, number, *command)
+        assert code in allowed(number, seconds, said), (seconds, took, said)
+        if number != signal.SIGKILL:
+            assert leftovers(tmp_path) == []
+        if code == 143:
+            assert said == f"interrupted ({number.name})"
+        if target.exists():
+            assert target.read_bytes() == expected
+            target.unlink()
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert leftovers(tmp_path) == [], "the next run clears what killed ones left"
