@@ -10,6 +10,7 @@ from typing import Any
 from eval.dataset import Split, choose_data, choose_label_rule, has_split, open_split
 from eval.models import Model, class_name_notice, open_model
 from eval.predictions import described, predict_split
+from eval.report.folder import FILES, ReportFolder
 from eval.report.html import html_report
 from eval.report.json_csv import per_image_csv, scores_json
 from eval.report.results import Evaluation, score_predictions
@@ -20,14 +21,9 @@ from eval.scoring.groups import count_ungeoreferenced, group_images
 from inference.common.documents import read_json
 from inference.common.errors import UserError, first_line
 from inference.common.files import write_text
-from inference.common.raster import GDAL_ERRORS, open_raster
-from inference.common.targets import check_target, make_folder
 from inference.common.text import clean_line, print_line
 from inference.options import Options
-from inference.output.map import SOFTWARE
 from inference.plan import make_plan
-
-_FILES = ("report.html", "scores.json", "per_image.csv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,15 +104,23 @@ def evaluate(options: EvaluationOptions) -> tuple[list[Path], str]:
             open_split(data, options.split, rule, baseline, options.bands)
         groups = group_images(split.scenes, options.group)
         for one in (model, *((baseline,) if baseline else ())):
-            # An option that doesn't fit a model is refused before the earlier report is removed.
+            # An option that doesn't fit a model is refused before anything is mapped.
             make_plan(
                 split.scenes[0].image.path,
                 temporary / "plan.tif",
                 Options(model=one.path, card=one.card_file, bands=options.bands or one.card.bands, **options.mapping),
             )
-        out = _output_folder(options, model, baseline, data)
-        evaluation = _evaluate(options, model, baseline, split, groups, out, temporary)
-    return _write(evaluation, out, options), verdict(evaluation)
+        with ReportFolder(_output_path(options, model)) as report:
+            if not options.overwrite:
+                _check_same_evaluation(report.path / "scores.json", model, baseline, data, options)
+            evaluation = _evaluate(options, model, baseline, split, groups, report.staging, temporary)
+            _write(evaluation, report.staging)
+            written = report.publish()
+    if options.wandb:
+        from eval.report.wandb import log
+
+        print_line(log(evaluation, written[0], report.path))
+    return written, verdict(evaluation)
 
 
 def _evaluate(
@@ -182,28 +186,10 @@ def _check_classes(model: Model, baseline: Model) -> None:
         print_line(f"notice: --baseline: {notice}")
 
 
-def _output_folder(options: EvaluationOptions, model: Model, baseline: Model | None, data: str) -> Path:
-    """Create the output folder, or remove the results of an earlier evaluation from it.
-
-    Raises:
-        UserError: The folder has the report of another evaluation and --overwrite isn't given, or files of others.
-    """
+def _output_path(options: EvaluationOptions, model: Model) -> Path:
+    """Return the folder of the report: --out, or one named after model and split."""
     stem = re.sub(r"[^\w.=-]+", "-", Path(model.name).name if "/" in model.name else model.name)
-    out = options.out or Path("runs/judged") / f"{stem}-{options.split}"
-    make_folder(out, "--out")
-    maps = [path for name in ("masks", "baseline-masks") for path in (out / name).glob("*.tif")]
-    for name in _FILES:
-        check_target(out / name, "--out", overwrite=True)
-    if not options.overwrite:
-        _check_same_evaluation(out / "scores.json", model, baseline, data, options)
-    if foreign := [path for path in maps if not _is_map(path)]:
-        raise UserError(f"{foreign[0]}: is not a map of an earlier evaluation, and is kept (choose another --out)")
-    # If this evaluation fails, results of an earlier one must not be mistaken for its own.
-    for name in _FILES:
-        (out / name).unlink(missing_ok=True)
-    for path in maps:
-        path.unlink()
-    return out
+    return options.out or Path("runs/judged") / f"{stem}-{options.split}"
 
 
 def _check_same_evaluation(
@@ -245,29 +231,13 @@ def _check_same_evaluation(
         )
 
 
-def _is_map(path: Path) -> bool:
-    """Return True for a map that this software wrote."""
-    try:
-        with open_raster(path) as file:
-            return bool(file.tags().get("TIFFTAG_SOFTWARE") == SOFTWARE)
-    except GDAL_ERRORS:
-        return False
-
-
 def _create(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     return folder
 
 
-def _write(evaluation: Evaluation, out: Path, options: EvaluationOptions) -> list[Path]:
-    """Write all files of the report; return what was written."""
-    text = html_report(evaluation, out / "panels")
-    written = [out / name for name in _FILES]
-    contents = (text, scores_json(evaluation), per_image_csv(evaluation))
-    for path, content in zip(written, contents, strict=True):
-        write_text(path, content)
-    if options.wandb:
-        from eval.report.wandb import log
-
-        print_line(log(evaluation, written[0], out))
-    return [*written, out / "masks"]
+def _write(evaluation: Evaluation, folder: Path) -> None:
+    """Write the files of the report."""
+    text = html_report(evaluation, folder / "panels")
+    for name, content in zip(FILES, (text, scores_json(evaluation), per_image_csv(evaluation)), strict=True):
+        write_text(folder / name, content)

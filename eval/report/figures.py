@@ -120,7 +120,7 @@ def draw_images(evaluation: Evaluation, selected: Sequence[tuple[str, int]], fol
     Args:
         evaluation: Results.
         selected: Images, as `select_images` returns them.
-        folder: Folder for the PNG files; older ones in it are removed.
+        folder: Folder for the PNG files.
 
     Returns:
         Paths of the PNG files.
@@ -133,8 +133,6 @@ def draw_images(evaluation: Evaluation, selected: Sequence[tuple[str, int]], fol
         drawn.append(_read_panel(predictions, number, title, reader))
     reader.close()
     card = predictions.model.card
-    for old in folder.glob("*.png"):
-        old.unlink()
     files = draw_panels(drawn, card.class_names, card.background_index, reader.rule.ignore_index, folder)
     for overview in files[:1]:
         overview.unlink()

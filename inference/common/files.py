@@ -101,7 +101,7 @@ def claim(temporary: Path, path: Path) -> None:
 
 
 def clear_temporaries(folder: Path, target: str = "") -> None:
-    """Remove temporary files that interrupted writes left in a folder.
+    """Remove temporary files and folders that interrupted writes left in a folder.
 
     Files of living processes of this machine stay, and files of other machines stay for a day.
 
@@ -116,7 +116,7 @@ def clear_temporaries(folder: Path, target: str = "") -> None:
         local = found.name[: match.start()].endswith(f".{platform.node()}")
         try:
             if match["before"] == "." or (local and not _alive(int(match["process"]))) or _age(found) > _STALE_SECONDS:
-                found.unlink()
+                shutil.rmtree(found) if found.is_dir() and not found.is_symlink() else found.unlink()
         except OSError:  # another user's, or gone already
             continue
 

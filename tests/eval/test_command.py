@@ -210,20 +210,24 @@ def test_images_without_georeference_are_reported(data: Path, model: Path, tmp_p
         assert ("2 images are not georeferenced" in verdict) == (not more)
 
 
-def test_an_old_report_is_removed_first(
-    data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_evaluation_keeps_the_old_report_and_says_so(
+    data: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(model), "--data", str(data), "--no-threshold", "--out", str(tmp_path)]
     assert main(arguments) == 0
+    report = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    capsys.readouterr()
 
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("eval.evaluate.predict_split", interrupt)
     assert main(arguments) == 130
-    assert not list(tmp_path.rglob("*.tif"))
-    assert not list(tmp_path.glob("*.html"))
-    assert not list(tmp_path.glob("*.json"))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == report
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        f"notice: {tmp_path}: keeps the report of the earlier evaluation",
+        "interrupted",
+    ]
 
 
 def test_help_is_quick_and_runs_as_a_file(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Inputs and options that the evaluation command refuses."""
 
+import os
 import re
 from pathlib import Path
 
@@ -113,6 +114,38 @@ def test_only_maps_of_an_earlier_evaluation_are_removed(
     assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["drawn.tif"]
     drawn.unlink()
     assert [main(arguments), main(arguments)] == [0, 0]
+
+
+def test_a_refused_evaluation_leaves_the_earlier_report_or_none(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second image is damaged: the first, of this model and of the baseline, is mapped before it is found."""
+    data = write_dataset(tmp_path / "data", {"test": [(40, 40), (50, 40)]})
+    out = tmp_path / "runs" / "judged"
+    more = ["--data", str(data), "--out", str(out), "--no-threshold", "--overwrite"]
+    damaged = data / "test" / "x" / "s1.tif"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[: len(whole) // 2])
+    assert main([str(model), *more, "--baseline", str(model)]) == 2
+    assert f"{damaged}: can't be read from row 0" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+    damaged.write_bytes(whole)
+    assert main([str(model), *more, "--baseline", str(model)]) == 0
+    report = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert {path.parent.name for path in report} == {"judged", "masks", "baseline-masks", "panels"}
+    damaged.write_bytes(whole[: len(whole) // 2])
+    assert main([str(model), *more]) == 2
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == report
+
+    damaged.write_bytes(whole)
+    left = out / "report.elsewhere-1.writing" / "masks"
+    left.mkdir(parents=True)
+    os.utime(left.parent, (0, 0))
+    assert main([str(model), *more]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "masks", "panels", "per_image.csv", "report.html", "scores.json",
+    ]  # fmt: skip
 
 
 def test_a_report_does_not_replace_a_read_only_file(

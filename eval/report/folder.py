@@ -1,0 +1,100 @@
+"""Folder of a report, which holds a whole report or none."""
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+from inference.common.errors import UserError
+from inference.common.files import temporary_path
+from inference.common.raster import GDAL_ERRORS, open_raster
+from inference.common.signals import finishing
+from inference.common.targets import check_target, make_folder
+from inference.common.text import print_line
+from inference.output.map import SOFTWARE
+
+FILES = ("report.html", "scores.json", "per_image.csv")
+"""Names of the files of a report."""
+MAPS = ("masks", "baseline-masks")
+"""Names of the folders of maps in a report."""
+
+
+class ReportFolder:
+    """Context in which a report is written to a temporary folder, and takes the place of an earlier one when whole.
+
+    On leaving it without `publish`, an earlier report is as it was, and folders made for a new one are gone.
+
+    Args:
+        path: Folder of the report; it may exist.
+
+    Attributes:
+        path: The same.
+        staging: Temporary folder within it to write to.
+
+    Raises:
+        UserError: The folder can't be written to, or holds maps that aren't those of an earlier evaluation.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.staging = temporary_path(path / "report")
+        self._made: list[Path] = []
+        self._published = False
+
+    def __enter__(self) -> "ReportFolder":
+        self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            make_folder(self.path, "--out")
+            for name in FILES:
+                check_target(self.path / name, "--out", overwrite=True)
+            if foreign := [path for path in self._maps() if not _is_map(path)]:
+                raise UserError(
+                    f"{foreign[0]}: is not a map of an earlier evaluation, and is kept (choose another --out)"
+                )
+            self.staging.mkdir()
+        except BaseException:
+            self._clear()
+            raise
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._clear()
+        if not self._published and (self.path / FILES[0]).exists():
+            # It must not be mistaken for that of the evaluation that has failed.
+            print_line(f"notice: {self.path}: keeps the report of the earlier evaluation")
+
+    def publish(self) -> list[Path]:
+        """Replace an earlier report; return the paths of the files, and of the folder of the model's maps."""
+        with finishing():
+            panels = (self.path / "panels").glob("*.png")
+            for path in [*(self.path / name for name in FILES), *self._maps(), *panels]:
+                path.unlink(missing_ok=True)
+            for name in MAPS:
+                with contextlib.suppress(OSError):  # not there, or not empty: another's files stay
+                    (self.path / name).rmdir()
+            for path in sorted(self.staging.rglob("*")):
+                target = self.path / path.relative_to(self.staging)
+                if path.is_dir():
+                    target.mkdir(exist_ok=True)
+                else:
+                    path.replace(target)
+            self._published = True
+        return [*(self.path / name for name in FILES), self.path / MAPS[0]]
+
+    def _maps(self) -> list[Path]:
+        return [path for name in MAPS for path in (self.path / name).glob("*.tif")]
+
+    def _clear(self) -> None:
+        shutil.rmtree(self.staging, ignore_errors=True)
+        for folder in self._made:
+            with contextlib.suppress(OSError):  # not empty: the report is there
+                folder.rmdir()
+
+
+def _is_map(path: Path) -> bool:
+    """Return True for a map that this software wrote."""
+    try:
+        with open_raster(path) as file:
+            return bool(file.tags().get("TIFFTAG_SOFTWARE") == SOFTWARE)
+    except GDAL_ERRORS:
+        return False
