@@ -78,7 +78,7 @@ class SourceConfig(Section):
     """Layer of areas; needed if the file has several."""
     site: Text | None = None
     """Name of the place; default: the name of the image."""
-    date: Text | None = None
+    date: Text | int | None = None
     """Date of the image, YYYY-MM-DD or YYYYMMDD."""
     split: Text | None = None
     """train, val or test; for split.by: given."""
