@@ -49,5 +49,5 @@ def test_training_goes_on(tmp_path: Path, wrong: str) -> None:
     assert line.endswith(
         f" (3 more images likewise) {FIX}; it is used, but areas and the size of its pixels aren't known"
     )
-    assert model_card(made.config, made).ground_sample_distance is None
+    assert model_card(made.config, made.images).ground_sample_distance is None
     assert overlaps(made.scenes) == {}

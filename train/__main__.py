@@ -92,19 +92,24 @@ def _run(options: argparse.Namespace) -> int:
         raise UserError("a config is missing: python -m train CONFIG.yml (python -m train --help)")
     loaded = load_config(options.config, overrides)
 
-    # Slow imports come after the config is validated, so that a typo in the YAML is reported at once.
-    sys.stderr.write("loading ...\n")
-    from train.models import import_timm
+    # PyTorch is imported after config and data are checked, so that mistakes in them are reported at once.
+    from train.data.labelled_images import LabelledImages
 
-    import_timm()
     if options.check:
+        from train.data.survey import survey
+
+        surveyed = survey(loaded.config)
+        _import_slow_libraries()
         from train.run.check import check
 
-        return check(loaded.config, loaded.notices)
+        return check(loaded.config, loaded.notices, surveyed)
+    images = LabelledImages(loaded.config)
+    images.prepare()
+    _import_slow_libraries()
     if options.lr_find:
         from train.run.lr_find import find_learning_rate
 
-        sys.stdout.write(find_learning_rate(loaded.config, loaded.notices) + "\n")
+        sys.stdout.write(find_learning_rate(loaded.config, loaded.notices, images) + "\n")
         return 0
     from inference.common.signals import exit_status
     from inference.common.text import print_line
@@ -113,7 +118,7 @@ def _run(options: argparse.Namespace) -> int:
     from train.run.results import report
 
     try:
-        result = train(loaded.config, loaded.notices, folder, options.force)
+        result = train(loaded.config, loaded.notices, folder, options.force, images)
     except Interrupted as stopped:
         if stopped.args[0]:
             print_line(f"stopped; resume with: python -m train --resume {stopped.args[0]}")
@@ -123,6 +128,14 @@ def _run(options: argparse.Namespace) -> int:
     if result.folder.summary.is_file():
         print_line(report(loaded.config, options.config, result), sys.stdout)
     return 0
+
+
+def _import_slow_libraries() -> None:
+    """Import PyTorch and timm, which takes seconds."""
+    sys.stderr.write("loading ...\n")
+    from train.models import import_timm
+
+    import_timm()
 
 
 def _check_overrides(overrides: Sequence[str], force: bool) -> None:

@@ -128,7 +128,7 @@ def test_a_checkpoint_and_its_exports_score_the_same(
     config = load_config(write_config()).config
     prepared = DataModule(config)
     prepared.prepare()
-    own = model_card(config, prepared)
+    own = model_card(config, prepared.images)
     torch.manual_seed(1)
     network = MODELS[config.segmentation_model_cls](config.plain(), own.model_dump(mode="json"))
     for _ in range(3):  # statistics of real pixels: else all probabilities are alike

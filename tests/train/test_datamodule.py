@@ -125,11 +125,11 @@ def test_float_images_of_many_bands(tmp_path: Path) -> None:
 
     data = write_dataset(tmp_path, {"train": [(30, 30)], "val": [(30, 30)]}, bands=6, change=change)
     made = module(data, num_bands=2, bands=[5, 2], mean="auto", std="auto")
-    assert made.normalization is not None
+    assert made.images.normalization is not None
     with rasterio.open(data / "train/x/s0.tif") as file:
         pixels = file.read([5, 2]).astype(np.float64)
-    assert made.normalization.mean == pytest.approx(pixels.mean(axis=(1, 2)), rel=1e-9)
-    assert made.normalization.std == pytest.approx(pixels.std(axis=(1, 2)), rel=1e-9)
+    assert made.images.normalization.mean == pytest.approx(pixels.mean(axis=(1, 2)), rel=1e-9)
+    assert made.images.normalization.std == pytest.approx(pixels.std(axis=(1, 2)), rel=1e-9)
     batch = next(iter(made.train_dataloader()))
     assert batch["image"].shape[1:] == (2, 16, 16)
     assert batch["image"].dtype == torch.float32
@@ -145,7 +145,7 @@ def test_workers(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_workers_that_need_more_open_files_than_allowed(odd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.datamodule.most_workers", lambda: 2)
+    monkeypatch.setattr("train.data.labelled_images.most_workers", lambda: 2)
     assert module(odd, num_workers=2).workers == 2
     with pytest.raises(UserError) as caught:
         module(odd, num_workers=3)

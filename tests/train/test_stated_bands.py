@@ -33,12 +33,12 @@ def retag(path: Path, colours: Any = None, names: Any = None) -> None:
 
 def test_the_card_says_what_the_bands_are(data: Path) -> None:
     made = module(data)
-    card = model_card(made.config, made)
+    card = model_card(made.config, made.images)
     assert (card.band_colours, card.band_descriptions) == (["red", "green", "blue"], None)
     for path in data.glob("*/x/*.tif"):
         retag(path, names=("Blue", "Green", "Red"))
     made = module(data)
-    card = model_card(made.config, made)
+    card = model_card(made.config, made.images)
     assert card.band_colours == ["blue", "green", "red"]
     assert card.band_descriptions == ["Blue", "Green", "Red"]
 

@@ -59,7 +59,7 @@ def test_given_nodata(data: Path) -> None:
         assert not invalid[:, 20:].any()
         assert (label[:, :20] == made.rule.ignore_index).all()
         assert not image[:, :20].any()
-        assert model_card(made.config, made).nodata == 255
+        assert model_card(made.config, made.images).nodata == 255
         assert len(made.notices) == (value == "auto")
     assert "auto: 255 is nodata in " in made.notices[0]
 
@@ -70,7 +70,7 @@ def test_auto_keeps_what_a_file_declares(tmp_path: Path) -> None:
     made.prepare()
     assert made.scenes["train"][0].image.nodata == (7, 7, 7)
     assert made.notices[0] == "data_module.nodata: auto: no image has nodata that it doesn't declare"
-    assert model_card(made.config, made).nodata is None
+    assert model_card(made.config, made.images).nodata is None
 
 
 @pytest.mark.parametrize("value", [256, -1, 0.5])

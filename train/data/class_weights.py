@@ -6,9 +6,9 @@ from typing import Any
 from inference.common.cpu import cores
 from inference.common.errors import UserError
 from train.configs.config import Config
+from train.data.labelled_images import LabelledImages
 from train.data.reader import Reader
 from train.data.statistics import measure, merge
-from train.datamodule import DataModule
 
 
 def wants_class_weights(config: Config) -> bool:
@@ -16,7 +16,7 @@ def wants_class_weights(config: Config) -> bool:
     return any(opts.class_weights == "auto" for opts in _options(config))
 
 
-def with_class_weights(config: Config, data: DataModule) -> tuple[Config, str]:
+def with_class_weights(config: Config, data: LabelledImages) -> tuple[Config, str]:
     """Replace `class_weights: auto` by numbers.
 
     The weight of class c is N / (K n_c), with n_c of N labelled pixels of the train split and K classes, so that all
@@ -25,7 +25,7 @@ def with_class_weights(config: Config, data: DataModule) -> tuple[Config, str]:
 
     Args:
         config: Config with `class_weights: auto`.
-        data: Prepared data module.
+        data: Prepared images.
 
     Returns:
         A copy of the config with the numbers, and a line for the user.

@@ -20,6 +20,8 @@ from train.data.reader import Reader
 
 BLOCK = 1024
 """Side of the blocks in which images are streamed, pixels."""
+MOST_LABEL_PIXELS = 2**28
+"""Pixels of labels that are read before training, which takes a second or two; the others are checked when used."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,23 @@ def has_labels(scenes: Sequence[Scene], bands: Sequence[int], reader: Reader) ->
             if invalid is None or (labelled & ~invalid).any():
                 return True
     return False
+
+
+def label_problems(scenes: Sequence[Scene], reader: Reader) -> list[str]:
+    """Return the labels that hold a value of no class or can't be decoded, one line each, from a sample of all blocks.
+
+    All blocks are read where there are up to `MOST_LABEL_PIXELS` pixels, else every second one, every third one ...
+    """
+    every = -(-sum(scene.height * scene.width for scene in scenes) // MOST_LABEL_PIXELS) or 1
+    parts = blocks(scenes)[::every]
+    problems: dict[int, str] = {}
+    for i, part in progress(parts, len(parts), "checking label values"):
+        if i not in problems:
+            try:
+                reader.label(scenes[i], part)
+            except UserError as error:
+                problems[i] = str(error)
+    return list(problems.values())
 
 
 def blocks(scenes: Sequence[Scene]) -> list[tuple[int, Window]]:

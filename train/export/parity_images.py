@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from inference.card import ModelCard
+from inference.common.cpu import cores
 from inference.common.errors import UserError, first_line
 from inference.common.progress import progress
 from train.configs.config import Config
 from train.data.datasets import GridDataset
-from train.datamodule import DataModule
+from train.data.labelled_images import LabelledImages
+from train.data.reader import Reader
 
 _MAX_WINDOWS = 48  # windows that are searched for two with both background and target
 _DEMO = "demo://kelp"
@@ -62,14 +64,15 @@ def parity_images(configs: Sequence[Config], card: ModelCard, size: tuple[int, i
 
 
 def _windows(config: Config, card: ModelCard, size: tuple[int, int]) -> ParityImages:
-    data = DataModule(config)
-    problems = data.find()
+    images = LabelledImages(config)
+    problems = images.find()
     if problems:
         raise UserError(problems[0])
-    if list(data.bands) != card.bands or data.dtype != card.dtype:
+    if list(images.bands) != card.bands or images.dtype != card.dtype:
         raise UserError(f"{config.data_module.data_dir}: its bands or dtype differ from those of the model")
-    split = "test" if data.scenes.get("test") else "val"
-    dataset = GridDataset(data.scenes[split], data.bands, data.reader(), max(size))
+    split = "test" if images.scenes.get("test") else "val"
+    reader = Reader(images.rule, config.data_module.fill_value, cores())
+    dataset = GridDataset(images.scenes[split], images.bands, reader, max(size))
     count = min(len(dataset), _MAX_WINDOWS)
     chosen: list[np.ndarray] = []
     others: list[np.ndarray] = []
@@ -80,7 +83,7 @@ def _windows(config: Config, card: ModelCard, size: tuple[int, int]) -> ParityIm
         (chosen if shows_both else others).append(image[: size[0], : size[1]])
         if len(chosen) == 2:
             break
-    dataset.reader.close()
+    reader.close()
     two = [*chosen, *others][:2]
     # If there is only one window, its mirror image is the second.
     two += [two[0][:, ::-1]] * (2 - len(two))

@@ -8,8 +8,8 @@ from inference.common.areas import ground_sample_distance as pixel_side
 from inference.common.paths import user_path
 from train.configs.config import Config
 from train.data.fingerprint import fingerprint
+from train.data.labelled_images import LabelledImages
 from train.data.pairs import Scene
-from train.datamodule import DataModule
 from train.run.provenance import versions
 
 _GSD_SCENES = 200
@@ -17,7 +17,7 @@ _GSD_SCENES = 200
 
 def model_card(
     config: Config,
-    data: DataModule,
+    data: LabelledImages,
     scores: Mapping[str, float] | None = None,
     created: str | None = None,
     changes: Sequence[str] = (),
@@ -26,7 +26,7 @@ def model_card(
 
     Args:
         config: Resolved config.
-        data: Prepared data module.
+        data: Prepared images.
         scores: Scores by name, such as `val/dice`.
         created: Time at which the run ended, ISO 8601.
         changes: Changes of the data during the run, one line each.

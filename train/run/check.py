@@ -7,16 +7,14 @@ from typing import Any
 
 from pyproj import CRS
 
-from inference.common.cpu import cores
-from inference.common.errors import UserError
-from inference.common.progress import progress
 from inference.common.text import print_line
 from train.configs.config import Config
+from train.data.labelled_images import LabelledImages
 from train.data.overlap import overlaps
 from train.data.pairs import Scene, join_some
-from train.data.reader import Reader
-from train.data.statistics import Statistics, measure, merge
-from train.data.undeclared import Suspects, detector_for, suspect_notices
+from train.data.statistics import Statistics, merge
+from train.data.survey import Survey
+from train.data.undeclared import suspect_notices
 from train.datamodule import DataModule
 from train.model import SegmentationModel
 from train.optim.precision import native_precision
@@ -27,12 +25,13 @@ from train.run.preflight import check_run
 from train.run.progress import print_message
 
 
-def check(config: Config, notices: Sequence[str]) -> int:
+def check(config: Config, notices: Sequence[str], survey: Survey) -> int:
     """Print tables of the data and the model of a run, and warnings.
 
     Args:
         config: Resolved config.
         notices: Notices about how the config was read, to be shown to the user.
+        survey: Survey of the config's images.
 
     Returns:
         Exit code 0: a run could start.
@@ -42,25 +41,22 @@ def check(config: Config, notices: Sequence[str]) -> int:
     """
     for notice in notices:
         print_message(f"note: {notice}")
-    data = DataModule(config)
-    problems = data.find()
-    surveys, suspects, unreadable = _surveys(config, data, sound=not problems)
-    if problems or unreadable:
-        raise UserError("\n".join([*problems, *unreadable]))
-    data.normalize(merge(surveys["train"], len(data.bands), config.labels))
+    images, surveys = survey.images, survey.statistics
+    data = DataModule(config, images)
+    data.prepare()
     for notice in data.notices:
         print_message(f"note: {notice}")
-    _print(_data_table(config, data, surveys))
+    _print(_data_table(config, images, surveys))
     if config.batch_size == "auto":
         config = resolve_auto_values(config, data, print_message)
     model = build_model(config, data, pretrained=True)
     check_run(config, data, model)
     step = probe_step(config, data, model)
     _print(_model_table(config, data, model, step))
-    warned = _warnings(config, data, surveys)
-    warned += data.alpha_notices()
+    warned = _warnings(config, images, surveys)
+    warned += images.alpha_notices()
     if config.data_module.nodata != "none":
-        warned += suspect_notices(suspects)
+        warned += suspect_notices(survey.suspects)
     _print([f"warning: {line}" for line in warned])
     _print(["ready to train" if not warned else "ready to train (read the warnings first)"])
     return 0
@@ -70,34 +66,6 @@ def _print(lines: Sequence[str]) -> None:
     for line in lines:
         print_line(line, sys.stdout)
     sys.stdout.flush()  # keeps the order of lines on stdout and stderr
-
-
-def _surveys(config: Config, data: DataModule, sound: bool) -> tuple[dict[str, list[Statistics]], Suspects, list[str]]:
-    """Read every pixel of every split.
-
-    Args:
-        config: Resolved config.
-        data: Data module whose files were found.
-        sound: False if other problems were found: then the bands are unknown, and all of each image are read.
-
-    Returns:
-        Statistics of each split's images, their undeclared nodata, and a line for each unreadable file and each label
-        of no class.
-    """
-    reader = Reader(data.rule, config.data_module.fill_value, cores())
-    scenes = [(split, scene) for split, found in data.scenes.items() for scene in found]
-    surveys: dict[str, list[Statistics]] = {split: [] for split in data.scenes}
-    suspects: Suspects = []
-    problems = []
-    for split, scene in progress(scenes, len(scenes), "reading images and labels"):
-        bands = data.bands if sound else range(1, scene.image.count + 1)
-        detector = detector_for(scene)
-        found, unreadable = measure([scene], bands, reader, scene.pair.name, detectors=[detector])
-        suspects += [(scene, suspect) for suspect in detector.suspects()]
-        surveys[split] += found
-        problems += unreadable
-    reader.close()
-    return surveys, suspects, problems
 
 
 def _table(title: str, rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
@@ -114,7 +82,7 @@ def _table(title: str, rows: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
     return [*lines, ""]
 
 
-def _data_table(config: Config, data: DataModule, surveys: dict[str, list[Statistics]]) -> list[str]:
+def _data_table(config: Config, data: LabelledImages, surveys: dict[str, list[Statistics]]) -> list[str]:
     splits = list(data.scenes)
     names = config.class_names
 
@@ -203,7 +171,7 @@ def _model_table(config: Config, data: DataModule, model: SegmentationModel, ste
     return ["model", *(f"  {name:<{wide}}{row[0]}" for name, row in rows), ""]
 
 
-def _warnings(config: Config, data: DataModule, surveys: dict[str, list[Statistics]]) -> list[str]:
+def _warnings(config: Config, data: LabelledImages, surveys: dict[str, list[Statistics]]) -> list[str]:
     lines = []
     for (first, second), pairs in overlaps(data.scenes).items():
         shown = join_some(f"{a} and {b}" for a, b in pairs)

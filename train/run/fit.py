@@ -15,6 +15,7 @@ from inference.common.errors import UserError, is_interruption
 from inference.common.signals import exit_status
 from train.configs.config import Config
 from train.data.class_weights import wants_class_weights, with_class_weights
+from train.data.labelled_images import LabelledImages
 from train.data.statistics import has_labels
 from train.datamodule import DataModule
 from train.model import MODELS, SegmentationModel
@@ -37,7 +38,11 @@ from train.run.wandb import WandbRun
 
 
 def train(
-    config: Config, notices: Sequence[str] = (), resume: RunFolder | None = None, force: bool = False
+    config: Config,
+    notices: Sequence[str] = (),
+    resume: RunFolder | None = None,
+    force: bool = False,
+    images: LabelledImages | None = None,
 ) -> RunResult:
     """Train a model, and test its best checkpoint on the test split.
 
@@ -46,6 +51,7 @@ def train(
         notices: Notices about how the config was read, to be shown to the user.
         resume: Folder of an earlier run to resume.
         force: True to resume also with other keys of the config and on other data.
+        images: Images of the config; None to prepare them here.
 
     Raises:
         UserError: Data, weights or hardware don't fit the config, or the run can't be resumed.
@@ -54,12 +60,15 @@ def train(
     """
     with ExitStack() as held:
         held.callback(forget_run_folder)
-        return _train(config, notices, resume, force, held)
+        return _train(DataModule(config, images), notices, resume, force, held)
 
 
-def _train(config: Config, notices: Sequence[str], resume: RunFolder | None, force: bool, held: ExitStack) -> RunResult:
+def _train(
+    data: DataModule, notices: Sequence[str], resume: RunFolder | None, force: bool, held: ExitStack
+) -> RunResult:
     """Train as `train` does; the lock of the run folder goes to `held`."""
     started = time.monotonic()
+    config = data.config
     rank: int = getattr(rank_zero_only, "rank", 0)
     notify: Callable[[str], None] = print_message if rank == 0 else lambda line: None
     silence_lightning()
@@ -71,13 +80,12 @@ def _train(config: Config, notices: Sequence[str], resume: RunFolder | None, for
     state = read_last_checkpoint(resume) if resume is not None else None
     rows = read_rows(resume.metrics) if resume is not None else []
 
-    data = DataModule(config)
     data.prepare()
     for notice in data.notices:
         notify(f"note: {notice}")
     changes: list[str] = []
     if resume is not None and state is not None:
-        changes = changed_data(resume, data, state, force)
+        changes = changed_data(resume, data.images, state, force)
         for change in changes:
             notify(f"note: the data changed during this run: {change}")
     if reason := _not_validated(config, data):
@@ -105,7 +113,7 @@ def _train(config: Config, notices: Sequence[str], resume: RunFolder | None, for
     try:
         if rank == 0:
             folder.write_config(config)
-            write_record(folder, data, changes)
+            write_record(folder, data.images, changes)
             notify(f"run {folder.path}")
             if config.data_module.preview_augmentations and resume is None:
                 notify(f"training windows as the network sees them: {draw_training_windows(data, folder)}")
@@ -141,7 +149,7 @@ def resolve_auto_values(config: Config, data: DataModule, notify: Callable[[str]
         A config in which nothing is left to the data or the machine.
     """
     if wants_class_weights(config):
-        config, notice = with_class_weights(config, data)
+        config, notice = with_class_weights(config, data.images)
         notify(f"note: {notice}")
     if config.batch_size == "auto":
         config, notice = resolve_batch_size(config, data, build_model(config, data, pretrained=False))
@@ -159,7 +167,7 @@ def build_model(config: Config, data: DataModule, pretrained: bool, changes: Seq
         pretrained: True to load the encoder weights that the config names.
         changes: Changes of the data during the run, for the card.
     """
-    card = model_card(config, data, changes=changes)
+    card = model_card(config, data.images, changes=changes)
     return MODELS[config.segmentation_model_cls](config.plain(), card.model_dump(mode="json"), pretrained=pretrained)
 
 

@@ -24,6 +24,7 @@ from inference.common.paths import user_path
 from inference.common.progress import progress
 from inference.common.targets import make_folder
 from train.configs.config import Config
+from train.data.labelled_images import LabelledImages
 from train.datamodule import DataModule
 from train.model import SegmentationModel
 from train.run.errors import translate_errors
@@ -55,12 +56,13 @@ class Suggestion:
     end: float
 
 
-def find_learning_rate(config: Config, notices: Sequence[str]) -> str:
+def find_learning_rate(config: Config, notices: Sequence[str], images: LabelledImages) -> str:
     """Run the test, and write `SAVE_DIR/PROJECT/NAME-lr_find-TIMESTAMP.png` and `.csv`.
 
     Args:
         config: Resolved config.
         notices: Notices about how the config was read, to be shown to the user.
+        images: Images of the config, prepared.
 
     Returns:
         The report for the user.
@@ -72,7 +74,7 @@ def find_learning_rate(config: Config, notices: Sequence[str]) -> str:
         print_message(f"note: {notice}")
     random.seed(config.seed)
     torch.manual_seed(config.seed)
-    data = DataModule(config)
+    data = DataModule(config, images)
     data.prepare()
     for notice in data.notices:
         print_message(f"note: {notice}")

@@ -106,7 +106,7 @@ def write_results(
 
     scored = {f"val/{k}": v for k, v in val.items()} | {f"test/{k}": v for k, v in test.items()}
     changes = model.card.training_data.changes if model.card.training_data else []
-    card = model_card(config, data, {k: v for k, v in scored.items() if not math.isnan(v)}, now(), changes)
+    card = model_card(config, data.images, {k: v for k, v in scored.items() if not math.isnan(v)}, now(), changes)
     card.notes = [best["note"]] if "note" in best else []
     folder.write_json(folder.card, card.model_dump(mode="json"))
     summary = {

@@ -6,9 +6,9 @@ from typing import Any
 from inference.common.documents import read_json
 from inference.common.errors import UserError
 from train.data.fingerprint import file_digests, fingerprint
+from train.data.labelled_images import LabelledImages
 from train.data.normalization import Normalization
 from train.data.pairs import join_some
-from train.datamodule import DataModule
 from train.run.checkpoint_state import Wrong, at, check_list, check_type, refusal
 from train.run.checkpoints import LAST, read_checkpoint
 from train.run.folder import RunFolder
@@ -28,12 +28,12 @@ def read_last_checkpoint(folder: RunFolder) -> dict[str, Any]:
     return read_checkpoint(last)
 
 
-def changed_data(folder: RunFolder, data: DataModule, content: Mapping[str, Any], force: bool) -> list[str]:
+def changed_data(folder: RunFolder, data: LabelledImages, content: Mapping[str, Any], force: bool) -> list[str]:
     """Compare the data with those that a run was trained on so far.
 
     Args:
         folder: Run folder.
-        data: Prepared data module; a normalisation that was measured stays the run's.
+        data: Prepared images; a normalisation that was measured stays the run's.
         content: Content of the run's `last.ckpt`, whose card has the fingerprint of the train split.
         force: True to go on where the data differ.
 
@@ -44,7 +44,7 @@ def changed_data(folder: RunFolder, data: DataModule, content: Mapping[str, Any]
         UserError: The data differ, and `force` is False; or the record of the data is damaged.
     """
     card = _card(folder, content)
-    if data.settings.mean == "auto":
+    if data.measures:
         # The network has learnt with this normalisation; a measurement of other data would shift its input, also when
         # the run is resumed again later.
         data.normalization = Normalization(tuple(card["mean"]), tuple(card["std"]), card["max_pixel_value"])
@@ -66,7 +66,7 @@ def changed_data(folder: RunFolder, data: DataModule, content: Mapping[str, Any]
     return [*changes, f"{now()}, after step {content.get('global_step')}: {difference}"]
 
 
-def write_record(folder: RunFolder, data: DataModule, changes: Sequence[str]) -> None:
+def write_record(folder: RunFolder, data: LabelledImages, changes: Sequence[str]) -> None:
     """Write a digest of each file of the data, to be compared when the run is resumed."""
     folder.write_json(folder.data, {"files": file_digests(data.scenes), "changes": list(changes)})
 

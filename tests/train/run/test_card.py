@@ -160,7 +160,7 @@ def test_the_source_is_the_folder_however_it_is_written(
     )
     made = DataModule(config)
     made.prepare()
-    card = model_card(config, made)
+    card = model_card(config, made.images)
     assert card.training_data is not None
     assert card.training_data.source == ("data" if expected == "." else expected)
     assert (card.training_data.images, card.training_data.pixels) == (2, 300 * 300 + 20 * 20)

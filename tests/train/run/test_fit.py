@@ -112,7 +112,7 @@ def test_scores_are_those_of_all_pixels(finished: tuple[Path, str]) -> None:
             truth.append(label[label != 2])
             predicted.append(classes[label != 2])
         y, p = np.concatenate(truth), np.concatenate(predicted)
-        files = sorted((Path(data.data_dir) / split / "y").iterdir())
+        files = sorted((data.images.data_dir / split / "y").iterdir())
         assert y.size == sum(rasterio.open(f).read(1).size for f in files)
         for name, score in (
             ("iou", jaccard_score),
@@ -193,8 +193,13 @@ def test_two_processes(write_config: Callable[..., Path]) -> None:
 
 
 def test_unknown_label_value_stops_the_run_and_names_the_file(
-    write_config: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    write_config: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """A value in a part of a large data set that was not looked at before training."""
+    monkeypatch.setattr("train.data.statistics.MOST_LABEL_PIXELS", 1)
     data = write_dataset(tmp_path / "data7")
     with rasterio.open(data / "train" / "y" / "s2_label.tif", "r+") as file:
         label = file.read(1)

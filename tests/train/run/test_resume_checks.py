@@ -20,7 +20,7 @@ from inference.common.paths import path_within
 from tests.conftest import write_dataset
 from train.__main__ import main
 from train.configs.loader import load_config
-from train.datamodule import DataModule
+from train.data.labelled_images import LabelledImages
 from train.run.folder import RunFolder
 from train.run.lock import RunLock
 from train.run.resume import changed_data
@@ -237,7 +237,7 @@ def test_a_run_of_an_earlier_version_has_a_fingerprint_only(
 def test_a_measured_normalisation_stays_that_of_the_run(original: Path) -> None:
     """Data that are taken over by --force would be measured anew, and shift the input of the network."""
     config = load_config(original / "config.yml", ["data_module.mean=auto", "data_module.std=auto"]).config
-    data = DataModule(config)
+    data = LabelledImages(config)
     data.prepare()
     content = torch.load(original / "checkpoints" / "last.ckpt", weights_only=True)
     card = content["hyper_parameters"]["card"]
