@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import yaml
 from rasterio.transform import from_origin
 
 from inference.common.errors import UserError
@@ -76,6 +77,24 @@ def test_measured_normalization_is_told(odd: Path) -> None:
     assert only(module(odd, mean="auto", std="auto").notices).startswith(
         "normalisation measured on the train split: 0."
     )
+
+
+def test_four_bands_are_measured(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path, bands=4, photometric="MINISBLACK")
+    made = module(data, num_bands=4, augmentation="none")
+    line = only(made.notices)
+    assert line.startswith(
+        "data_module.mean and data_module.std aren't given for 4 bands of uint8, so they are measured"
+    )
+    given = yaml.safe_load(
+        "{" + line.split("keep these values: ")[1].removesuffix(")").replace("data_module.", "") + "}"
+    )
+    assert made.images.measures
+    assert made.images.normalization is not None
+    assert given["mean"] == pytest.approx(made.images.normalization.mean, rel=1e-5)
+    again = module(data, num_bands=4, augmentation="none", **given)
+    assert again.notices == []
+    assert not again.images.measures
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class DataModuleConfig(Section):
     persistent_workers: bool = True
     """Keep the workers between epochs; only with workers."""
     mean: Annotated[list[float], Field(min_length=1)] | Literal["auto"] | None = None
-    """Mean of each band, after division by max_pixel_value; auto: measured on the train split. Default for three uint8 bands: ImageNet's."""  # noqa: E501
+    """Mean of each band, after division by max_pixel_value; auto: measured on the train split. Default: ImageNet's for three uint8 bands, else auto."""  # noqa: E501
     std: Annotated[list[PositiveNumber], Field(min_length=1)] | Literal["auto"] | None = None
     """Standard deviation of each band, like mean."""
     max_pixel_value: PositiveNumber | Literal["auto"] | None = None

@@ -17,7 +17,7 @@ from inference.common.validity import check_nodata
 from train.configs.config import Config, DataModuleConfig
 from train.data.find_scenes import find_scenes
 from train.data.labels import label_rule
-from train.data.normalization import Normalization, given_normalization, measured_normalization
+from train.data.normalization import Normalization, given_normalization, measured_normalization, measured_notice
 from train.data.pairs import Scene, choose_bands, data_dir, join_some
 from train.data.placement import georeference_notices, label_notices, oblong_notices
 from train.data.reader import Reader
@@ -165,13 +165,13 @@ class LabelledImages:
         return alpha_lines(found, self.bands)
 
     def normalize(self, measured: Statistics | None = None) -> None:
-        """Determine the normalisation, by measuring the train split where the config asks for it.
+        """Determine the normalisation, by measuring the train split unless the config gives or implies one.
 
         Args:
             measured: Statistics of the train split; None to measure them if needed.
 
         Raises:
-            UserError: The config does not determine the normalisation, or it can't be measured.
+            UserError: It can't be measured.
         """
         self.normalization = given_normalization(self.settings, self.bands, self.dtype)
         self.measures = self.normalization is None
@@ -186,9 +186,8 @@ class LabelledImages:
             if problems:
                 raise UserError("\n".join(limited(problems)))
             measured = merge(parts, len(self.bands), self.rule.classes)
-        self.normalization = result = measured_normalization(self.settings, self.bands, self.dtype, measured)
-        shown = ", ".join(f"{m:.4g}±{s:.4g}" for m, s in zip(result.mean, result.std, strict=True))
-        self.notices.append(f"normalisation measured on the train split: {shown} of {result.max_pixel_value:g}")
+        self.normalization = measured_normalization(self.settings, self.bands, self.dtype, measured)
+        self.notices.append(measured_notice(self.settings, self.dtype, self.normalization))
 
     def _settle_bands_and_dtype(self) -> list[str]:
         """Determine bands and data type, which must be the same in all files; return problems, one line each."""

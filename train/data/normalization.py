@@ -31,26 +31,22 @@ class Normalization:
 def given_normalization(config: DataModuleConfig, bands: Sequence[int], dtype: str) -> Normalization | None:
     """Return the normalisation that the config gives or implies; None where it must be measured.
 
+    ImageNet's is implied for three bands of uint8; for others it is measured, unless mean and std are given.
+
     Args:
         config: Data settings.
         bands: Bands to read, from 1.
         dtype: Data type of the images.
 
     Raises:
-        UserError: The config gives no mean and std, and ImageNet's don't apply because the images are not three bands
-            of uint8.
+        UserError: `max_pixel_value: auto` for images of floats, which have no largest value.
     """
     largest = _largest(config, dtype)
     if isinstance(config.mean, list) and isinstance(config.std, list):
         return Normalization(tuple(config.mean), tuple(config.std), largest)
-    if config.mean == "auto":
-        return None
-    if dtype == "uint8" and len(bands) == 3:
+    if config.mean is None and dtype == "uint8" and len(bands) == 3:
         return Normalization(IMAGENET_MEAN, IMAGENET_STD, largest)
-    raise UserError(
-        f"data_module.mean and data_module.std: must be given for {len(bands)} bands of {dtype} (a list with a number "
-        "for each band, or auto to measure them on the train split)"
-    )
+    return None
 
 
 def measured_normalization(
@@ -69,15 +65,35 @@ def measured_normalization(
     """
     largest = _largest(config, dtype)
     if not measured.valid:
-        raise UserError("data_module.mean: auto found no valid pixel in the train split (give mean and std)")
+        raise UserError("data_module.mean: the train split has no valid pixel to measure it on (give mean and std)")
     flat = [f"{band} ({low:g})" for band, low, std in zip(bands, measured.low, measured.std, strict=True) if std == 0]
     if flat:
         raise UserError(
-            f"data_module.std: auto found a single value in band {', '.join(flat)} of the train split (leave the band "
-            "out with data_module.bands, or give mean and std)"
+            f"data_module.std: can't be measured: the train split has a single value in band {', '.join(flat)} (leave "
+            "the band out with data_module.bands, or give mean and std)"
         )
     mean, std = measured.mean / largest, measured.std / largest
     return Normalization(tuple(map(float, mean)), tuple(map(float, std)), largest)
+
+
+def measured_notice(config: DataModuleConfig, dtype: str, found: Normalization) -> str:
+    """Return a notice with a normalisation that was measured, and with the keys that give it where it wasn't asked for.
+
+    Args:
+        config: Data settings.
+        dtype: Data type of the images.
+        found: Normalisation from `measured_normalization`.
+    """
+    shown = ", ".join(f"{mean:.4g}±{std:.4g}" for mean, std in zip(found.mean, found.std, strict=True))
+    values = f"{shown} of {found.max_pixel_value:g}"
+    if config.mean == "auto":
+        return f"normalisation measured on the train split: {values}"
+    mean, std = (", ".join(f"{value:.6g}" for value in each) for each in (found.mean, found.std))
+    bands = f"{len(found.mean)} band{'s' if len(found.mean) > 1 else ''}"
+    return (
+        f"data_module.mean and data_module.std aren't given for {bands} of {dtype}, so they are measured on the train "
+        f"split: {values} (to keep these values: data_module.mean: [{mean}], data_module.std: [{std}])"
+    )
 
 
 def _largest(config: DataModuleConfig, dtype: str) -> float:

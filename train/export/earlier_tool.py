@@ -63,8 +63,9 @@ def _normalization(checkpoint: Path, path: str, data: DataModuleConfig, bands: i
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if normalization is None:
+        said = "auto is" if data.mean == "auto" else f"isn't given, so for {bands} bands it was"
         raise UserError(
-            f"{path}: data_module.mean: auto is measured in training, and {checkpoint} does not contain the "
+            f"{path}: data_module.mean: {said} measured in training, and {checkpoint} does not contain the "
             "result (give the numbers of data_module.mean and data_module.std)"
         )
     return normalization

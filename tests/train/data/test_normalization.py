@@ -1,4 +1,4 @@
-"""Which normalisation a config means: given, ImageNet's, or measured; never a guess."""
+"""The normalisation that a config means: given, ImageNet's, or measured."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 
 from inference.common.errors import UserError
 from train.configs.config import Config, DataModuleConfig
-from train.data.normalization import given_normalization, measured_normalization
+from train.data.normalization import Normalization, given_normalization, measured_normalization, measured_notice
 from train.data.statistics import Statistics
 
 
@@ -31,13 +31,23 @@ def test_default_for_three_bands_of_bytes_is_that_of_imagenet() -> None:
 @pytest.mark.parametrize(
     ("bands", "dtype"), [((1,), "uint8"), ((1, 2, 3, 4), "uint8"), ((1, 2, 3), "uint16"), ((1, 2, 3), "float32")]
 )
-def test_for_anything_else_it_must_be_said(bands: tuple[int, ...], dtype: str) -> None:
-    with pytest.raises(UserError, match=f"must be given for {len(bands)} bands of {dtype} .*or auto to measure"):
-        given_normalization(settings(), bands, dtype)
+def test_anything_else_is_measured_unless_it_is_given(bands: tuple[int, ...], dtype: str) -> None:
+    assert given_normalization(settings(), bands, dtype) is None
     assert given_normalization(settings(mean="auto", std="auto"), bands, dtype) is None
     found = given_normalization(settings(mean=[0.5] * 3, std=[0.1] * 3), bands, dtype)
     assert found is not None
     assert (found.mean, found.std) == ((0.5,) * 3, (0.1,) * 3)
+
+
+def test_what_is_measured_unasked_is_shown_as_keys() -> None:
+    found = Normalization((0.25, 1 / 3), (0.1, 0.2), 255.0)
+    assert measured_notice(settings(), "uint8", found) == (
+        "data_module.mean and data_module.std aren't given for 2 bands of uint8, so they are measured on the train "
+        "split: 0.25±0.1, 0.3333±0.2 of 255 (to keep these values: data_module.mean: [0.25, 0.333333], "
+        "data_module.std: [0.1, 0.2])"
+    )
+    asked = measured_notice(settings(mean="auto", std="auto"), "uint8", found)
+    assert asked == "normalisation measured on the train split: 0.25±0.1, 0.3333±0.2 of 255"
 
 
 @pytest.mark.parametrize(
@@ -73,7 +83,7 @@ def test_measured_values_are_shares_of_the_largest() -> None:
 
 def test_what_cannot_be_measured() -> None:
     auto = settings(mean="auto", std="auto")
-    with pytest.raises(UserError, match="no valid pixel in the train split"):
+    with pytest.raises(UserError, match="the train split has no valid pixel"):
         measured_normalization(auto, (1,), "uint8", measured([0], [0], valid=0))
-    with pytest.raises(UserError, match=r"a single value in band 5 \(9\) of the train split"):
+    with pytest.raises(UserError, match=r"the train split has a single value in band 5 \(9\)"):
         measured_normalization(auto, (2, 5), "uint8", measured([3, 9], [1, 0]))
