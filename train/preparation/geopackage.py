@@ -1,0 +1,129 @@
+"""The tables of a prepared data set as a GeoPackage, `dataset.gpkg`."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.warp import transform as to_crs
+
+from inference.common.areas import usable_crs
+from inference.common.files import write_atomically
+from inference.common.geopackage import finish, write_layer
+from inference.common.palette import BLUE, GREEN, ORANGE, PURPLE
+from inference.common.qgis_style import Category, polygon_style
+from inference.common.raster import Header
+from train.data.pairs import SPLITS
+from train.data.prepared import BLOCKS_TABLE, SETTINGS_TABLE, SHARE, SOURCES_TABLE, Block, PreparedSet, Settings
+
+SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
+"""Colour of each split in the map of the splits and in the overview."""
+UNUSED_COLOUR = "#808080"
+"""Colour of blocks that aren't selected."""
+_WORLD = "EPSG:4326"
+# Points on the outline of a rectangle: its sides may be curves in another CRS.
+_OUTLINE = np.array([(x, 0) for x in (0, 0.25, 0.5, 0.75)] + [(1, y) for y in (0, 0.25, 0.5, 0.75)]
+                    + [(x, 1) for x in (1, 0.75, 0.5, 0.25)] + [(0, y) for y in (1, 0.75, 0.5, 0.25)])  # fmt: skip
+
+
+def write_dataset(path: Path, prepared: PreparedSet, headers: Sequence[Header]) -> None:
+    """Write `dataset.gpkg`; the file is whole or absent, and the same content gives the same bytes.
+
+    Args:
+        path: The file.
+        prepared: Content.
+        headers: Header of each source, in the order of the sources.
+
+    Raises:
+        OSError: The file can't be written.
+    """
+    of_source = dict(zip(prepared.sources, headers, strict=True))
+    crs = common_crs(headers)
+    names = prepared.settings.class_names
+
+    def write(temporary: Path) -> None:
+        final = temporary.with_name(f"{temporary.name}.gpkg")  # GDAL warns of other endings
+        try:
+            whole = [(0, 0, header.height, header.width) for header in headers]
+            outlines = [outline(header, area, crs) for header, area in zip(headers, whole, strict=True)]
+            write_layer(final, SOURCES_TABLE, _array(outlines), _columns(list(prepared.sources.values())), crs)
+            columns = _columns(prepared.blocks, "shares")
+            for index, name in enumerate(names):
+                columns[share_column(index, name)] = np.array([block.shares[index] for block in prepared.blocks])
+            outlines = [outline(of_source[b.source], (b.row, b.col, b.height, b.width), crs) for b in prepared.blocks]
+            write_layer(final, BLOCKS_TABLE, _array(outlines), columns, crs)
+            write_layer(final, SETTINGS_TABLE, None, _setting_columns(prepared.settings))
+            finish(final, {SOURCES_TABLE: _source_style(), BLOCKS_TABLE: _block_style(prepared.blocks)})
+            final.replace(temporary)
+        finally:
+            final.unlink(missing_ok=True)
+            final.with_name(f"{final.name}-journal").unlink(missing_ok=True)
+
+    write_atomically(path, write)
+
+
+def share_column(index: int, name: str) -> str:
+    """Return the name of the column with the share of a class."""
+    return SHARE.format(index=index, name=re.sub(r"[^0-9A-Za-z]+", "_", name))
+
+
+def common_crs(headers: Sequence[Header]) -> str:
+    """Return the CRS of all images if they share one, else EPSG:4326."""
+    known = {crs.to_wkt(): crs for header in headers if (crs := usable_crs(header)) is not None}
+    if len(known) != 1:
+        return _WORLD
+    (crs,) = known.values()
+    authority = crs.to_authority()
+    return ":".join(authority) if authority else str(crs.to_wkt())
+
+
+def outline(header: Header, area: tuple[int, int, int, int], crs: str) -> Any:
+    """Return the outline of a rectangle of an image in a CRS; None if the image isn't georeferenced.
+
+    Args:
+        header: Header of the image.
+        area: First row, first column, height and width, pixels.
+        crs: Wanted CRS.
+    """
+    row, col, height, width = area
+    if usable_crs(header) is None or header.transform.is_identity:
+        return None
+    at = np.array([col, row]) + _OUTLINE * (width, height)
+    x, y = header.transform @ (at[:, 0], at[:, 1])
+    if header.crs == CRS.from_user_input(crs):
+        return shapely.Polygon(np.column_stack([x, y])[::4])
+    return shapely.Polygon(np.column_stack(to_crs(header.crs, crs, x, y)))
+
+
+def _array(outlines: Sequence[Any]) -> NDArray[Any]:
+    array = np.empty(len(outlines), object)
+    array[:] = outlines
+    return array
+
+
+def _columns(records: Sequence[Any], *left_out: str) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(records[0]) if field.name not in left_out] if records else []
+    return {name: [getattr(record, name) for record in records] for name in names}
+
+
+def _setting_columns(settings: Settings) -> dict[str, Any]:
+    values = dataclasses.asdict(settings)
+    return {"key": list(values), "value": [json.dumps(value, ensure_ascii=False) for value in values.values()]}
+
+
+def _block_style(blocks: Sequence[Block]) -> str:
+    """Return the style of the blocks: splits in colours, a form that offers the splits, folds in the legend's order."""
+    categories = [Category(split, split, SPLIT_COLOURS[split]) for split in SPLITS]
+    categories.append(Category("not selected", "not selected", UNUSED_COLOUR, 0.8, hatched=True))
+    expression = 'CASE WHEN "selected" THEN "split" ELSE \'not selected\' END'
+    return polygon_style(expression, categories, {"split": SPLITS, "selected": ()})
+
+
+def _source_style() -> str:
+    return polygon_style("'image'", [Category("image", "image", PURPLE, 0.0)])
