@@ -48,6 +48,7 @@ def write_layer(
     options: dict[str, Any] = {"append": path.exists()}
     if not path.exists():
         options["dataset_options"] = {"VERSION": VERSION}
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _TIME})
     try:
         pyogrio.raw.write(
             path,
@@ -63,6 +64,8 @@ def write_layer(
         )
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError) as error:
         raise OSError(str(error)) from None
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 
 
 def _column(values: Sequence[Any] | NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
