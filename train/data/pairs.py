@@ -1,5 +1,6 @@
 """Files of a data set: images and labels paired by name, and their headers."""
 
+import shlex
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ SPLITS = ("train", "val", "test")
 
 # Files that a user may take for images that are used; sidecars, notes and thumbnails are skipped without a notice.
 _OTHER_IMAGES = {".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".webp", ".img", ".vrt", ".ecw", ".sid"}
+_LOSSY = {".jpg", ".jpeg"}
 _NAMED = 3
 
 
@@ -114,6 +116,7 @@ class Found:
 class _Folder:
     path: Path
     tiffs: dict[str, Path]  # by name without suffix
+    others: dict[str, Path]  # images of other formats, likewise
     problems: list[str]
     notices: list[str]
 
@@ -164,8 +167,10 @@ def _paired(images: _Folder, labels: _Folder) -> tuple[list[Pair], list[str]]:
     for name, image in images.tiffs.items():
         found = [key for key in (f"{name}_label", name) if key in labels.tiffs]
         if not found:
-            expected = labels.path / image.stem
-            problems.append(f"{image}: has no label (expected {expected}_label.tif or {image.stem}.tif)")
+            expected = f"expected {labels.path / image.stem}_label.tif or {image.stem}.tif"
+            other = next((labels.others[key] for key in (f"{name}_label", name) if key in labels.others), None)
+            convert = "" if other is None else f"; found {other.name}; {_conversion(other, labels=True)}"
+            problems.append(f"{image}: has no label ({expected}{convert})")
             continue
         label = labels.tiffs[found[0]]
         if len(found) == 2:
@@ -192,7 +197,7 @@ def _paired(images: _Folder, labels: _Folder) -> tuple[list[Pair], list[str]]:
 
 def _tiffs(folder: Path) -> _Folder:
     """List the GeoTIFFs of a folder, sorted by name; files whose names begin with a dot are the system's."""
-    found = _Folder(folder, {}, [], [])
+    found = _Folder(folder, {}, {}, [], [])
     others = []
     for path in sorted(folder.iterdir()):
         # A letter may be encoded as one code point or two: macOS writes é as two.
@@ -205,14 +210,29 @@ def _tiffs(folder: Path) -> _Folder:
             found.problems.append(f"{path}: the name stands twice, also as {found.tiffs[name].name} (keep one)")
         else:
             found.tiffs[name] = path
-    images = [path.name for path in others if path.suffix.lower() in _OTHER_IMAGES]
+    for path in others:
+        if path.suffix.lower() in _OTHER_IMAGES and path.stem not in found.tiffs:  # else it has been converted
+            found.others.setdefault(unicodedata.normalize("NFC", path.stem), path)
+    images = list(found.others.values())
     if not found.tiffs:
         endings = join_some(sorted({path.suffix or path.name for path in others}))
         has = f"found {endings} files" if others else "the folder is empty"
-        found.problems.append(f"{folder}: no GeoTIFF in it ({has}; expected NAME.tif)")
+        convert = f"; {_conversion(images[0], labels=folder.name == 'y')}" if images else ""
+        found.problems.append(f"{folder}: no GeoTIFF in it ({has}; expected NAME.tif{convert})")
     elif images:
-        found.notices.append(f"{folder}: images that are no GeoTIFFs are left out: {join_some(images)}")
+        found.notices.append(
+            f"{folder}: images that are no GeoTIFFs are left out: {join_some(path.name for path in images)} "
+            f"({_conversion(images[0], labels=folder.name == 'y')})"
+        )
     return found
+
+
+def _conversion(image: Path, labels: bool) -> str:
+    """Return how to convert the images of a folder that have the format of this one, as a command for a shell."""
+    if labels and image.suffix.lower() in _LOSSY:
+        return f"{image.suffix} files don't keep the values of labels: write the labels anew, as GeoTIFFs or PNGs"
+    pattern = f"{shlex.quote(str(image.parent))}/*{image.suffix}"
+    return f'convert them with: for f in {pattern}; do gdal_translate "$f" "${{f%.*}}.tif"; done'
 
 
 def join_some(names: Iterable[str], shown: int = _NAMED) -> str:

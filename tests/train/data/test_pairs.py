@@ -1,6 +1,7 @@
 """Pairs by name, and headers that fit: what is found, and what is said of what can't be used."""
 
 import os
+import subprocess
 import unicodedata
 from pathlib import Path
 
@@ -75,10 +76,31 @@ def test_what_systems_and_tools_leave_beside_images_is_passed_over(tmp_path: Pat
 
 
 def test_images_that_are_left_out_are_named(tmp_path: Path) -> None:
-    touch(tmp_path / "train/x", "a.tif", "b.png", "c.JPG")
+    touch(tmp_path / "train/x", "a.tif", "a.png", "b.png", "c.JPG")
     touch(tmp_path / "train/y", "a.tif")
     (notice,) = find_pairs(tmp_path, "train").notices
-    assert notice == f"{tmp_path}/train/x: images that are no GeoTIFFs are left out: b.png, c.JPG"
+    folder = tmp_path / "train/x"
+    assert notice == (
+        f"{folder}: images that are no GeoTIFFs are left out: b.png, c.JPG (convert them with: for f in "
+        f"{folder}/*.png; "
+        'do gdal_translate "$f" "${f%.*}.tif"; done)'
+    )
+
+
+@pytest.mark.parametrize("split", ["train", "val of '26"])
+def test_the_command_that_converts_png_labels(tmp_path: Path, split: str) -> None:
+    """Run it with a gdal_translate that copies: file names with spaces and quotes arrive whole."""
+    touch(tmp_path / split / "x", "a.tif", "b c.tif")
+    touch(tmp_path / split / "y", "a_label.png", "b c.png")
+    (problem,) = find_pairs(tmp_path, split).problems
+    before, _, command = problem.removesuffix(")").partition("; convert them with: ")
+    assert before == f"{tmp_path / split / 'y'}: no GeoTIFF in it (found .png files; expected NAME.tif"
+    tool = tmp_path / "bin" / "gdal_translate"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\ncp "$1" "$2"\n')
+    tool.chmod(0o755)
+    subprocess.run(["sh", "-c", command], env={"PATH": f"{tool.parent}:{os.environ['PATH']}"}, check=True)
+    assert named(tmp_path, split) == {"a.tif": "a_label.tif", "b c.tif": "b c.tif"}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +115,22 @@ def test_images_that_are_left_out_are_named(tmp_path: Path) -> None:
             ["a_label.tif"],
             ["y/a_label.tif: is the label of two images, a.tif and a_label.tif"],
         ),
-        (["a.png"], ["a.tif"], ["x: no GeoTIFF in it (found .png files; expected NAME.tif)"]),
+        (
+            ["a.png"],
+            ["a.tif"],
+            ["x: no GeoTIFF in it (found .png files; expected NAME.tif; convert them with: for f in"],
+        ),
+        (["a.csv"], ["a.tif"], ["x: no GeoTIFF in it (found .csv files; expected NAME.tif)"]),
+        (
+            ["a.tif"],
+            ["a.jpg"],
+            ["found .jpg files; expected NAME.tif; .jpg files don't keep the values of labels: write"],
+        ),
+        (
+            ["a.tif", "b.tif"],
+            ["a.tif", "b_label.png"],
+            ["b_label.tif or b.tif; found b_label.png; convert them with: for f in "],
+        ),
         ([], ["a.tif"], ["x: no GeoTIFF in it (the folder is empty"]),
         (
             ["a.tif", "b.tif", "c.tif", "d.tif"],
