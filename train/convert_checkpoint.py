@@ -47,8 +47,9 @@ def parser() -> argparse.ArgumentParser:
         "--score",
         type=number,
         metavar="DICE",
-        help="Dice score in the file names (default: that of the artifact or card)",
+        help="Dice score in the file names and in the card (default: that of the artifact or card)",
     )
+    add("--weights", metavar="SET", help="set of weights of a checkpoint that holds several, such as model or ema")
     add("--formats", default=known, metavar="LIST", help=f"formats to write (default: {known})")
     add(
         "--output",
@@ -121,6 +122,7 @@ def _run(options: argparse.Namespace) -> int:
             model_name=options.model_name,
             task=options.task,
             score=options.score,
+            weights=options.weights,
             revision=options.revision,
             licence=options.licence,
             formats=formats,

@@ -196,7 +196,7 @@ class _TorchScript:
                 # Frozen, and without the TorchScript optimiser, which compiles for seconds, it runs faster; but a
                 # frozen module ignores autocast.
                 self._module = torch.jit.freeze(module) if self._dtype is None else module
-        except (RuntimeError, OSError, ValueError) as error:
+        except Exception as error:  # those of the C++ library, an IndexError among them, have no common base class
             raise UserError(f"{request.path}: can't be loaded as TorchScript ({first_line(error)})") from None
         self.title = f"torchscript, torch {torch.__version__} on {self._device}, {request.precision}"
 
@@ -257,7 +257,7 @@ class _TorchScript:
                 if output.is_floating_point():
                     output = output.float()
                 found: NDArray[Any] = output.cpu().contiguous().numpy()
-        except (RuntimeError, TypeError, StopIteration, AttributeError) as error:
+        except (RuntimeError, TypeError, ValueError, LookupError, StopIteration, AttributeError) as error:
             raise failed(self._path, pixels.shape, error) from error
         return as_output(self._path, self._output_name or "", found, len(pixels))
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from inference.card import EXTRA_FILE, METADATA_KEY, CardError, ModelCard
 from inference.common.documents import check_regular_file, parse_json, read_json, read_zip_entry
-from inference.common.errors import UserError, first_line
+from inference.common.errors import UserError
 from inference.common.paths import user_path
 from inference.common.text import quoted
+from inference.common.torch_files import read_torch_file
 from inference.model.signature import read_metadata
 
 
@@ -89,10 +90,7 @@ def _read_checkpoint(path: Path) -> Any:
         import torch
     except ImportError:
         raise CardError(f"{path}: reading a checkpoint needs PyTorch (pip install torch)") from None
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # pickle, zip, key or runtime error, depending on the damage
-        raise CardError(f"{path}: can't be read as a checkpoint ({first_line(error)})") from None
+    content = read_torch_file(path, torch, lazy=True)
     parameters = content.get("hyper_parameters") if isinstance(content, dict) else None
     return parameters.get("card") if isinstance(parameters, dict) else None
 

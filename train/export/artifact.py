@@ -28,7 +28,8 @@ from train.export.artifact_process import ClientProcess
 
 SCHEME = "wandb-artifact://"
 PAGE = "https://wandb.ai/ENTITY/PROJECT/artifacts/TYPE/NAME/VERSION"
-NAME = re.compile(r"([^/:\\#?%\r\n]+/){0,2}[^/:\\#?%\r\n]+(:[^/:\\#?%\r\n]+)?")
+_PART = r"[^/:\\#?%\x00-\x1f\x7f]+"
+NAME = re.compile(rf"({_PART}/){{0,2}}{_PART}(:{_PART})?")
 MODEL_FILES = (".ckpt", ".pt", ".pth", ".onnx")
 # Longer than any download: a temporary folder of this age (in seconds) belongs to a process that was killed.
 STALE_AFTER = 24 * 3600.0

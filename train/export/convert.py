@@ -39,7 +39,8 @@ class ConversionRequest:
         overrides: KEY=VALUE pairs that override the YAML.
         model_name: Model name in the file names; None for the card's.
         task: Task in the file names; None for the card's.
-        score: Dice score in the file names; None for the score of the artifact or card.
+        score: Dice score in the file names and in the card; None for the score of the artifact or card.
+        weights: Set of weights to export, of a checkpoint that holds several.
         revision: YYYYMMDD or YYYYMMDD-variant; None for the day and a hash of the weights.
         licence: SPDX identifier.
         formats: Keys of FORMATS.
@@ -55,6 +56,7 @@ class ConversionRequest:
     model_name: str | None = None
     task: str | None = None
     score: float | None = None
+    weights: str | None = None
     revision: str | None = None
     licence: str | None = None
     formats: Sequence[str] = tuple(FORMATS)
@@ -81,7 +83,7 @@ def convert(request: ConversionRequest) -> list[Path]:
         given = UserConfig(request.config, load_config(request.config, request.overrides), request.overrides)
     source = find_source(request.source)
     print_line(f"checkpoint {source.checkpoint}")
-    trained = load_trained_model(source.checkpoint, given)
+    trained = load_trained_model(source.checkpoint, given, request.weights)
     for notice in trained.notices:
         print_line(f"notice: {notice}")
     card = _card(request, source, trained)

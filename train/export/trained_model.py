@@ -15,13 +15,9 @@ from train.configs.config import Config
 from train.data.normalization import Normalization
 from train.export.config_comparison import UserConfig, compare_configs
 from train.export.earlier_tool import OTHER_AERIALFORMER, earlier_normalization, given_by_config
+from train.export.network_weights import choose_weights
 from train.model import MODELS, SegmentationModel
 from train.run.checkpoints import read_checkpoint
-
-# Parts that PyTorch's compiler and distributed wrappers add to the names of parameters, and where.
-_COMPILED, _DISTRIBUTED = "_orig_mod", "module"
-# Prefixes of the loss's weights, which checkpoints of the earlier tool may contain.
-_NOT_THE_NETWORK = ("loss_fn.", "loss.")
 
 
 @dataclass(frozen=True)
@@ -41,13 +37,14 @@ class TrainedModel:
     notices: list[str] = field(default_factory=list)
 
 
-def load_trained_model(checkpoint: Path, given: UserConfig | None) -> TrainedModel:
+def load_trained_model(checkpoint: Path, given: UserConfig | None, chosen_weights: str | None = None) -> TrainedModel:
     """Build the network of a checkpoint and load its weights.
 
     Args:
         checkpoint: Path of a checkpoint of this tool, or of the earlier one, which does not contain its config.
         given: The user's config; required for a checkpoint of the earlier tool. It must not contradict the config in
             the checkpoint.
+        chosen_weights: Set of weights to load, where the checkpoint holds several; see `choose_weights`.
 
     Raises:
         UserError: The checkpoint can't be read or has the weights of another network, or the config contradicts it.
@@ -73,7 +70,7 @@ def load_trained_model(checkpoint: Path, given: UserConfig | None) -> TrainedMod
             f"{normalization.max_pixel_value:g}"
         )
     model = MODELS[config.segmentation_model_cls](config.plain(), card.model_dump(mode="json"))
-    weights = network_weights(content["state_dict"])
+    weights = choose_weights(checkpoint, content, chosen_weights)
     _check_keys(checkpoint, weights, model, config, embedded)
     model.load_state_dict(weights)
     return TrainedModel(model.eval().requires_grad_(False), card, config, notices)
@@ -91,28 +88,6 @@ def _embedded(checkpoint: Path, own: Mapping[str, Any]) -> tuple[Config, ModelCa
             f"{checkpoint}: contains a config or card that this version can't read: {at}: {first['msg']} (was it "
             "written by another version of this tool?)"
         ) from None
-
-
-def network_weights(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the network's weights under their plain names, `model.*`, without the prefixes of wrappers.
-
-    Args:
-        state: State dict of a checkpoint; entries of the loss and entries that are no tensors are dropped.
-    """
-    plain = {}
-    for name, value in state.items():
-        parts = [part for part in name.split(".") if part != _COMPILED]
-        while parts[:1] == [_DISTRIBUTED]:
-            del parts[0]
-        while parts[:2] == ["model", _DISTRIBUTED]:
-            del parts[1]
-        name = ".".join(parts)
-        if isinstance(value, Tensor) and not name.startswith(_NOT_THE_NETWORK):
-            plain[name] = value
-    # A network that was saved on its own has no `model.` before its names.
-    if any(name.startswith("model.") for name in plain):
-        return plain
-    return {f"model.{name}": value for name, value in plain.items()}
 
 
 def _check_keys(

@@ -6,10 +6,8 @@ feature extractor) and in layers behind the features, such as a classifier. Thes
 remaining difference is an error, because a network that keeps random layers is hard to tell from one that trains badly.
 """
 
-import pickle
 import re
 import sys
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,9 @@ from safetensors.torch import load_file
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from inference.common.errors import UserError
+from inference.common.documents import check_regular_file
+from inference.common.errors import UserError, first_line
+from inference.common.torch_files import read_torch_file
 
 Tensors = dict[str, Tensor]
 
@@ -43,34 +43,21 @@ def read_tensors(path: Path) -> Tensors:
     Raises:
         UserError: There is no such file, it has another format, it is damaged, or loading it could run code.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
+    check_regular_file(path)
     try:
         with path.open("rb") as file:
-            start = file.read(512)
+            start = file.read(9)
     except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror}") from error
-    if start.lstrip().startswith(b"<"):
-        raise UserError(
-            f"{path}: this is a web page, not weights: the download has failed (is it a login or error page?)"
-        )
-    if start.startswith(b"version https://git-lfs"):
-        raise UserError(f"{path}: this is a Git LFS pointer, not the weights: fetch the file itself (git lfs pull)")
-    try:
-        if start[8:9] == b"{":  # safetensors: eight bytes of length, then a JSON header
-            content: Any = load_file(path, device="cpu")
-        else:
-            with warnings.catch_warnings(action="ignore"):  # about pickles, which weights_only refuses
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if unsafe := re.search(r"GLOBAL (\S+)", str(error)):
+        raise UserError(f"{path}: can't be read: {error.strerror}") from None
+    if start[8:] != b"{":
+        content = read_torch_file(path, torch, "weights")
+    else:  # safetensors: eight bytes of length, then a JSON header
+        try:
+            content = load_file(path, device="cpu")
+        except Exception as error:  # safetensors has exceptions of its own for a damaged file
             raise UserError(
-                f"{path}: refused: it holds `{unsafe[1]}`, and loading that could run code; "
-                "save the tensors alone (torch.save(model.state_dict(), ...) or .safetensors)"
-            ) from error
-        raise UserError(f"{path}: not a PyTorch or safetensors file, or a damaged one") from error
-    except Exception as error:  # zip, pickle and safetensors each have their own exceptions for a damaged file
-        raise UserError(f"{path}: can't be read as weights: damaged, or not completely downloaded?") from error
+                f"{path}: can't be read as weights, it may be damaged or truncated: {first_line(error)} (copy it again)"
+            ) from None
     return _strip_prefixes(_unwrap(content, path))
 
 

@@ -2,10 +2,7 @@
 
 import math
 import os
-import pickle
 import shutil
-import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +12,10 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from inference.common.documents import check_regular_file
-from inference.common.errors import UserError, first_line
+from inference.common.errors import UserError
 from inference.common.files import clear_temporaries, write_atomically
 from inference.common.paths import path_within
+from inference.common.torch_files import read_torch_file
 from train.configs.config import CheckpointConfig
 
 LAST = "last.ckpt"
@@ -199,33 +196,13 @@ def read_checkpoint(path: Path, bare: bool = False) -> dict[str, Any]:
     Raises:
         UserError: The file is missing, damaged, not a checkpoint, or holds more than plain data.
     """
-    check_regular_file(path)
-    try:
-        with path.open("rb") as file:
-            start = file.read(64)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about other pickle protocols; the errors below say what is wrong
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if start.lstrip()[:1] == b"<":
-            raise UserError(f"{path}: is a web page, not a checkpoint (download it again)") from None
-        if "weights_only" in str(error).lower() and zipfile.is_zipfile(path):
-            raise UserError(
-                f"{path}: holds more than weights and plain data, and reading it could run code (refused)"
-            ) from None
-        raise UserError(f"{path}: is not a checkpoint") from None
-    except (
-        Exception
-    ) as error:  # a damaged pickle raises what its first wrong instruction meets: TypeError, IndexError ...
-        reason = first_line(error)
-        # PyTorch's advice in such an error is to switch its safety off.
-        reason = type(error).__name__ if "weights_only" in reason else reason
-        raise UserError(f"{path}: can't be read, it may be damaged or truncated ({reason})") from None
+    content = read_torch_file(path, torch)
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         weights = _bare_weights(content) if bare else None
         if weights is None:
             raise UserError(f"{path}: is not a checkpoint of a training run (it has no state_dict)")
-        return {"state_dict": weights, "bare": True}
+        averages = content if "model_state_dict" in content else {}  # they may lie beside the weights
+        return {**averages, "state_dict": weights, "bare": True}
     return content
 
 

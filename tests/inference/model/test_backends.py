@@ -200,3 +200,14 @@ def test_torchscript_leaves_the_settings_of_the_process_alone(tmp_path: Path) ->
     backend = opened(tmp_path, "torchscript", threads=before[0] + 1)
     backend(np.zeros((1, 3, 32, 32), np.float32))
     assert (torch.get_num_threads(), torch.backends.cudnn.allow_tf32) == before
+
+
+def test_an_attribute_that_the_code_of_a_torchscript_file_lacks(tmp_path: Path) -> None:
+    """PyTorch raises an IndexError of its C++ library for it, no RuntimeError."""
+    path = write_torchscript(tmp_path / "m.pt", card())
+    attribute = b"X\x08\x00\x00\x00training"  # in a pickle: a text of eight characters
+    content = path.read_bytes()
+    assert attribute in content
+    path.write_bytes(content.replace(attribute, attribute.replace(b"training", b"tratning")))
+    with pytest.raises(UserError, match="can't be loaded as TorchScript"):
+        open_backend("torchscript", Request(path=path, bands=3, tile=32, any_size=True))

@@ -56,6 +56,13 @@ def test_names_and_addresses(source: str, name: str) -> None:
     assert parse_name(source)[0] == name
 
 
+@pytest.mark.parametrize("escape", ["%00", "%0A", "%1B", "%7f", "%2F", "%3A"])
+def test_characters_that_no_name_contains(escape: str) -> None:
+    """Neither a process can be given them nor should a terminal show them."""
+    with pytest.raises(UserError, match="not the name of a W&B artifact"):
+        parse_name(f"https://wandb.ai/reef/kelp/artifacts/model/my{escape}model/v3")
+
+
 def test_the_second_call_downloads_nothing(
     serve: Callable[..., WandbServer], cache: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

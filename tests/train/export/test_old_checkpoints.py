@@ -1,11 +1,14 @@
 """Conversion of the earlier tool's checkpoints: no card, no config, and a compiler's prefix in the names."""
 
+import argparse
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from lightning.fabric.utilities.data import AttributeDict
 
 from inference.model.card_files import read_card
 from train.convert_checkpoint import main
@@ -158,3 +161,45 @@ def test_damaged_pickles(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     (line,) = refused(capsys, tmp_path, file, run.parents[2] / "c.yml").splitlines()
     assert line.startswith(str(file))
     assert "weights_only" not in line
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["ema.*", "ema_state_dict"])
+def test_of_several_sets_of_weights_the_user_chooses(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], beside: bool
+) -> None:
+    weights = {
+        name.removeprefix("model."): value
+        for name, value in torch.load(best(run), weights_only=True)["state_dict"].items()
+    }
+    average = {name: value * 2 if name.startswith("segmentation_head") else value for name, value in weights.items()}
+    file = tmp_path / "weights.pth"
+    if beside:
+        name = "ema_state_dict"
+        torch.save({"model_state_dict": weights, name: average}, file)
+    else:
+        name = "ema"
+        torch.save({"state_dict": weights | {f"ema.module.{key}": value for key, value in average.items()}}, file)
+    config = save(tmp_path / "c.yml", config_of(run.parents[2]))
+    arguments = [str(file), str(config), "--score", "0.75"]
+    (line,) = refused(capsys, tmp_path, *arguments).splitlines()
+    assert f"(convert it with --weights model or --weights {name})" in line
+    (line,) = refused(capsys, tmp_path, *arguments, "--weights", "swa").splitlines()
+    assert line.startswith("--weights: ")
+    x = torch.rand(1, 3, 64, 64)
+    model = SMPSegmentationModel.load_from_checkpoint(best(run), map_location="cpu", weights_only=True).eval()
+    for chosen, factor in (("model", 1), (name, 2)):
+        folder = tmp_path / chosen
+        more = ["--weights", chosen, "--formats", "torchscript", "--output_dir", str(folder)]
+        assert main([*arguments, *more]) == 0
+        with torch.no_grad():
+            expected = (model(x) * factor).sigmoid()
+            assert torch.allclose(torch.jit.load(folder / "small_kelp_jit_dice=0.7500.pt")(x), expected, atol=1e-6)
+
+
+def test_an_old_checkpoint_with_containers_of_lightning_1_is_read(run: Path, tmp_path: Path) -> None:
+    old = torch.load(old_checkpoint(run, tmp_path / "old.ckpt"), weights_only=True)
+    old["hyper_parameters"] = AttributeDict(lr=1e-3, namespace=argparse.Namespace(a=1))
+    old["callbacks"] = {"ModelCheckpoint": {"best_model_score": np.float64(0.5), "dirpath": Path("/home/a/b")}}
+    torch.save(old, tmp_path / "old.ckpt")
+    arguments = [str(tmp_path / "old.ckpt"), str(run.parents[2] / "c.yml"), "--score", "0.75"]
+    assert main([*arguments, "--formats", "torchscript", "--output_dir", str(tmp_path)]) == 0

@@ -163,7 +163,7 @@ def test_code_in_a_file_is_not_run(protocol: int | None, tmp_path: Path) -> None
     message = one_line(read_tensors, path)
     assert not (tmp_path / "pwned").exists()
     if protocol != 4:  # which PyTorch never writes, so that it counts as damaged
-        assert "refused: it holds `" in message
+        assert "refused: it holds " in message
         assert "mkdir" in message
 
 
@@ -203,6 +203,6 @@ def test_files_without_tensors_by_name(content, tmp_path: Path) -> None:
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    for path in (tmp_path / "no.pth", tmp_path):
-        assert "there is no such file" in one_line(read_tensors, path)
+    for path, expected in ((tmp_path / "no.pth", "no such file"), (tmp_path, "is a folder")):
+        assert f"{path}: {expected}" in one_line(read_tensors, path)
         assert f"encoder_weights: there is no file {path}" in one_line(build_timm, SMALL, 3, path, indices=[0])
