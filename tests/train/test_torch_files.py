@@ -108,7 +108,7 @@ def test_damage_of_every_kind_is_one_line(tmp_path: Path) -> None:
     whole = path.read_bytes()
     with zipfile.ZipFile(path) as archive:
         program = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
-    failures = 0
+    messages = []
     for case in range(CASES):
         inner = case % 3 > 0
         data = bytearray(program if inner else whole)
@@ -128,8 +128,6 @@ def test_damage_of_every_kind_is_one_line(tmp_path: Path) -> None:
         try:
             READERS[case % len(READERS)](path)
         except (UserError, CardError) as error:
-            failures += 1
-            assert len(str(error).splitlines()) == 1, f"case {case}"
-            assert str(error).startswith(str(path)), f"case {case}: {error}"
-            assert "weights_only" not in str(error), f"case {case}"
-    assert failures > CASES // 2
+            messages.append(str(error))
+    assert len(messages) > CASES // 2
+    assert [text for text in messages if "\n" in text or "weights_only" in text or not text.startswith(str(path))] == []
