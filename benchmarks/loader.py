@@ -4,10 +4,11 @@
 
 1. Chips: 1024 px images with the drone augmentations. Against a plain dataset: PIL reads whole files, the same
    augmentations, normalisation to float32 before batching.
-2. Mosaic: 1024 px windows of an 8192 px deflate mosaic, image and label, no augmentation. Against torchgeo's
-   RasterDataset and RandomGeoSampler; not measured if torchgeo is not installed.
+2. Mosaic: 1024 px windows of an 8192 px deflate mosaic, image and label, no augmentation: anywhere in it, and inside
+   blocks of it that lie a tile apart, as in a prepared data set. Against torchgeo's RasterDataset and RandomGeoSampler;
+   not measured if torchgeo is not installed.
 
-The two readers of a pair take turns, so that a change in the machine's speed affects both; the median of the rounds is
+The readers of a part take turns, so that a change in the machine's speed affects both; the median of the rounds is
 used.
 """
 
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,12 @@ from torch.utils.data import DataLoader, Dataset
 from train.configs.config import Config
 from train.data.demo import demo_data_dir
 from train.data.normalization import IMAGENET_MEAN, IMAGENET_STD
+from train.data.prepared import Block
 from train.datamodule import DataModule
 from train.transforms import Augmentation
 
 TILE = 1024
+BLOCK = 2048
 BATCH = 4
 
 
@@ -86,8 +90,15 @@ def make_data(folder: Path, chips: int, side: int) -> None:
         write(folder / "mosaic" / split / "y" / "m_label.tif", pixels[1][None], 5e5, **tiled)
 
 
-def data_module(folder: Path, augmentation: str, windows: int) -> Callable[[], int]:
-    """Return a function that reads an epoch with the data module in this process and returns the number of windows."""
+def data_module(folder: Path, augmentation: str, windows: int, block: int | None = None) -> Callable[[], int]:
+    """Return a function that reads an epoch with the data module in this process and returns the number of windows.
+
+    Args:
+        folder: Data set.
+        augmentation: Strength of the augmentation.
+        windows: Windows of an epoch.
+        block: Side of blocks, a tile apart, that take the place of the images; None for whole images.
+    """
     config = Config.model_validate(
         {
             "tile_size": TILE,
@@ -102,6 +113,13 @@ def data_module(folder: Path, augmentation: str, windows: int) -> Callable[[], i
     )
     data = DataModule(config)
     data.prepare()
+    if block is not None:
+        data.scenes["train"] = [
+            replace(scene, block=Block(f"r{row}_c{col}", scene.name, row, col, block, block, "train"))
+            for scene in data.scenes["train"]
+            for row in range(0, scene.height - block + 1, block + TILE)
+            for col in range(0, scene.width - block + 1, block + TILE)
+        ]
     loader = data.train_dataloader()
     return lambda: sum(len(batch["image"]) for batch in loader)
 
@@ -192,7 +210,10 @@ def main() -> None:
             "PIL, whole files": plain_dataset(folder / "chips"),
         }
         print("\n".join(report("chips, 1024 px, drone augmentations", measure(chips, options.rounds))))
-        mosaic: dict[str, Callable[[], int]] = {"data module": data_module(folder / "mosaic", "none", options.windows)}
+        mosaic: dict[str, Callable[[], int]] = {
+            "data module, blocks": data_module(folder / "mosaic", "none", options.windows, BLOCK),
+            "data module": data_module(folder / "mosaic", "none", options.windows),
+        }
         torchgeo_reader = torchgeo(folder / "mosaic", options.windows)
         if torchgeo_reader is None:
             print(

@@ -23,7 +23,8 @@ from train.data.datasets import (
     collate,
     init_worker,
 )
-from train.data.foreground import find_foreground
+from train.data.find_scenes import with_class_names
+from train.data.foreground import BlockForeground, Foreground, find_foreground
 from train.data.labelled_images import LabelledImages
 from train.data.labels import LabelRule
 from train.data.pairs import Scene
@@ -53,7 +54,7 @@ class DataModule(L.LightningDataModule):
 
     @property
     def scenes(self) -> dict[str, list[Scene]]:
-        """Images of each split; empty before `prepare`."""
+        """Images of each split, or blocks of images; empty before `prepare`."""
         return self.images.scenes
 
     @property
@@ -83,6 +84,7 @@ class DataModule(L.LightningDataModule):
             UserError: The data set or the augmentation does not fit the config.
         """
         self.images.prepare()
+        self.replace_config(with_class_names(self.config, self.images.prepared))
         if self._omissions is None:
             self._omissions = self._augmentation_notices()
 
@@ -114,16 +116,8 @@ class DataModule(L.LightningDataModule):
         """
         scenes = self.scenes["train"]
         settings = self.settings
-        foreground = None
-        if settings.foreground_share:
-            reader = Reader(self.rule, settings.fill_value, cores())
-            foreground = find_foreground(scenes, reader, self.config.background_index, "looking for foreground")
-            reader.close()
-            if not len(foreground):
-                raise UserError(
-                    "data_module.foreground_share: the train split has no pixel of any class but the background "
-                    "(leave foreground_share out)"
-                )
+        reader = self.reader()
+        foreground = self._foreground(reader) if settings.foreground_share else None
         windows = TrainingWindows(
             [(s.height, s.width) for s in scenes],
             self.config.tile_size,
@@ -132,7 +126,24 @@ class DataModule(L.LightningDataModule):
             foreground,
             settings.foreground_share or 0.0,
         )
-        return TrainDataset(scenes, self.bands, self.reader(), windows, self._augmentation())
+        return TrainDataset(scenes, self.bands, reader, windows, self._augmentation())
+
+    def _foreground(self, reader: Reader) -> Foreground | BlockForeground:
+        """Return the foreground pixels of the train split: by the shares of blocks, or found by reading all labels."""
+        scenes, background = self.scenes["train"], self.config.background_index
+        foreground: Foreground | BlockForeground
+        if self.images.prepared is not None:
+            foreground = BlockForeground(scenes, reader, background)
+        else:
+            faster = Reader(self.rule, self.settings.fill_value, cores())
+            foreground = find_foreground(scenes, faster, background, "looking for foreground")
+            faster.close()
+        if not len(foreground):
+            raise UserError(
+                "data_module.foreground_share: the train split has no pixel of any class but the background "
+                "(leave foreground_share out)"
+            )
+        return foreground
 
     def grid_dataset(self, split: str) -> GridDataset:
         """Return the dataset of the val or test split."""

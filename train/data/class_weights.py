@@ -7,6 +7,7 @@ from inference.common.cpu import cores
 from inference.common.errors import UserError
 from train.configs.config import Config
 from train.data.labelled_images import LabelledImages
+from train.data.prepared_statistics import class_counts
 from train.data.reader import Reader
 from train.data.statistics import measure, merge
 
@@ -33,12 +34,7 @@ def with_class_weights(config: Config, data: LabelledImages) -> tuple[Config, st
     Raises:
         UserError: A class does not occur in the train split, or a file can't be read.
     """
-    reader = Reader(data.rule, config.data_module.fill_value, cores())
-    found, problems = measure(data.scenes["train"], data.bands, reader, "counting the pixels of each class")
-    reader.close()
-    if problems:
-        raise UserError("\n".join(problems))
-    counts = [int(n) for n in merge(found, len(data.bands), data.rule.classes).class_counts]
+    counts = _counts(data)
     names = config.class_names
     absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
     if absent:
@@ -53,6 +49,19 @@ def with_class_weights(config: Config, data: LabelledImages) -> tuple[Config, st
             opts.class_weights = list(weights)
     shown = ", ".join(f"{name} {weight:.4g}" for name, weight in zip(names, weights, strict=True))
     return config, f"class weights from the train split: {shown}"
+
+
+def _counts(data: LabelledImages) -> list[int]:
+    """Return the pixels of each class in the train split: by the table of a prepared data set, or by reading all."""
+    train, settings = data.scenes["train"], data.settings
+    if data.prepared is not None and data.nodata is None and not settings.label_map:
+        return [int(n) for n in class_counts(scene.block for scene in train if scene.block is not None)]
+    reader = Reader(data.rule, settings.fill_value, cores())
+    found, problems = measure(train, data.bands, reader, "counting the pixels of each class")
+    reader.close()
+    if problems:
+        raise UserError("\n".join(problems))
+    return [int(n) for n in merge(found, len(data.bands), data.rule.classes).class_counts]
 
 
 def balanced(counts: Sequence[int]) -> list[float]:

@@ -18,12 +18,15 @@ from train.configs.config import Config, DataModuleConfig
 from train.data.find_scenes import find_scenes
 from train.data.labels import label_rule
 from train.data.normalization import Normalization, given_normalization, measured_normalization, measured_notice
-from train.data.pairs import Scene, choose_bands, data_dir, join_some
+from train.data.pairs import Scene, choose_bands, data_dir, join_some, whole_images
 from train.data.placement import georeference_notices, label_notices, oblong_notices
+from train.data.prepared import PreparedSet
+from train.data.prepared_statistics import read_statistics
 from train.data.reader import Reader
 from train.data.stated_bands import alpha_lines, contradiction_lines, data_in_alpha, most_stated
 from train.data.statistics import Statistics, label_problems, measure, merge
 from train.data.undeclared import (
+    SAMPLE,
     Suspects,
     auto_notices,
     detector_for,
@@ -31,6 +34,8 @@ from train.data.undeclared import (
     suspect_notices,
     with_nodata,
 )
+
+_PREPARED_SAMPLE = 8  # images of a prepared data set, which are mosaics of up to gigapixels
 
 
 class LabelledImages:
@@ -41,7 +46,8 @@ class LabelledImages:
 
     Attributes:
         data_dir: Folder of the data set.
-        scenes: Images of each split; empty before `find`.
+        scenes: Images of each split, or blocks of images; empty before `find`.
+        prepared: Tables of a prepared data set; None for folders.
         bands: Bands to read, from 1.
         dtype: Data type of the images.
         rule: Label rule: classes, ignored values.
@@ -57,6 +63,7 @@ class LabelledImages:
         self.config = config
         self.settings: DataModuleConfig = config.data_module
         self.scenes: dict[str, list[Scene]] = {}
+        self.prepared: PreparedSet | None = None
         self.bands: tuple[int, ...] = ()
         self.dtype = ""
         self.band_colours: list[str | None] | None = None
@@ -78,7 +85,9 @@ class LabelledImages:
             return
         problems = self.find()
         with closing(self._reader()) as reader:
-            problems += label_problems([s for scenes in self.scenes.values() for s in scenes], reader)
+            # The labels of a prepared data set were written by this code, and are read as they are needed.
+            if self.prepared is None:
+                problems += label_problems([s for scenes in self.scenes.values() for s in scenes], reader)
         if problems:
             raise UserError("\n".join(limited(problems)))
         self.normalize()
@@ -100,15 +109,15 @@ class LabelledImages:
                 f"data_module.num_workers: {self.workers} workers need more open files than this process may have "
                 f"(allowed: 0 to {most_workers()}, or raise the limit with ulimit -n)"
             )
-        found = find_scenes(self.data_dir)
-        self.scenes = found.splits
+        found = find_scenes(self.data_dir, self.config)
+        self.scenes, self.prepared = found.splits, found.prepared
         self.notices += found.notices
         problems += found.problems
         problems += self._settle_bands_and_dtype()
-        scenes = [scene for found in self.scenes.values() for scene in found]
-        headers = [scene.image for scene in scenes]
-        self.notices += label_notices(scenes, self.rule) + georeference_notices(headers) + oblong_notices(headers)
-        several = [s.image.path for scenes in self.scenes.values() for s in scenes if s.image.pages > 1]
+        images = self._whole()
+        headers = [scene.image for scene in images]
+        self.notices += label_notices(images, self.rule) + georeference_notices(headers) + oblong_notices(headers)
+        several = [header.path for header in headers if header.pages > 1]
         if several:
             self.notices.append(f"of files with several images the first is used: {join_some(several)}")
         try:
@@ -129,9 +138,9 @@ class LabelledImages:
         if wanted == "auto":
             if not sound:
                 return
-            undeclared = {name: [s for s in scenes if _declares_none(s)] for name, scenes in self.scenes.items()}
+            undeclared = [scene for scene in self._whole() if _declares_none(scene)]
             with closing(self._reader()) as reader:
-                suspects = search(undeclared, self.bands, reader, every=True)
+                suspects = search(undeclared, self.bands, reader, most=len(undeclared))
             largest: dict[str, float] = {}
             for scene, suspect in suspects:  # the largest share of an image comes first
                 largest.setdefault(scene.image.path, suspect.value)
@@ -155,13 +164,18 @@ class LabelledImages:
         suspects = self._measured_suspects
         if suspects is None:
             with closing(self._reader()) as reader:
-                suspects = search(self.scenes, self.bands, reader)
+                suspects = self.undeclared(reader)
         return suspect_notices(suspects)
+
+    def undeclared(self, reader: Reader) -> Suspects:
+        """Return nodata that the images don't declare, from a sample of them."""
+        most = SAMPLE if self.prepared is None else _PREPARED_SAMPLE
+        return search(self._whole(), self.bands, reader, most)
 
     def alpha_notices(self) -> list[str]:
         """Return notices about alpha bands that hold data, from a sample of the images."""
         with closing(self._reader()) as reader:
-            found = data_in_alpha(self.scenes, self.bands, reader)
+            found = data_in_alpha(self._whole(), self.bands, reader)
         return alpha_lines(found, self.bands)
 
     def normalize(self, measured: Statistics | None = None) -> None:
@@ -177,12 +191,19 @@ class LabelledImages:
         self.measures = self.normalization is None
         if not self.measures:
             return
+        if measured is None and self.prepared is not None and self.nodata is None:
+            train_blocks = [scene.block for scene in self.scenes["train"] if scene.block is not None]
+            measured = read_statistics(self.prepared, train_blocks, self.bands)
         if measured is None:
             train = self.scenes["train"]
-            found = [detector_for(scene) for scene in train]
+            # The edges of a block aren't the edges of its image, along which nodata lies.
+            found = [] if self.prepared is not None else [detector_for(scene) for scene in train]
             with closing(self._reader()) as reader:
                 parts, problems = measure(train, self.bands, reader, "measuring mean and std", False, found)
-            self._measured_suspects = [(s, each) for s, d in zip(train, found, strict=True) for each in d.suspects()]
+            if found:
+                self._measured_suspects = [
+                    (s, each) for s, d in zip(train, found, strict=True) for each in d.suspects()
+                ]
             if problems:
                 raise UserError("\n".join(limited(problems)))
             measured = merge(parts, len(self.bands), self.rule.classes)
@@ -192,7 +213,7 @@ class LabelledImages:
     def _settle_bands_and_dtype(self) -> list[str]:
         """Determine bands and data type, which must be the same in all files; return problems, one line each."""
         problems, chosen = [], []
-        for scene in (s for scenes in self.scenes.values() for s in scenes):
+        for scene in self._whole():
             try:
                 chosen.append((scene, choose_bands(scene, self.settings.bands, self.config.num_bands)))
             except UserError as error:
@@ -243,6 +264,10 @@ class LabelledImages:
             raise UserError(
                 f"data_module.fill_value: {value:g} is not a whole number (allowed: whole numbers, for {self.dtype})"
             )
+
+    def _whole(self) -> list[Scene]:
+        """Return a scene for each image of all splits, whole where the scenes are blocks of it."""
+        return whole_images(scene for found in self.scenes.values() for scene in found)
 
     @property
     def workers(self) -> int:

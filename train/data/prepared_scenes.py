@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -10,6 +10,7 @@ from inference.common.errors import UserError
 from inference.common.raster import Header, read_header
 from inference.common.text import limited
 from train.data.image_digest import image_bytes, image_digest
+from train.data.overlap import box
 from train.data.pairs import Pair, Scene, join_some
 from train.data.prepared import DATASET, Block, PreparedSet, Source
 
@@ -91,6 +92,56 @@ def _change(image: Path | str, header: Header, source: Source) -> str:
     if image_digest(image, header) != source.sha256:
         return "its content (SHA-256 of size, header, first and last MiB)"
     return ""
+
+
+def guard_problems(prepared: PreparedSet, scenes: Mapping[str, Sequence[Scene]]) -> list[str]:
+    """Return a line for each block that lies nearer to blocks of other splits than the guard distance.
+
+    Splits that `train.prepare` drew have no such block; an edit of `split`, `fold` or `selected` may make one.
+    """
+    from train.data.guard import too_close
+
+    blocks = [
+        replace(scene.block, split=split, fold=None)
+        for split, found in scenes.items()
+        for scene in found
+        if scene.block is not None
+    ]
+    headers = {scene.block.source: scene.image for found in scenes.values() for scene in found if scene.block}
+    settings = prepared.settings
+    pairs = too_close(blocks, headers, settings.guard, settings.guard_pixels)
+    near: dict[int, dict[int, float]] = {}
+    for pair in pairs:
+        near.setdefault(pair.first, {})[pair.second] = pair.distance
+        near.setdefault(pair.second, {})[pair.first] = pair.distance
+    lines = []
+    while any(near.values()):
+        # A block that was moved to another split is in more pairs than its neighbours.
+        worst = max(near, key=lambda number: len(near[number]))
+        block, others = blocks[worst], near.pop(worst)
+        shown = join_some(
+            f"{blocks[n].block} ({blocks[n].split}, {_far(d, headers, block)})" for n, d in others.items()
+        )
+        lines.append(
+            f"{prepared.folder / DATASET}: blocks: {block.block} ({block.split}) lies nearer to blocks of other splits "
+            f"than the guard of {_guard(prepared, headers[block.source])}: {shown} (give them one split, or set "
+            f"`selected` to false; {_AGAIN} for new splits)"
+        )
+        for number in others:
+            del near[number][worst]
+    return limited(lines, _MOST)
+
+
+def _guard(prepared: PreparedSet, header: Header) -> str:
+    settings = prepared.settings
+    placed = settings.guard is not None and box(header) is not None
+    return f"{settings.guard:.3g} m" if placed else f"{settings.guard_pixels} pixels"
+
+
+def _far(distance: float, headers: Mapping[str, Header], block: Block) -> str:
+    if not distance:
+        return "touches or overlaps it"
+    return f"{distance:.3g} {'pixels' if box(headers[block.source]) is None else 'm'}"
 
 
 def resolution_notices(sources: Iterable[Source]) -> list[str]:

@@ -193,6 +193,18 @@ def _share_columns(path: Path, rows: Sequence[Mapping[str, Any]], settings: Sett
     return [found[index] for index in range(len(settings.class_names))]
 
 
+def _types(kind: type[Any]) -> dict[str, tuple[Any, ...]]:
+    """Return the types that each field of a record may have."""
+    hints = get_type_hints(kind)
+    return {
+        each.name: get_args(hint) if type(None) in get_args(hint := hints[each.name]) else (get_origin(hint) or hint,)
+        for each in fields(kind)
+    }
+
+
+_TYPES = {kind.__name__: _types(kind) for kind in (Source, Block, Settings)}
+
+
 def _missing_columns(kind: type[Any], row: Mapping[str, Any], where: str) -> list[str]:
     """Return a line for each column of a record that a table lacks."""
     return [f"{where}: has no {each.name} ({_AGAIN})" for each in fields(kind) if each.name not in row]
@@ -200,17 +212,13 @@ def _missing_columns(kind: type[Any], row: Mapping[str, Any], where: str) -> lis
 
 def _record(kind: type[Record], row: Mapping[str, Any], where: str, problems: list[str]) -> Record | None:
     """Build a record from the columns of its names; None, and problems, where one is of another type."""
-    hints = get_type_hints(kind)
     values: dict[str, Any] = {}
     before = len(problems)
-    for each in fields(kind):
-        hint = hints[each.name]
-        allowed = get_args(hint) if type(None) in get_args(hint) else (get_origin(hint) or hint,)
-        value, sound = _converted(row[each.name], allowed)
+    for name, allowed in _TYPES[kind.__name__].items():
+        value, sound = _converted(row[name], allowed)
         if not sound:
-            wanted = _WANTED[allowed[0]]
-            problems.append(f"{where}: {each.name} is {_shown(row[each.name])} (allowed: {wanted})")
-        values[each.name] = value
+            problems.append(f"{where}: {name} is {_shown(row[name])} (allowed: {_WANTED[allowed[0]]})")
+        values[name] = value
     return None if len(problems) > before else kind(**values)
 
 

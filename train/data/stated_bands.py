@@ -1,7 +1,7 @@
 """Colours and descriptions of the bands of training images, and images that contradict the others."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from rasterio.windows import Window
 
@@ -65,11 +65,9 @@ def alpha_lines(found: Sequence[tuple[Scene, int]], bands: Sequence[int]) -> lis
     ]
 
 
-def data_in_alpha(
-    splits: Mapping[str, Sequence[Scene]], bands: Sequence[int], reader: Reader
-) -> list[tuple[Scene, int]]:
+def data_in_alpha(images: Sequence[Scene], bands: Sequence[int], reader: Reader) -> list[tuple[Scene, int]]:
     """Return the alpha bands that decide on validity but hold data, by a window in the middle of a sample of images."""
-    scenes = [scene for found in splits.values() for scene in found if alpha_bands(scene.image, bands)]
+    scenes = [scene for scene in images if alpha_bands(scene.image, bands)]
     found = []
     for scene in scenes[:: -(-len(scenes) // _SAMPLE) or 1]:
         alpha = alpha_bands(scene.image, bands)

@@ -46,11 +46,14 @@ def survey(config: Config) -> Survey:
         for split, scene in progress(scenes, len(scenes), "reading images and labels"):
             # With other problems the bands are unknown, and all of each image are read.
             bands = range(1, scene.image.count + 1) if problems else data.bands
-            detector = detector_for(scene)
-            found, wrong = measure([scene], bands, reader, scene.pair.name, detectors=[detector])
-            suspects += [(scene, suspect) for suspect in detector.suspects()]
+            # The edges of a block aren't the edges of its image, along which nodata lies.
+            detectors = [] if scene.block is not None else [detector_for(scene)]
+            found, wrong = measure([scene], bands, reader, scene.name, detectors=detectors)
+            suspects += [(scene, suspect) for detector in detectors for suspect in detector.suspects()]
             statistics[split] += found
             unreadable += wrong
+        if data.prepared is not None and not problems:
+            suspects = data.undeclared(reader)
     if problems or unreadable:
         raise UserError("\n".join(limited([*problems, *unreadable])))
     data.normalize(merge(statistics["train"], len(data.bands), config.labels))

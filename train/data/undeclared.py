@@ -1,6 +1,6 @@
 """Nodata that the images of a data set don't declare: detection, notices, and the values to use instead."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from rasterio.windows import Window
@@ -13,7 +13,8 @@ from train.data.reader import Reader
 
 _WHOLE = 1024  # pixels: a side up to this is read whole
 _PARTS, _PART = 8, 128  # of a longer side
-_SAMPLE = 32  # scenes that are looked at before training
+SAMPLE = 32
+"""Images that are looked at before training."""
 
 Suspects = list[tuple[Scene, Suspect]]
 
@@ -50,15 +51,12 @@ def _parts(length: int) -> list[tuple[int, int]]:
     return [(place * (length - _PART) // (_PARTS - 1), _PART) for place in range(_PARTS)]
 
 
-def search(
-    splits: Mapping[str, Sequence[Scene]], bands: Sequence[int], reader: Reader, every: bool = False
-) -> Suspects:
-    """Look for undeclared nodata in a sample of the images of all splits, or in every image.
+def search(scenes: Sequence[Scene], bands: Sequence[int], reader: Reader, most: int) -> Suspects:
+    """Look for undeclared nodata in a sample of about `most` images.
 
     An image that can't be read is passed over: whoever reads it next reports it.
     """
-    scenes = [scene for found in splits.values() for scene in found]
-    chosen = scenes if every else scenes[:: -(-len(scenes) // _SAMPLE) or 1]
+    chosen = scenes[:: -(-len(scenes) // most) or 1] if scenes else []
     suspects: Suspects = []
     for scene in progress(chosen, len(chosen), "looking for undeclared nodata"):
         try:

@@ -11,7 +11,7 @@ from inference.common.text import print_line
 from train.configs.config import Config
 from train.data.labelled_images import LabelledImages
 from train.data.overlap import overlaps
-from train.data.pairs import Scene, join_some
+from train.data.pairs import Scene, join_some, whole_images
 from train.data.statistics import Statistics, merge
 from train.data.survey import Survey
 from train.data.undeclared import suspect_notices
@@ -44,6 +44,7 @@ def check(config: Config, notices: Sequence[str], survey: Survey) -> int:
     images, surveys = survey.images, survey.statistics
     data = DataModule(config, images)
     data.prepare()
+    config = data.config
     for notice in data.notices:
         print_message(f"note: {notice}")
     _print(_data_table(config, images, surveys))
@@ -90,7 +91,9 @@ def _data_table(config: Config, data: LabelledImages, surveys: dict[str, list[St
         return name, cells
 
     totals = [merge(surveys[s], len(data.bands), len(names)) for s in splits]
-    rows = [row("", splits), row("images", [str(len(data.scenes[s])) for s in splits])]
+    rows = [row("", splits), row("images", [str(len(whole_images(data.scenes[s]))) for s in splits])]
+    if data.prepared is not None:
+        rows.append(row("blocks", [str(len(data.scenes[s])) for s in splits]))
     rows.append(row("smallest, pixels", [_size(min(data.scenes[s], key=_area)) for s in splits]))
     rows.append(row("largest, pixels", [_size(max(data.scenes[s], key=_area)) for s in splits]))
     rows.append(row("megapixels", [f"{t.pixels / 1e6:.3g}" for t in totals]))
@@ -173,7 +176,9 @@ def _model_table(config: Config, data: DataModule, model: SegmentationModel, ste
 
 def _warnings(config: Config, data: LabelledImages, surveys: dict[str, list[Statistics]]) -> list[str]:
     lines = []
-    for (first, second), pairs in overlaps(data.scenes).items():
+    # Blocks of a prepared data set were checked against the guard distance.
+    found_overlaps = overlaps(data.scenes) if data.prepared is None else {}
+    for (first, second), pairs in found_overlaps.items():
         shown = join_some(f"{a} and {b}" for a, b in pairs)
         count = "an image" if len(pairs) == 1 else f"{len(pairs)} times an image"
         lines.append(

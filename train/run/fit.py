@@ -81,6 +81,7 @@ def _train(
     rows = read_rows(resume.metrics) if resume is not None else []
 
     data.prepare()
+    config = data.config
     for notice in data.notices:
         notify(f"note: {notice}")
     changes: list[str] = []

@@ -76,6 +76,7 @@ def find_learning_rate(config: Config, notices: Sequence[str], images: LabelledI
     torch.manual_seed(config.seed)
     data = DataModule(config, images)
     data.prepare()
+    config = data.config
     for notice in data.notices:
         print_message(f"note: {notice}")
     config = resolve_auto_values(config, data, print_message)

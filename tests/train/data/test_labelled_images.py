@@ -12,6 +12,7 @@ import rasterio
 
 from tests.conftest import write_dataset, write_raster
 from train.__main__ import main
+from train.configs.config import Config
 from train.data import statistics
 from train.data.pairs import Scene, find_pairs, read_scenes
 from train.data.reader import Reader
@@ -119,11 +120,11 @@ def test_what_is_found_before_torch_is_loaded_is_not_read_again(
     assert len(read) == 5 + 2 + 1 + 1
 
 
-def _counted(seen: list[Any]) -> Callable[[Path], Any]:
+def _counted(seen: list[Any]) -> Callable[[Path, Config], Any]:
     from train.data.find_scenes import find_scenes
 
-    def counted(folder: Path) -> Any:
+    def counted(folder: Path, config: Config) -> Any:
         seen.append(folder)
-        return find_scenes(folder)
+        return find_scenes(folder, config)
 
     return counted
