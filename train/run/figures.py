@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -30,6 +31,25 @@ def figure_style() -> Iterator[None]:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
     write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=110, bbox_inches="tight"))
+
+
+def scale_bar(axis: Axes, width: float, pixel: float) -> None:
+    """Draw a scale bar into a picture: a round length, about a quarter of the picture's width.
+
+    Args:
+        axis: Axes of the picture, in pixels.
+        width: Width of the picture, pixels.
+        pixel: Width of a pixel on the ground, metres.
+    """
+    about = width * pixel / 4
+    power = 10.0 ** np.floor(np.log10(about))
+    length = float(power * max(step for step in (1, 2, 5) if step * power <= about * (1 + 1e-9)))
+    unit = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m" if length >= 1 else f"{100 * length:g} cm"
+    left, right = 0.04, 0.04 + length / pixel / width
+    line = axis.plot([left, right], [0.05, 0.05], transform=axis.transAxes, color="white", linewidth=3, zorder=6)
+    text = axis.text(left, 0.07, unit, transform=axis.transAxes, color="white", fontsize=7, va="bottom", zorder=6)
+    for artist in (*line, text):
+        artist.set_path_effects([withStroke(linewidth=5 if artist is not text else 2, foreground="black")])
 
 
 def learning_curves(
