@@ -28,6 +28,7 @@ def draw(
     seed: int,
     fixed: NDArray[np.int64] | None = None,
     neighbours: NDArray[np.int64] | None = None,
+    by: str = "block",
 ) -> NDArray[np.int64]:
     """Assign units to splits.
 
@@ -37,6 +38,7 @@ def draw(
         seed: Seed; the same one gives the same splits.
         fixed: Split of units that is given, (units,), `FREE` for the others; None if all are free.
         neighbours: Numbers of two units that lie beside each other, (pairs, 2).
+        by: What a unit is, for error messages: block, site, date, column.
 
     Returns:
         Split of each unit, (units,) int64.
@@ -51,9 +53,13 @@ def draw(
         return fixed.copy()
     missing = [split for split in range(len(shares)) if split not in taken]
     if len(free) < len(missing):
+        noun = {"block": "blocks", "column": "areas"}.get(by, f"{by}s")
+        fix = (
+            "make the blocks smaller with split.block_size" if by == "block" else "add sources, or use split.by: block"
+        )
         raise UserError(
-            f"{len(free)} units with labelled pixels can't fill {len(missing)} splits (make the blocks smaller with "
-            "split.block_size, or set the share of a split to 0)"
+            f"split.by: {by}: {len(free)} {noun} with labelled pixels can't fill {len(missing)} splits ({fix}, or set "
+            "the share of a split to 0)"
         )
     present = counts.sum(axis=0) > 0
     weights = counts[:, present] / np.maximum(counts[:, present].sum(axis=0), 1)

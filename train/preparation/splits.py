@@ -142,17 +142,20 @@ def _draw(
     neighbours = _neighbours(places, units, index) if config.by == "block" else None
     if config.folds is None:
         wanted = {split: share for split, share in shares.items() if share or (fixed == SPLITS.index(split)).any()}
-        drawn = _draw_named(counts, wanted, list(SPLITS), config.seed, fixed, neighbours)
+        drawn = _draw_named(counts, wanted, list(SPLITS), config.seed, fixed, neighbours, config.by)
         return {place: int(drawn[index[units.number(place)]]) for place in places}, names, wanted
     rest = 1 - shares["test"]
     kept = {"rest": rest, "test": shares["test"]} if shares["test"] or (fixed == 2).any() else {"rest": 1.0}
-    first = _draw_named(counts, kept, ["rest", "", "test"], config.seed, np.where(fixed == 2, 2, FREE), neighbours)
+    first = _draw_named(
+        counts, kept, ["rest", "", "test"], config.seed, np.where(fixed == 2, 2, FREE), neighbours, config.by
+    )
     folds = draw(
         np.where((first == 2)[:, None], 0, counts),
         [1 / config.folds] * config.folds,
         config.seed + 1,
         None,
         neighbours,
+        config.by,
     )
     names = [("val" if fold == 1 else "train", fold) for fold in range(1, config.folds + 1)] + [("test", None)]
     labels = np.where(first == 2, config.folds, folds)
@@ -168,6 +171,7 @@ def _draw_named(
     seed: int,
     fixed: NDArray[np.int64],
     neighbours: NDArray[np.int64] | None,
+    by: str,
 ) -> NDArray[np.int64]:
     """Draw among the splits that are wanted; return the number of each unit's split among all names."""
     chosen = [names.index(name) for name in wanted]
@@ -175,7 +179,7 @@ def _draw_named(
     inner[chosen] = np.arange(len(chosen))
     shares = np.maximum(np.array(list(wanted.values())), 1e-3)  # a split that is given alone has no share
     inside = np.where(fixed == FREE, FREE, inner[fixed])
-    return np.array(chosen)[draw(counts, (shares / shares.sum()).tolist(), seed, inside, neighbours)]
+    return np.array(chosen)[draw(counts, (shares / shares.sum()).tolist(), seed, inside, neighbours, by)]
 
 
 def _neighbours(places: Sequence[tuple[int, int, int]], units: Units, index: dict[int, int]) -> NDArray[np.int64]:

@@ -44,7 +44,7 @@ def test_no_split_is_empty(units: int, classes: int, seed: int) -> None:
     counts = np.random.default_rng(seed).integers(0, 3, (units, classes))
     labelled = counts.sum(axis=1) > 0
     if labelled.sum() < 3:
-        with pytest.raises(UserError, match="units with labelled pixels can't fill 3 splits"):
+        with pytest.raises(UserError, match="blocks with labelled pixels can't fill 3 splits"):
             draw(counts, SHARES, seed)
         return
     split = draw(counts, SHARES, seed)

@@ -1,6 +1,8 @@
 """A PREPARE.yml is read whole, or every mistake in it is reported with its place."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -137,3 +139,15 @@ def test_the_schema_accepts_and_refuses_what_the_loader_does():
     assert not validator.is_valid(good | {"split": {"guard": "30 miles"}})
     assert not validator.is_valid(good | {"classes": {"map": {"7": 255}}})
     assert not validator.is_valid(good | {"guard": 3})
+
+
+def test_a_mistake_is_answered_before_anything_slow_is_imported(tmp_path):
+    (tmp_path / "p.yml").write_text("tile_size: x\n")
+    code = (
+        "import sys\nfrom train.prepare import main\ncode = main(sys.argv[1:])\n"
+        "print(*{'numpy', 'rasterio', 'torch', 'pyogrio', 'shapely'} & set(sys.modules))\nsys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "p.yml"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == "\n"
+    assert len(done.stderr.splitlines()) == 4

@@ -90,7 +90,7 @@ def test_sites_on_the_same_ground_are_one(tmp_path: Path) -> None:
     assert any(
         'images of "i0" and "i1" show the same ground, so that they are drawn as one' in n for n in result.notices
     )
-    with pytest.raises(UserError, match="1 units with labelled pixels can't fill 3 splits"):
+    with pytest.raises(UserError, match="1 sites with labelled pixels can't fill 3 splits"):
         plan(images(tmp_path, [(0, 0), (20, 0)]), by="site")
 
 
