@@ -115,7 +115,7 @@ def clear_temporaries(folder: Path, target: str = "") -> None:
             continue
         local = found.name[: match.start()].endswith(f".{platform.node()}")
         try:
-            if match["before"] == "." or (local and not process_alive(int(match["process"]))) or _age(found) > _STALE_SECONDS:
+            if match["before"] == "." or (local and not _alive(int(match["process"]))) or _age(found) > _STALE_SECONDS:
                 shutil.rmtree(found) if found.is_dir() and not found.is_symlink() else found.unlink()
         except OSError:  # another user's, or gone already
             continue
@@ -129,7 +129,7 @@ def _age(path: Path) -> float:
     return time.time() - path.stat().st_mtime
 
 
-def process_alive(process: int) -> bool:
+def _alive(process: int) -> bool:
     """Return True if another process of this number runs; a file with our own number was left by an earlier one."""
     if process == os.getpid() or os.name == "nt":  # Windows itself refuses to remove an open file
         return False

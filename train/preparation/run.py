@@ -51,8 +51,13 @@ def prepare(loaded: Loaded, check: bool = False, overwrite: bool = False, chips:
         _check_target(target, sources, before, overwrite)
     labels, records, notices = _read(loaded, sources, digests, before, target)
     with Staging(None if check else target, "output_dir") as staging:
-        _burn(config, labels, records, staging.folder / LABELS)
-        plan = _plan(config, sources, labels, records, target, staging.folder)
+        (staging.folder / LABELS).mkdir()
+        for source, found in zip(sources, labels, strict=True):
+            if found is None:
+                staging.keep(target / LABELS / f"{source.name}.tif", f"{LABELS}/{source.name}.tif")
+            else:
+                _burn(config, found, records[source.name], staging.folder / LABELS / f"{source.name}.tif")
+        plan = _plan(config, sources, labels, records, staging.folder / LABELS)
         prepared = PreparedSet(staging.folder, _settings(config, plan), _tables(sources, digests, target), plan.blocks)
         lines = [*loaded.notices, *notices, *area_notices(config, records, sources), *plan.notices]
         if check:
@@ -186,21 +191,13 @@ def _options(config: PrepareConfig, source: SourceFiles) -> list[object]:
     ]
 
 
-def _burn(
-    config: PrepareConfig, labels: Sequence[ImageLabels | None], records: dict[str, SourceRecord], folder: Path
-) -> None:
-    """Write the label files that aren't up to date, and complete their records."""
-    folder.mkdir()
+def _burn(config: PrepareConfig, labels: ImageLabels, record: SourceRecord, target: Path) -> None:
+    """Write a label file, and complete its record."""
     names = config.class_names
-    for each in labels:
-        if each is None:
-            continue
-        target = folder / f"{each.source.name}.tif"
-        with each.burning(config.values, len(names)) as (rows, finish):
-            found = write_labels(target, each.source.image, rows, names, finish)
-        record = records[each.source.name]
-        record.label = file_digest(target)
-        record.classes, record.unlabelled = [int(count) for count in found.classes], found.unlabelled
+    with labels.burning(config.values, len(names)) as (rows, finish):
+        found = write_labels(target, labels.source.image, rows, names, finish)
+    record.label = file_digest(target)
+    record.classes, record.unlabelled = [int(count) for count in found.classes], found.unlabelled
 
 
 def _plan(
@@ -208,8 +205,7 @@ def _plan(
     sources: Sequence[SourceFiles],
     labels: Sequence[ImageLabels | None],
     records: dict[str, SourceRecord],
-    target: Path,
-    staged: Path,
+    folder: Path,
 ) -> BlockPlan:
     """Lay out the blocks and draw the splits."""
     images = [
@@ -232,8 +228,7 @@ def _plan(
         source, record = sources[number], records[sources[number].name]
         unknown = [area for area in areas if record.known(area) is None]
         if unknown:
-            new = staged / LABELS / f"{source.name}.tif"
-            label = new if new.exists() else target / LABELS / new.name
+            label = folder / f"{source.name}.tif"
             record.remember(unknown, count_pixels(source.image, label, classes, unknown))
         counts = [record.known(area) for area in areas]
         return np.array(counts, np.int64).reshape(len(areas), classes + 2)

@@ -1,19 +1,14 @@
 """Files of a data set that appear all at once: written to a folder beside their places, and moved there at the end."""
 
-import os
-import platform
-import re
 import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
 
 from inference.common.errors import UserError
-from inference.common.files import process_alive, replace
+from inference.common.files import replace, temporary_path
 from inference.common.paths import shown_path
 from inference.common.targets import make_folder
-
-_PREFIX = ".preparing-"
 
 
 class Staging:
@@ -35,25 +30,32 @@ class Staging:
 
     def __enter__(self) -> "Staging":
         if self._target is None:
-            self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX.strip(".")))
+            self.folder = Path(tempfile.mkdtemp(prefix="preparing-"))
             return self
         self._made = [folder for folder in (self._target, *self._target.parents) if not folder.exists()]
         try:
             make_folder(self._target, self._option)
-            _clear_stale(self._target)
-            self.folder = self._target / f"{_PREFIX}{platform.node()}-{os.getpid()}"
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder = temporary_path(self._target / "prepared")
             self.folder.mkdir()
         except BaseException:
             self._remove_made()
             raise
         return self
 
+    def keep(self, place: Path, name: str) -> None:
+        """Let a file that stays as it is be found in the staging folder too, under its name there."""
+        try:
+            (self.folder / name).symlink_to(place.resolve())
+        except OSError:  # a file system without links
+            shutil.copyfile(place, self.folder / name)
+
     def commit(self) -> list[str]:
         """Move all files to their places, those of subfolders first; return the names of those that changed."""
         assert self._target is not None
         changed = []
-        files = [path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file()]
+        files = [
+            path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()
+        ]
         for name in sorted(files, key=lambda name: (-len(name.parts), str(name))):
             place = self._target / name
             place.parent.mkdir(exist_ok=True)
@@ -93,11 +95,3 @@ def _same(one: Path, other: Path) -> bool:
             if part != second.read(2**20):
                 return False
     return True
-
-
-def _clear_stale(folder: Path) -> None:
-    """Remove the staging folders of killed processes of this machine."""
-    for found in folder.glob(f"{_PREFIX}*"):
-        match = re.fullmatch(rf"{re.escape(_PREFIX)}{re.escape(platform.node())}-(\d+)", found.name)
-        if match is not None and not process_alive(int(match[1])):
-            shutil.rmtree(found, ignore_errors=True)
