@@ -224,6 +224,10 @@ def _methods(evaluation: Evaluation) -> str:
         "Each image was mapped as a whole, with the same code as inference.py. Each valid, labelled pixel counts once. "
         "Scores are computed from pixel counts pooled over all images; they are not means of image scores. n/a: "
         "undefined, for example the score of an absent class, or a boundary score at less than a pixel.",
+        "Training scores windows of the tile size, side by side from the upper left corner and continued by a "
+        "reflection; a map is blended from tiles that overlap and lie inside the image. With --overlap 0 --window none "
+        "both scores are the same where the sides of the images are whole tiles, or less than one. Training's mean "
+        "over two classes is not the score of the target.",
         "In the first table, scores of a model with one target class are those of that class; with several classes "
         "they are means over the classes present. With a target class, boundary scores and average precision are "
         "computed for it only. Accuracy and Cohen's kappa (Cohen, Educ. Psychol. Meas. 20(1), 1960) "

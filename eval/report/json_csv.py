@@ -25,6 +25,7 @@ def scores_json(evaluation: Evaluation) -> str:
         "backend": predictions.backend,
         "classes": list(evaluation.settings.class_names),
         "scores": evaluation.scores,
+        "training_dice": evaluation.training_dice,
         "intervals": {name: list(bounds) for name, bounds in evaluation.intervals.items()},
         "confusion": evaluation.counts["confusion"].astype(int).tolist(),
         "threshold": None if evaluation.threshold is None else _threshold(evaluation.threshold),

@@ -12,6 +12,7 @@ from eval.scoring import calibration
 from eval.scoring.bootstrap import Counts, percentile_intervals
 from eval.scoring.counts import ScoreSettings, add_counts
 from eval.scoring.scores import compute_scores, to_floats
+from train.run.card import data_source
 
 Interval = tuple[float, float]
 
@@ -84,6 +85,19 @@ class Evaluation:
     def current_threshold(self) -> float:
         """Threshold that the maps were made with."""
         return self.predictions.threshold
+
+    @property
+    def training_dice(self) -> float | None:
+        """Dice that training scored on the same split, of the same class or classes; None if the card has none."""
+        predictions, target = self.predictions, self.settings.target
+        card, split = predictions.model.card, predictions.split
+        known = card.training_data is not None and card.training_data.source == data_source(split.data)
+        if not known or split.rule.ignore_index != card.ignore_index:
+            return None
+        score = f"{split.name}/dice"
+        # Of two softmax classes, training's score without a class is the mean over both.
+        of_target = "" if target is None else f"{score}/{self.settings.class_names[target]}"
+        return card.scores.get(of_target, card.scores.get(score))
 
     def image_differences(self) -> list[tuple[str, float]]:
         """Return name and difference in Dice from the baseline of each image with both, in descending order."""

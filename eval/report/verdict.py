@@ -5,13 +5,14 @@ import math
 from eval.report.results import Evaluation, ThresholdSuggestion
 from eval.scoring import calibration
 from eval.scoring.bootstrap import FEW_GROUPS
+from inference.options import Options
 
 _SAME_DICE = 5e-5
 """Gain in Dice below which two thresholds are equally good: it is not visible in four decimals."""
 
 
 def verdict(evaluation: Evaluation) -> str:
-    """Return the main results as a paragraph: scores, comparison, area, boundaries, calibration, threshold, caveats."""
+    """Return the main results as a paragraph: scores, comparisons, area, outlines, calibration, threshold, caveats."""
     split, settings = evaluation.predictions.split, evaluation.settings
     names = settings.class_names
     mapped = names[settings.target] if settings.target is not None else f"{len(names)} classes"
@@ -21,6 +22,8 @@ def verdict(evaluation: Evaluation) -> str:
         f"({_image_count(evaluation)}, {pixels:,} labelled pixels) with Dice {_score_and_interval(evaluation, 'dice')} "
         f"and IoU {_score_and_interval(evaluation, 'iou')}."
     ]
+    if (trained := evaluation.training_dice) is not None:
+        sentences.append(_training(trained, evaluation))
     if evaluation.differences is not None and evaluation.baseline is not None:
         sentences.append(_comparison(evaluation, evaluation.baseline.predictions.model.name))
     if settings.target is not None:
@@ -71,6 +74,16 @@ def _score_and_interval(evaluation: Evaluation, name: str) -> str:
     low, high = evaluation.intervals[name]
     interval = "" if math.isnan(low) else f" (95 % CI {low:.3f} to {high:.3f})"
     return f"{format_score(evaluation.scores[name], name)}{interval}"
+
+
+def _training(trained: float, evaluation: Evaluation) -> str:
+    mapping = evaluation.predictions.mapping
+    overlap = mapping.get("overlap", Options.overlap)
+    how = f"blended from tiles that overlap by {100 * overlap:g} %" if overlap else "in tiles side by side"
+    return (
+        f"Training scored Dice {trained:.4f} on this split, in windows side by side; these maps score "
+        f"{format_score(evaluation.scores['dice'], 'dice')}, {how}."
+    )
 
 
 def _comparison(evaluation: Evaluation, baseline: str) -> str:

@@ -53,7 +53,7 @@ def model_card(
         label_nodata=config.data_module.label_nodata,
         nodata=data.nodata,
         training_data=TrainingData(
-            source=_source(config.data_module.data_dir),
+            source=data_source(config.data_module.data_dir),
             fingerprint=fingerprint(data.scenes["train"]),
             images=len(data.scenes["train"]),
             pixels=sum(s.height * s.width for s in data.scenes["train"]),
@@ -65,7 +65,7 @@ def model_card(
     )
 
 
-def _source(data_dir: str) -> str:
+def data_source(data_dir: str) -> str:
     """Return the name of a data set: the name of its folder, however the path is written, or of the demo."""
     return (
         data_dir.rpartition("://")[2]
