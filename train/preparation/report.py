@@ -8,7 +8,8 @@ from inference.common.text import limited, print_line
 from train.data.pairs import join_some
 from train.data.prepared import IGNORED, Block, PreparedSet
 from train.data.prepared_scenes import resolution_notices
-from train.preparation.config import PrepareConfig
+from train.preparation.config import PrepareConfig, distance
+from train.preparation.label_sources import is_raster
 from train.preparation.overlap_areas import Overlap
 from train.preparation.record import SourceRecord
 from train.preparation.sources import SourceFiles
@@ -77,6 +78,29 @@ def area_notices(
     return lines
 
 
+def split_notices(config: PrepareConfig, sources: Sequence[SourceFiles], plan: BlockPlan) -> list[str]:
+    """Return notices about images without georeference, and about splits that have no block."""
+    lines = []
+    unplaced = [source.name for source in sources if not source.image.georeferenced]
+    if unplaced:
+        lines.append(
+            f"not georeferenced: {join_some(unplaced)}: blocks are laid out and kept apart in pixels "
+            f"({plan.guard_pixels} pixels), they have no outline in dataset.gpkg, and whether images show the same "
+            "ground isn't known"
+        )
+    if config.split.folds is None:
+        used = {block.split for block in plan.blocks if block.selected}
+        lines += [
+            f"no block is in {split}, which training needs (give it sources or a share)"
+            for split in ("train", "val")
+            if split not in used
+        ]
+    rasters = [source.name for source in sources if source.labels is not None and is_raster(source.labels)]
+    if rasters and distance(config.border_ignore).value:
+        lines.append(f"border_ignore: the outlines of classes in label rasters are kept: {join_some(rasters)}")
+    return lines
+
+
 def _winner(config: PrepareConfig, pair: tuple[int, int]) -> str:
     order = config.priority
     first = min(pair, key=lambda index: (order.index(index) if index in order else len(order), -index))
@@ -127,8 +151,11 @@ def _splits(config: PrepareConfig, prepared: PreparedSet, plan: BlockPlan) -> li
     """Return the table of the splits or folds: blocks, and the share of each class beside the wanted one."""
     names = config.class_names
     rows = []
+    drawn = config.split.by != "given"
     for split, wanted in plan.wanted.items():
         blocks = [block for block in plan.blocks if block.selected and _name(block, prepared) == split]
+        if not blocks and not drawn:
+            continue
         pixels = sum(block.height * block.width for block in blocks)
         achieved = plan.achieved[split]
         rows.append(
@@ -136,7 +163,7 @@ def _splits(config: PrepareConfig, prepared: PreparedSet, plan: BlockPlan) -> li
                 split,
                 f"{len(blocks):,}",
                 f"{pixels / 1e6:,.1f}",
-                f"{100 * wanted:.1f} %",
+                f"{100 * wanted:.1f} %" if drawn else "given",
                 *("-" if math.isnan(share) else f"{100 * share:.1f} %" for share in achieved),
             ]
         )

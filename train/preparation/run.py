@@ -24,7 +24,7 @@ from train.preparation.label_files import write_labels
 from train.preparation.label_sources import ImageLabels, Layers, read_labels, touch_problems
 from train.preparation.loader import Loaded
 from train.preparation.record import Record, SourceRecord, blocks_digest, file_digest, read_record, source_key
-from train.preparation.report import area_notices, overlap_lines, report
+from train.preparation.report import area_notices, overlap_lines, report, split_notices
 from train.preparation.sources import SourceFiles, find_sources
 from train.preparation.splits import BlockPlan, plan_blocks
 from train.preparation.staging import Staging
@@ -51,15 +51,11 @@ def prepare(loaded: Loaded, check: bool = False, overwrite: bool = False, chips:
         _check_target(target, sources, before, overwrite)
     labels, records, notices = _read(loaded, sources, digests, before, target)
     with Staging(None if check else target, "output_dir") as staging:
-        (staging.folder / LABELS).mkdir()
-        for source, found in zip(sources, labels, strict=True):
-            if found is None:
-                staging.keep(target / LABELS / f"{source.name}.tif", f"{LABELS}/{source.name}.tif")
-            else:
-                _burn(config, found, records[source.name], staging.folder / LABELS / f"{source.name}.tif")
+        _burn_all(loaded, sources, labels, records, target, staging)
         plan = _plan(config, sources, labels, records, staging.folder / LABELS)
         prepared = PreparedSet(staging.folder, _settings(config, plan), _tables(sources, digests, target), plan.blocks)
         lines = [*loaded.notices, *notices, *area_notices(config, records, sources), *plan.notices]
+        lines += split_notices(config, sources, plan)
         if check:
             report(config, prepared, records, plan, lines)
             print_line("checked; nothing was written (leave --check out to prepare the data set)")
@@ -189,6 +185,40 @@ def _options(config: PrepareConfig, source: SourceFiles) -> list[object]:
         str(config.border_ignore),
         config.all_touched,
     ]
+
+
+def _burn_all(
+    loaded: Loaded,
+    sources: Sequence[SourceFiles],
+    labels: Sequence[ImageLabels | None],
+    records: dict[str, SourceRecord],
+    target: Path,
+    staging: Staging,
+) -> None:
+    """Write the label files that aren't up to date.
+
+    Raises:
+        UserError: Label rasters can't be used; a line for each.
+    """
+    (staging.folder / LABELS).mkdir()
+    problems = []
+    for source, found in zip(sources, labels, strict=True):
+        place = Path(LABELS) / f"{source.name}.tif"
+        if found is None:
+            staging.keep(target / place, str(place))
+            continue
+        try:
+            _burn(loaded.config, found, records[source.name], staging.folder / place)
+            if found.raster is not None and not sum(records[source.name].classes):
+                raise UserError(
+                    f"{found.raster}: labels no pixel of {source.image.path} (check that both show one place)"
+                )
+        except UserError as error:
+            problems.append(
+                loaded.line(("sources", source.entry, "labels"), str(error)) if found.raster else str(error)
+            )
+    if problems:
+        raise UserError("\n".join(limited(problems)))
 
 
 def _burn(config: PrepareConfig, labels: ImageLabels, record: SourceRecord, target: Path) -> None:

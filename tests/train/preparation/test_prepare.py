@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio import Affine
 
 from tests.conftest import write_raster
 from tests.train.preparation.surveys import ground, write_mosaic, write_polygons
@@ -292,6 +293,70 @@ def test_a_label_raster(run: Run, survey: Path) -> None:
     assert code == 0, err
     with rasterio.open("out/labels/north.tif") as label:
         assert (label.read(1) == np.array([0, 0, 0, 1, 0, 0, 0, 0, 0, 255])[values]).all()
+
+
+def test_all_bad_label_rasters_at_once(run: Run, survey: Path) -> None:
+    for name in ("north", "south"):
+        origin = (5e5, 5.8e6 - 900 * (name == "south"))
+        write_raster(survey / f"{name}_label.tif", np.full((120, 160), 7, np.uint8), origin=origin)
+    config = CONFIG.replace("kelp.gpkg", '"{name}_label.tif"')
+    config = config.replace("column: label, map: {kelp: 1, eelgrass: 2, unsure: ignore}", "names: [a, b]")
+    code, _, err = run(config=config)
+    assert code == 2
+    assert [line.partition(": has")[0] for line in err.splitlines()] == [
+        f"p.yml:4:37: sources.0.labels: {name}_label.tif" for name in ("north", "south")
+    ]
+    assert not (survey / "out").exists()
+    write_raster(survey / "south_label.tif", np.full((120, 160), 1, np.uint8))
+    err = run("classes={map: {7: 1}}")[2]
+    assert err == (
+        "p.yml:4:37: sources.0.labels: south_label.tif: labels no pixel of m/south.tif (check that both show one "
+        "place)\n"
+    )
+
+
+def test_images_without_georeference(run: Run, survey: Path) -> None:
+    image = np.random.default_rng(0).integers(1, 255, (3, 120, 160)).astype(np.uint8)
+    write_raster(survey / "plain.tif", image, crs=None, transform=Affine.identity())
+    write_raster(survey / "label.tif", (image[0] > 99).astype(np.uint8), crs=None, transform=Affine.identity())
+    config = source(image="plain.tif", labels="label.tif")
+    config = config.replace("column: label, map: {kelp: 1, eelgrass: 2, unsure: ignore}", "names: [a, b]")
+    code, _, err = run(config=config)
+    assert code == 0, err
+    assert "notice: not georeferenced: plain: blocks are laid out and kept apart in pixels (8 pixels)" in err
+    assert "split.guard: 3 m can't be measured in plain.tif" in refused(run, "split.guard=3 m")
+
+
+def test_given_splits(run: Run, survey: Path) -> None:
+    lines = [f"  - {{image: m/{name}.tif, labels: kelp.gpkg, split: train}}" for name in ("north", "south")]
+    config = CONFIG.replace('  - {image: "m/{name}.tif", labels: kelp.gpkg}', "\n".join(lines))
+    config = config.replace("block_size: 40 px", "by: given, block_size: 40 px")
+    code, out, err = run(config=config)
+    assert code == 0, err
+    assert "notice: no block is in val, which training needs (give it sources or a share)" in err
+    assert [line.split()[0] for line in out.splitlines()[4:-1]] == ["split", "train"]
+    code, out, err = run("sources.1.split=val")
+    assert code == 0, err
+    assert "notice: no block" not in err
+    assert {block.source: block.split for block in read_prepared(Path("out")).blocks} == {
+        "north": "train",
+        "south": "val",
+    }
+
+
+def test_values_of_a_column_are_drawn(run: Run, survey: Path) -> None:
+    shapes = [ground(0, 0, 120, 50), ground(0, 50, 120, 60), ground(0, 110, 120, 50)]
+    write_polygons(survey / "areas.gpkg", shapes, {"transect": ["a", "b", "c"]})
+    config = source(areas="areas.gpkg").replace("block_size: 40 px", "by: column, column: transect, block_size: 10 px")
+    code, _, err = run("split.guard=4 px", config=config)
+    assert code == 0, err
+    found: dict[str, set[str]] = {}
+    for block in read_prepared(Path("out")).blocks:
+        if block.selected:
+            found.setdefault("abc"[(block.col >= 50) + (block.col >= 110)], set()).add(block.split)
+    assert sorted(map(len, found.values())) == [1, 1, 1]
+    assert set().union(*found.values()) == {"train", "val", "test"}
+    assert run("split.guard=4 px")[2].endswith("out: nothing has changed\n")
 
 
 def test_two_dates_of_one_place_are_one_unit(run: Run, survey: Path) -> None:
