@@ -93,23 +93,25 @@ def _run(options: argparse.Namespace) -> int:
     loaded = load_config(options.config, overrides)
 
     # PyTorch is imported after config and data are checked, so that mistakes in them are reported at once.
+    from train.data.class_weights import with_class_weights
+    from train.data.find_scenes import with_class_names
     from train.data.labelled_images import LabelledImages
+    from train.data.survey import survey
 
-    if options.check:
-        from train.data.survey import survey
-
-        surveyed = survey(loaded.config)
-        _import_slow_libraries()
+    images = LabelledImages(loaded.config)
+    surveyed = survey(images) if options.check else None
+    images.prepare()
+    config, weights = with_class_weights(with_class_names(loaded.config, images.prepared), images)
+    notices = [*loaded.notices, *weights]
+    _import_slow_libraries()
+    if surveyed is not None:
         from train.run.check import check
 
-        return check(loaded.config, loaded.notices, surveyed)
-    images = LabelledImages(loaded.config)
-    images.prepare()
-    _import_slow_libraries()
+        return check(config, notices, surveyed)
     if options.lr_find:
         from train.run.lr_find import find_learning_rate
 
-        sys.stdout.write(find_learning_rate(loaded.config, loaded.notices, images) + "\n")
+        sys.stdout.write(find_learning_rate(config, notices, images) + "\n")
         return 0
     from inference.common.signals import exit_status
     from inference.common.text import print_line
@@ -118,7 +120,7 @@ def _run(options: argparse.Namespace) -> int:
     from train.run.results import report
 
     try:
-        result = train(loaded.config, loaded.notices, folder, options.force, images)
+        result = train(config, notices, folder, options.force, images)
     except Interrupted as stopped:
         if stopped.args[0]:
             print_line(f"stopped; resume with: python -m train --resume {stopped.args[0]}")
@@ -126,7 +128,7 @@ def _run(options: argparse.Namespace) -> int:
             print_line("stopped; there is no last.ckpt to resume from (checkpoint.save_last: false)")
         return exit_status(stopped.number)
     if result.folder.summary.is_file():
-        print_line(report(loaded.config, options.config, result), sys.stdout)
+        print_line(report(config, options.config, result), sys.stdout)
     return 0
 
 

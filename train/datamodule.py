@@ -12,7 +12,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from inference.common.cpu import cores
-from inference.common.errors import UserError
 from train.configs.config import Config, DataModuleConfig
 from train.data.datasets import (
     GridBatchSampler,
@@ -24,7 +23,6 @@ from train.data.datasets import (
     init_worker,
 )
 from train.data.find_scenes import with_class_names
-from train.data.foreground import BlockForeground, Foreground, find_foreground
 from train.data.labelled_images import LabelledImages
 from train.data.labels import LabelRule
 from train.data.pairs import Scene
@@ -117,7 +115,7 @@ class DataModule(L.LightningDataModule):
         scenes = self.scenes["train"]
         settings = self.settings
         reader = self.reader()
-        foreground = self._foreground(reader) if settings.foreground_share else None
+        foreground = self.images.foreground(reader) if settings.foreground_share else None
         windows = TrainingWindows(
             [(s.height, s.width) for s in scenes],
             self.config.tile_size,
@@ -127,23 +125,6 @@ class DataModule(L.LightningDataModule):
             settings.foreground_share or 0.0,
         )
         return TrainDataset(scenes, self.bands, reader, windows, self._augmentation())
-
-    def _foreground(self, reader: Reader) -> Foreground | BlockForeground:
-        """Return the foreground pixels of the train split: by the shares of blocks, or found by reading all labels."""
-        scenes, background = self.scenes["train"], self.config.background_index
-        foreground: Foreground | BlockForeground
-        if self.images.prepared is not None:
-            foreground = BlockForeground(scenes, reader, background)
-        else:
-            faster = Reader(self.rule, self.settings.fill_value, cores())
-            foreground = find_foreground(scenes, faster, background, "looking for foreground")
-            faster.close()
-        if not len(foreground):
-            raise UserError(
-                "data_module.foreground_share: the train split has no pixel of any class but the background "
-                "(leave foreground_share out)"
-            )
-        return foreground
 
     def grid_dataset(self, split: str) -> GridDataset:
         """Return the dataset of the val or test split."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from inference.common.cpu import cores
 from inference.common.errors import UserError
+from inference.common.text import limited
 from train.configs.config import Config
 from train.data.labelled_images import LabelledImages
 from train.data.prepared_statistics import class_counts
@@ -12,12 +13,7 @@ from train.data.reader import Reader
 from train.data.statistics import measure, merge
 
 
-def wants_class_weights(config: Config) -> bool:
-    """Return True if a loss has `class_weights: auto`."""
-    return any(opts.class_weights == "auto" for opts in _options(config))
-
-
-def with_class_weights(config: Config, data: LabelledImages) -> tuple[Config, str]:
+def with_class_weights(config: Config, data: LabelledImages) -> tuple[Config, list[str]]:
     """Replace `class_weights: auto` by numbers.
 
     The weight of class c is N / (K n_c), with n_c of N labelled pixels of the train split and K classes, so that all
@@ -25,16 +21,19 @@ def with_class_weights(config: Config, data: LabelledImages) -> tuple[Config, st
     "balanced").
 
     Args:
-        config: Config with `class_weights: auto`.
+        config: Resolved config.
         data: Prepared images.
 
     Returns:
-        A copy of the config with the numbers, and a line for the user.
+        A copy of the config with the numbers, and a line for the user; the config itself if no loss has
+        `class_weights: auto`.
 
     Raises:
         UserError: A class does not occur in the train split, or a file can't be read.
     """
-    counts = _counts(data)
+    if all(opts.class_weights != "auto" for opts in _options(config)):
+        return config, []
+    counts = data.class_counts or _counts(data)
     names = config.class_names
     absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
     if absent:
@@ -48,7 +47,7 @@ def with_class_weights(config: Config, data: LabelledImages) -> tuple[Config, st
         if opts.class_weights == "auto":
             opts.class_weights = list(weights)
     shown = ", ".join(f"{name} {weight:.4g}" for name, weight in zip(names, weights, strict=True))
-    return config, f"class weights from the train split: {shown}"
+    return config, [f"class weights from the train split: {shown}"]
 
 
 def _counts(data: LabelledImages) -> list[int]:
@@ -60,7 +59,7 @@ def _counts(data: LabelledImages) -> list[int]:
     found, problems = measure(train, data.bands, reader, "counting the pixels of each class")
     reader.close()
     if problems:
-        raise UserError("\n".join(problems))
+        raise UserError("\n".join(limited(problems)))
     return [int(n) for n in merge(found, len(data.bands), data.rule.classes).class_counts]
 
 

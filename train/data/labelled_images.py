@@ -16,6 +16,7 @@ from inference.common.text import limited
 from inference.common.validity import check_nodata
 from train.configs.config import Config, DataModuleConfig
 from train.data.find_scenes import find_scenes
+from train.data.foreground import BlockForeground, Foreground, find_foreground
 from train.data.labels import label_rule
 from train.data.normalization import Normalization, given_normalization, measured_normalization, measured_notice
 from train.data.pairs import Scene, choose_bands, data_dir, join_some, whole_images
@@ -56,6 +57,7 @@ class LabelledImages:
         band_colours: Colour that each band states in most images; None if none states any.
         band_descriptions: Description of each band in most images; None if none has any.
         nodata: Value of invalid pixels in files that declare none; None for no value.
+        class_counts: Pixels of each class in the train split, as far as they were counted.
         notices: Lines for the user.
     """
 
@@ -70,6 +72,8 @@ class LabelledImages:
         self.band_descriptions: list[str | None] | None = None
         self.nodata: float | None = None
         self._measured_suspects: Suspects | None = None
+        self.class_counts: list[int] | None = None
+        self._foreground: Foreground | None = None
         self.notices: list[str] = []
         self.normalization: Normalization | None = None
         self.measures = False
@@ -91,6 +95,7 @@ class LabelledImages:
         if problems:
             raise UserError("\n".join(limited(problems)))
         self.normalize()
+        self.check_foreground()
         self.notices += self._undeclared_notices() + self.alpha_notices()
 
     def find(self) -> list[str]:
@@ -209,6 +214,36 @@ class LabelledImages:
             measured = merge(parts, len(self.bands), self.rule.classes)
         self.normalization = measured_normalization(self.settings, self.bands, self.dtype, measured)
         self.notices.append(measured_notice(self.settings, self.dtype, self.normalization))
+
+    def check_foreground(self) -> None:
+        """Check that the train split has foreground, where the config asks for a share of it; see `foreground`."""
+        if self.settings.foreground_share:
+            self.foreground(self._reader())
+
+    def foreground(self, reader: Reader) -> Foreground | BlockForeground:
+        """Return the foreground pixels of the train split: by the shares of blocks, or by reading all labels, once.
+
+        Args:
+            reader: Reader of the labels of blocks, which are read when they are needed.
+
+        Raises:
+            UserError: There are none, or a label can't be read.
+        """
+        scenes, background = self.scenes["train"], self.config.background_index
+        found: Foreground | BlockForeground
+        if self.prepared is not None:
+            found = BlockForeground(scenes, reader, background)
+        else:
+            if self._foreground is None:
+                with closing(self._reader()) as faster:
+                    self._foreground = find_foreground(scenes, faster, background, "looking for foreground")
+            found = self._foreground
+        if not len(found):
+            raise UserError(
+                "data_module.foreground_share: the train split has no pixel of any class but the background (leave "
+                "foreground_share out)"
+            )
+        return found
 
     def _settle_bands_and_dtype(self) -> list[str]:
         """Determine bands and data type, which must be the same in all files; return problems, one line each."""

@@ -7,7 +7,6 @@ from inference.common.cpu import cores
 from inference.common.errors import UserError
 from inference.common.progress import progress
 from inference.common.text import limited
-from train.configs.config import Config
 from train.data.labelled_images import LabelledImages
 from train.data.reader import Reader
 from train.data.statistics import Statistics, measure, merge
@@ -29,20 +28,22 @@ class Survey:
     suspects: Suspects
 
 
-def survey(config: Config) -> Survey:
+def survey(data: LabelledImages) -> Survey:
     """Find the images and labels of a config, and read every pixel of every split.
+
+    Args:
+        data: Labelled images; their normalisation is determined, and the classes of their train split are counted.
 
     Raises:
         UserError: The data set does not fit the config; one line for each problem, among them each file that can't be
             decoded and each label of no class.
     """
-    data = LabelledImages(config)
     problems = data.find()
     scenes = [(split, scene) for split, found in data.scenes.items() for scene in found]
     statistics: dict[str, list[Statistics]] = {split: [] for split in data.scenes}
     suspects: Suspects = []
     unreadable: list[str] = []
-    with closing(Reader(data.rule, config.data_module.fill_value, cores())) as reader:
+    with closing(Reader(data.rule, data.settings.fill_value, cores())) as reader:
         for split, scene in progress(scenes, len(scenes), "reading images and labels"):
             # With other problems the bands are unknown, and all of each image are read.
             bands = range(1, scene.image.count + 1) if problems else data.bands
@@ -56,5 +57,8 @@ def survey(config: Config) -> Survey:
             suspects = data.undeclared(reader)
     if problems or unreadable:
         raise UserError("\n".join(limited([*problems, *unreadable])))
-    data.normalize(merge(statistics["train"], len(data.bands), config.labels))
+    train = merge(statistics["train"], len(data.bands), data.rule.classes)
+    data.normalize(train)
+    data.check_foreground()
+    data.class_counts = [int(count) for count in train.class_counts]
     return Survey(data, statistics, suspects)

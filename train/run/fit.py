@@ -14,7 +14,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from inference.common.errors import UserError, is_interruption
 from inference.common.signals import exit_status
 from train.configs.config import Config
-from train.data.class_weights import wants_class_weights, with_class_weights
+from train.data.class_weights import with_class_weights
 from train.data.labelled_images import LabelledImages
 from train.data.statistics import has_labels
 from train.datamodule import DataModule
@@ -149,8 +149,8 @@ def resolve_auto_values(config: Config, data: DataModule, notify: Callable[[str]
     Returns:
         A config in which nothing is left to the data or the machine.
     """
-    if wants_class_weights(config):
-        config, notice = with_class_weights(config, data.images)
+    config, weights = with_class_weights(config, data.images)
+    for notice in weights:
         notify(f"note: {notice}")
     if config.batch_size == "auto":
         config, notice = resolve_batch_size(config, data, build_model(config, data, pretrained=False))

@@ -55,6 +55,49 @@ def test_data_are_refused_without_torch(write_config: Callable[..., Path], tmp_p
         assert line.startswith(f"{data}/{text}")
 
 
+@pytest.mark.parametrize("mode", [[], ["--check"], ["--lr-find"]], ids=["train", "check", "lr-find"])
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        (
+            {"data_module": {"foreground_share": 0.5}},
+            "data_module.foreground_share: the train split has no pixel of any class but the background (leave",
+        ),
+        (
+            {"num_classes": 2, "segmentation_config": {"loss": {"name": "CE", "opts": {"class_weights": "auto"}}}},
+            "class_weights: auto found no pixel of class_1 in the train split (give numbers, or leave",
+        ),
+        (
+            {"data_module": {"bands": [1, 2, 4]}},
+            "data_module.std: can't be measured: the train split has a single value in band 4 (0) (leave the band out",
+        ),
+    ],
+    ids=["foreground", "class weights", "normalisation"],
+)
+def test_what_the_train_split_lacks(
+    write_config: Callable[..., Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    mode: list[str],
+    sections: dict[str, Any],
+    expected: str,
+) -> None:
+    def change(image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        image[3] = 0
+        return image.astype(np.uint16), label * 0
+
+    def load() -> None:
+        raise AssertionError("PyTorch is imported")
+
+    monkeypatch.setattr("train.__main__._import_slow_libraries", load)
+    data = write_dataset(tmp_path / "data", bands=4, change=change)
+    sections = sections | {"data_module": {"bands": [1, 2, 3], "data_dir": str(data)} | sections.get("data_module", {})}
+    assert main([str(write_config(**sections)), *mode]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(expected)
+
+
 def test_many_problems_are_forty_lines(
     write_config: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
