@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.common.areas import why_no_areas
 from inference.common.bands import AlphaSurvey
 from inference.common.progress import Progress
 from inference.common.raster import environment
@@ -137,6 +138,7 @@ def _map_mosaic(plan: Plan, backend: Backend, progress: bool, started: float) ->
         model=" ".join(filter(None, [card.name, card.revision, f"({plan.request.path})"])),
         paths=[str(path) for path in (plan.target, plan.probabilities) if path is not None],
         notices=(*plan.notices, *warnings),
+        no_areas=why_no_areas(header),
     )
 
 

@@ -1,6 +1,7 @@
 """The commands on files whose georeference the Earth doesn't have."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import rasterio
@@ -32,8 +33,28 @@ def test_mapping_says_so_and_reports_no_areas(tmp_path: Path, capsys: pytest.Cap
     assert line.startswith(f"{source}: its georeference is wrong: ")
     assert line.endswith(f"{FIX}; areas aren't known")
     assert "m²" not in out
+    assert "no areas: the georeference of the mosaic is wrong\n" in out
     with rasterio.open(tmp_path / "out.tif") as file:
         assert file.transform == WRONG[wrong]["transform"]
+
+
+@pytest.mark.parametrize(
+    ("georeference", "said"),
+    [
+        ({"crs": None}, "the mosaic isn't georeferenced"),
+        (
+            {"crs": 'LOCAL_CS["quarry",UNIT["metre",1]]'},
+            "the coordinate reference system of the mosaic can't be placed on the Earth",
+        ),
+    ],
+)
+def test_why_there_are_no_areas(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], georeference: dict[str, Any], said: str
+) -> None:
+    source = write_raster(tmp_path / "in.tif", texture(60, 50), **georeference)
+    model = write_onnx(tmp_path / "m.onnx", card())
+    assert main([str(source), str(tmp_path / "out.tif"), "--model", str(model)]) == 0
+    assert f"no areas: {said}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("wrong", WRONG)

@@ -128,6 +128,15 @@ def usable_crs(header: Header) -> Any:
     return header.crs if problem is None else None
 
 
+def why_no_areas(header: Header) -> str:
+    """Return why the areas of an image aren't known, where they aren't."""
+    if georeference_problem(header.crs, header.transform, header.height, header.width) is not None:
+        return "the georeference of the mosaic is wrong"
+    if header.crs is None or header.transform.is_identity:
+        return "the mosaic isn't georeferenced"
+    return "the coordinate reference system of the mosaic can't be placed on the Earth"
+
+
 def _divided(edges: NDArray[np.float64], parts: int) -> NDArray[np.float64]:
     """Divide each interval between edges into `parts`."""
     at = np.arange((len(edges) - 1) * parts + 1) / parts

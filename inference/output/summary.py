@@ -159,6 +159,7 @@ class Summary:
         model: Name, revision and file of the model.
         paths: Files that were written.
         notices: Notices for the user, a line each.
+        no_areas: Reason why areas aren't known, where they aren't.
     """
 
     classes: Sequence[ClassTotal]
@@ -173,6 +174,7 @@ class Summary:
     model: str
     paths: Sequence[str]
     notices: Sequence[str] = field(default_factory=tuple)
+    no_areas: str = "the mosaic isn't georeferenced"
 
     def __str__(self) -> str:
         valid = sum(total.pixels for total in self.classes)
@@ -186,7 +188,7 @@ class Summary:
             lines.append(line + (f" {total.area:>14,.1f} {total.area / 1e4:>11,.4f}" if total.area is not None else ""))
         lines.append(f"{'invalid':<{wide}}        {self.invalid:>14,}")
         if not known:
-            lines.append("no areas: the mosaic isn't georeferenced")
+            lines.append(f"no areas: {self.no_areas}")
         speed = self.height * self.width / 1e6 / self.seconds if self.seconds else 0.0
         lines += [
             f"model: {self.model}",

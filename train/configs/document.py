@@ -29,6 +29,7 @@ MAX_VALUES = 10_000  # a config has some 200; aliases of aliases can make billio
 MAX_DEPTH = 50
 MAX_DIGITS = 1000  # of a number; the largest float has 309, and Python converts up to 4300
 
+_VERSIONS = {None, (1, 0), (1, 1), (1, 2)}
 _INT = r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
 _FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 _CORE = "tag:yaml.org,2002:"
@@ -43,6 +44,7 @@ _HINTS = (
     ("expected <block end>", "check how far this line and those above are indented"),
     ("could not find expected ':'", "a key needs a colon and a space after it"),
     ("duplicate anchor", "give the second &name another name"),
+    ("incompatible YAML document", "allowed: 1.0, 1.1 and 1.2; or leave out the line %YAML"),
     ("another document", "keep one and drop the line ---"),
     ("unexpected end of stream", "a closing quote or bracket is missing"),
 )
@@ -220,7 +222,12 @@ _Dumper.add_implicit_resolver(f"{_CORE}float", re.compile(f"^(?:{_FLOAT})$"), li
 def _compose(text: str) -> tuple[yaml.Node | None, dict[tuple[int, int], Mark]]:
     composer = _Composer(text)
     try:
-        return composer.get_single_node(), composer.aliases
+        node = composer.get_single_node()
+        if (version := composer.yaml_version) not in _VERSIONS:
+            shown = ".".join(map(str, version))
+            problem = f"there is no YAML {shown[:20]} (allowed: 1.0, 1.1 and 1.2; or leave out the line %YAML)"
+            raise yaml.MarkedYAMLError(problem=problem)
+        return node, composer.aliases
     except (ValueError, OverflowError):  # of a version or a character code that Python can't hold
         place = composer.get_mark()
         raise yaml.MarkedYAMLError(problem="a number that is too large", problem_mark=place) from None

@@ -18,6 +18,7 @@ from train.configs.overrides import override
 from train.configs.problems import value_at
 from train.configs.rules import check
 from train.configs.rules.facts import Facts
+from train.configs.rules.losses import of_the_loss_named
 from train.configs.schema import json_schema as schema
 from train.configs.shared import settle
 from train.configs.training import is_file_name
@@ -56,7 +57,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
         config = None
         reported = {problem.paths[0] for problem in problems}
         explained = explain(error, data, Config, settled.moved)
-        problems += [problem for problem in explained if problem.paths[0] not in reported]
+        worded = of_the_loss_named(explained, data)
+        problems += [problem for problem in worded if problem.paths[0] not in reported]
         invalid = {problem.paths[0] for problem in explained}
     problems += check(Facts(data, settled.origin, invalid))
     check_problems(source, said, problems)

@@ -37,10 +37,31 @@ def refused(tmp_path: Path, text: str, *overrides: str) -> list[str]:
         (f"{DATA}seed: {'9' * 200_000}", "a number of 200,000 characters (at most 1000)"),
         (f"{DATA}seed: 0o{'7' * 200_000}", "a number of 200,002 characters (at most 1000)"),
         (f"%YAML 1.{'9' * 200_000}\n---\n{DATA}", "c.yml:1:9: bad YAML: a number that is too large"),
+        (
+            f"%YAML 1.999\n---\n{DATA}",
+            "c.yml:1:1: bad YAML: there is no YAML 1.999 (allowed: 1.0, 1.1",
+        ),
+        (
+            f"%YAML 2.0\n---\n{DATA}",
+            "(version 1.* is required) (allowed: 1.0, 1.1 and 1.2; or leave out",
+        ),
         (f'{DATA}tags: ["\\UFFFFFFFF"]', "c.yml:2:11: bad YAML: a number that is too large"),
         (f"{DATA}a: {'{a: ' * 3000}1{'}' * 3000}", "nested too deep"),
     ],
-    ids=["merges", "empty merges", "aliases", "list", "hex", "decimal", "octal", "version", "character", "depth"],
+    ids=[
+        "merges",
+        "empty merges",
+        "aliases",
+        "list",
+        "hex",
+        "decimal",
+        "octal",
+        "version",
+        "minor",
+        "major",
+        "character",
+        "depth",
+    ],
 )
 def test_a_bomb_is_one_line(tmp_path: Path, text: str, expected: str) -> None:
     (line,) = refused(tmp_path, text)

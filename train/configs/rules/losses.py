@@ -41,6 +41,44 @@ def _all(facts: Facts) -> Iterator[tuple[KeyPath, Loss, Any]]:
     return _given(facts, (((*path, "opts"), loss) for path, loss in _terms(facts)))
 
 
+def of_the_loss_named(problems: Iterable[Problem], data: Mapping[str, Any]) -> list[Problem]:
+    """Reword what the schema says of an option: it names the types that the option has in any loss.
+
+    Args:
+        problems: Problems that the schema has found.
+        data: Content of the file.
+
+    Returns:
+        The problems: with the type in the loss that is named, and without options of a loss whose name is wrong.
+    """
+    found = list(problems)
+    wrong_names = {problem.paths[0] for problem in found}
+    reworded = []
+    for problem in found:
+        path = problem.paths[0]
+        if path[: len(_AT)] != _AT or len(path) < len(_AT) + 2 or path[-2] != "opts" or problem.of_key:
+            reworded.append(problem)
+            continue
+        name = value_at(data, (*path[:-2], "name"))
+        known = losses.match(name) if isinstance(name, str) else None
+        option = LOSSES[known].options.get(str(path[-1])) if known is not None else None
+        if known is not None and option is None:
+            reworded.append(Problem(_no_option(LOSSES[known]), (path,), of_key=True))
+        elif known is not None and option is not None and losses.nested(option.name) is None:
+            reworded.append(Problem(_not_allowed(LOSSES[known], option, value_at(data, path)), (path,)))
+        elif (*path[:-2], "name") not in wrong_names:
+            reworded.append(problem)
+    return reworded
+
+
+def _no_option(loss: Loss) -> str:
+    return f"{loss.name} has no such option (it takes: {', '.join(sorted(loss.options))})"
+
+
+def _not_allowed(loss: Loss, option: Option, value: Any) -> str:
+    return f"{shown(value)} is not allowed with {loss.name} (allowed: {in_words(option.type)})"
+
+
 def _only(facts: Facts) -> Iterator[Problem]:
     for path, loss in _terms(facts):
         if loss.only not in {None, facts.task}:
@@ -54,11 +92,9 @@ def _options(facts: Facts) -> Iterator[Problem]:
     for path, loss, value in _all(facts):
         option = loss.options.get(str(path[-1]))
         if option is None:
-            text = f"{loss.name} has no such option (it takes: {', '.join(sorted(loss.options))})"
-            yield Problem(text, (path,), of_key=True)
+            yield Problem(_no_option(loss), (path,), of_key=True)
         elif not _fits(option, value):
-            text = f"{shown(value)} is not allowed with {loss.name} (allowed: {in_words(option.type)})"
-            yield Problem(text, (path,))
+            yield Problem(_not_allowed(loss, option, value), (path,))
 
 
 def _classes(facts: Facts) -> Iterator[Problem]:
