@@ -15,23 +15,6 @@ examples:
   python -m train --resume runs/PROJECT/NAME-TIMESTAMP trainer.max_epochs=40
 """
 
-# Keys that may change when a run is resumed: its length, devices and logging. Any other key would change its results.
-RESUMABLE = (
-    "max_epoch",
-    "trainer.max_epochs",
-    "trainer.max_steps",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.accelerator",
-    "trainer.log_every_n_steps",
-    "data_module.num_workers",
-    "data_module.pin_memory",
-    "data_module.persistent_workers",
-    "enable_logging",
-    "tags",
-    "logging.",
-)
-
 
 def parser() -> argparse.ArgumentParser:
     """Build the parser of the arguments."""
@@ -143,10 +126,11 @@ def _import_slow_libraries() -> None:
 def _check_overrides(overrides: Sequence[str], force: bool) -> None:
     """Check that overrides of a resumed run change only keys in `RESUMABLE`, unless forced."""
     from inference.common.errors import UserError
+    from train.run.folder import RESUMABLE, is_resumable
 
     for text in overrides:
         key = text.partition("=")[0].strip()
-        if not force and key not in RESUMABLE and not key.startswith("logging."):
+        if not force and not is_resumable(key):
             allowed = ", ".join(k for k in RESUMABLE if not k.endswith(".")) + ", logging.*"
             raise UserError(
                 f"override: {key}: would change the run that is resumed (allowed: {allowed}; or add --force)"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
+import lightning as L
 import numpy as np
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -23,6 +24,7 @@ from train.run.auto_batch import resolve_batch_size
 from train.run.card import model_card
 from train.run.checkpoint_state import check_state
 from train.run.checkpoints import LAST, Checkpoints
+from train.run.early_stopping import EarlyStopping
 from train.run.errors import translate_errors
 from train.run.folder import RunFolder, forget_run_folder, new_run
 from train.run.interrupt import Interrupted, StopOnInterrupt
@@ -32,7 +34,7 @@ from train.run.preflight import check_run
 from train.run.previews import draw_training_windows
 from train.run.progress import EpochLines, print_message
 from train.run.results import RunResult, write_results
-from train.run.resume import changed_data, read_last_checkpoint, write_record
+from train.run.resume import changed_data, check_config, is_prolonged, read_last_checkpoint, write_record
 from train.run.trainer import build_trainer, silence_lightning
 from train.run.wandb import WandbRun
 
@@ -92,6 +94,8 @@ def _train(
     if reason := _not_validated(config, data):
         notify(f"warning: {reason}: nothing will be validated, and the newest checkpoint will count as the best")
     config = resolve_auto_values(config, data, notify)
+    if resume is not None and state is not None:
+        check_config(resume, state, config, force)
     model = build_model(config, data, pretrained=state is None, changes=changes)
     check_run(config, data, model)
     if config.trainer.channels_last:
@@ -103,7 +107,15 @@ def _train(
     checkpoints = Checkpoints(config.checkpoint, folder.checkpoints, validates=config.trainer.limit_val_batches != 0)
     table = MetricsTable(folder.metrics, earlier=rows)
     interrupt = StopOnInterrupt(checkpoints, notify)
-    callbacks = [table, EpochLines(checkpoints, notify, bar=sys.stderr.isatty()), interrupt, checkpoints]
+    callbacks: list[L.Callback] = [
+        table,
+        EpochLines(checkpoints, notify, bar=sys.stderr.isatty()),
+        interrupt,
+        checkpoints,
+    ]
+    if config.early_stopping is not None:
+        goes_on = state is not None and (force or is_prolonged(state, config))
+        callbacks.append(EarlyStopping(config, notify, goes_on))
     trainer = build_trainer(config, folder, callbacks, rank, notify)
     if state is not None:
         check_state(folder, state, model, trainer, force)

@@ -16,6 +16,28 @@ from train.configs.document import dump
 # Lightning starts the other processes of a distributed run with this environment: they use the folder of rank 0.
 _FOLDER_VARIABLE = "HAKAI_RUN_FOLDER"
 
+RESUMABLE = (
+    "max_epoch",
+    "trainer.max_epochs",
+    "trainer.max_steps",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.accelerator",
+    "trainer.log_every_n_steps",
+    "data_module.num_workers",
+    "data_module.pin_memory",
+    "data_module.persistent_workers",
+    "enable_logging",
+    "tags",
+    "logging.",
+)
+"""Keys that may change when a run is resumed: its length, devices and logging. Any other would change its results."""
+
+
+def is_resumable(key: str) -> bool:
+    """Return True if a key of the config may change when a run is resumed."""
+    return key in RESUMABLE or key.startswith("logging.")
+
 
 @dataclass(frozen=True)
 class RunFolder:

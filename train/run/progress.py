@@ -139,7 +139,7 @@ class EpochLines(L.Callback):
         """Say that early stopping has ended the run, and why."""
         for callback in trainer.early_stopping_callbacks:
             stopping: Any = callback
-            if not trainer.should_stop or not trainer.is_global_zero:
+            if not trainer.should_stop or not trainer.is_global_zero or stopping.had_stopped:
                 continue
             score, best = float(trainer.callback_metrics.get(stopping.monitor, math.nan)), float(stopping.best_score)
             if not math.isfinite(best):

@@ -5,14 +5,19 @@ from typing import Any
 
 from inference.common.documents import read_json
 from inference.common.errors import UserError
+from train.configs.config import Config
+from train.configs.wording import shown
 from train.data.fingerprint import file_digests, fingerprint
 from train.data.labelled_images import LabelledImages
 from train.data.normalization import Normalization
 from train.data.pairs import join_some
 from train.run.checkpoint_state import Wrong, at, check_list, check_type, refusal
 from train.run.checkpoints import LAST, read_checkpoint
-from train.run.folder import RunFolder
+from train.run.folder import RunFolder, is_resumable
 from train.run.provenance import now
+
+# The length of a run is also written as the network's; a data set that has moved is compared file by file.
+_MAY_DIFFER = ("segmentation_config.max_epochs", "data_module.data_dir")
 
 
 def read_last_checkpoint(folder: RunFolder) -> dict[str, Any]:
@@ -52,6 +57,8 @@ def changed_data(folder: RunFolder, data: LabelledImages, content: Mapping[str, 
     found = file_digests(data.scenes)
     if known:
         difference = _difference(known, found)
+        if not difference and not force:
+            _check_fingerprint(folder, data, card, changes)
     elif fingerprint(data.scenes["train"]) != card["training_data"]["fingerprint"]:
         difference = "the train split has another fingerprint (the run has no list of files to compare)"
     else:
@@ -66,9 +73,80 @@ def changed_data(folder: RunFolder, data: LabelledImages, content: Mapping[str, 
     return [*changes, f"{now()}, after step {content.get('global_step')}: {difference}"]
 
 
+def check_config(folder: RunFolder, content: Mapping[str, Any], config: Config, force: bool) -> None:
+    """Check that a checkpoint was trained with the config of its run: keys that may change when it is resumed aside.
+
+    A checkpoint of another run of the same network has all that this one continues from; so has that of a run whose
+    `config.yml` was edited.
+
+    Args:
+        folder: Run folder.
+        content: Content of its `last.ckpt`.
+        config: Resolved config, without anything left to the data.
+        force: True to go on where they differ.
+
+    Raises:
+        UserError: They differ, and `force` is False.
+    """
+    try:
+        trained = at(content, "hyper_parameters", "config")
+        check_type(trained, dict, "hyper_parameters.config")
+    except Wrong as error:
+        raise UserError(refusal(folder, [error])) from None
+    own = _flat(config.plain())
+    differences = [
+        f"{key} is {shown(value)}, {folder.config.name} has {shown(own[key])}"
+        for key, value in _flat(trained).items()
+        if key in own and value != own[key] and not is_resumable(key) and key not in _MAY_DIFFER
+    ]
+    if differences and not force:
+        raise UserError(
+            f"{folder.checkpoints / LAST}: is a checkpoint of another run, or {folder.config.name} was changed: "
+            f"{join_some(differences)} (restore the file, or begin a new run; --force goes on)"
+        )
+
+
+def is_prolonged(content: Mapping[str, Any], config: Config) -> bool:
+    """Return True if a run is resumed with more epochs or steps than its checkpoint was trained for."""
+    before, now = _flat(content["hyper_parameters"]["config"]), _flat(config.plain())
+
+    def raised(key: str) -> bool:
+        old, new = before.get(key), now.get(key)
+        # No limit is written as -1.
+        return isinstance(old, int) and isinstance(new, int) and old != -1 and (new > old or new == -1)
+
+    return raised("trainer.max_epochs") or raised("trainer.max_steps")
+
+
+def _flat(config: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """Return the values of nested mappings by their dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{within}{key}.")
+        else:
+            flat[f"{within}{key}"] = value
+    return flat
+
+
 def write_record(folder: RunFolder, data: LabelledImages, changes: Sequence[str]) -> None:
     """Write a digest of each file of the data, to be compared when the run is resumed."""
     folder.write_json(folder.data, {"files": file_digests(data.scenes), "changes": list(changes)})
+
+
+def _check_fingerprint(
+    folder: RunFolder, data: LabelledImages, card: Mapping[str, Any], changes: Sequence[str]
+) -> None:
+    """Check that a checkpoint was trained on the data of the run's record.
+
+    One from before a change of the data, which `changes` records, has another fingerprint.
+    """
+    trained_on = card["training_data"]
+    if trained_on.get("changes", []) == changes and trained_on["fingerprint"] != fingerprint(data.scenes["train"]):
+        raise UserError(
+            f"{folder.checkpoints / LAST}: is a checkpoint of another run: it was trained on other data than "
+            f"{folder.data.name} records (restore the file, or begin a new run; --force goes on)"
+        )
 
 
 def _card(folder: RunFolder, content: Mapping[str, Any]) -> dict[str, Any]:

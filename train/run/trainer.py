@@ -65,8 +65,6 @@ def build_trainer(
     chosen = list(callbacks)
     if config.segmentation_config.gradient_checkpointing or settings.compile:
         chosen.append(NetworkOptimizations(config, notify))
-    if config.early_stopping is not None:
-        chosen.append(_early_stopping(config))
     bar = sys.stderr.isatty() and rank == 0
     if bar:
         chosen.append(ProgressBar(config.checkpoint.monitor))
@@ -109,22 +107,6 @@ def build_trainer(
                 f"on this machine: {reason} (allowed: a number of devices, auto, or a list of GPUs that exist)"
             ) from None
         raise UserError(f"trainer: {reason}") from None
-
-
-def _early_stopping(config: Config) -> L.Callback:
-    from lightning.pytorch.callbacks import EarlyStopping
-
-    settings = config.early_stopping
-    assert settings is not None
-    monitor = settings.monitor or config.checkpoint.monitor
-    return EarlyStopping(
-        monitor,
-        mode="min" if monitor.endswith("/loss") else "max",
-        patience=settings.patience,
-        min_delta=settings.min_delta,
-        check_finite=False,
-        check_on_train_epoch_end=monitor.startswith("train/"),
-    )
 
 
 class NetworkOptimizations(L.Callback):

@@ -151,6 +151,44 @@ def test_a_state_that_is_not_the_runs(run: Path, resume: Callable[..., tuple[int
     assert content_of(run) == before
 
 
+def edit_config(folder: Path, key: str, value: str) -> str:
+    """Replace a value in a run's config; return the earlier one."""
+    (line,) = [line for line in (folder / "config.yml").read_text().splitlines() if line.strip().startswith(f"{key}:")]
+    before = line.partition(": ")[2]
+    text = (folder / "config.yml").read_text().replace(line, line.replace(before, value))
+    (folder / "config.yml").write_text(text)
+    return before
+
+
+@pytest.mark.parametrize(("key", "value"), [("lr", "0.123"), ("weight_decay", "0.5")])
+def test_a_checkpoint_of_another_run_of_the_same_network(
+    run: Path, resume: Callable[..., tuple[int, str, str]], key: str, value: str
+) -> None:
+    """It has all that this run continues from; only its config tells the two apart."""
+    trained = edit_config(run, key, value)
+    before = content_of(run)
+    code, out, err = resume()
+    assert (code, out) == (2, "")
+    assert err == (
+        f"{run / 'checkpoints' / 'last.ckpt'}: is a checkpoint of another run, or config.yml was changed: "
+        f"segmentation_config.{key} is {trained}, config.yml has {value} (restore the file, or begin a new run; "
+        "--force goes on)\n"
+    )
+    assert content_of(run) == before
+    assert resume("--force")[0] == 0
+
+
+def test_a_checkpoint_of_the_same_config_on_other_data(run: Path, resume: Callable[..., tuple[int, str, str]]) -> None:
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    state["hyper_parameters"]["card"]["training_data"]["fingerprint"] = "0" * 64
+    (run / "checkpoints" / "last.ckpt").unlink()
+    torch.save(state, run / "checkpoints" / "last.ckpt")
+    code, _, err = resume()
+    assert code == 2
+    assert "last.ckpt: is a checkpoint of another run: it was trained on other data than data.json records" in err
+    assert resume("--force")[0] == 0
+
+
 @pytest.mark.parametrize("file", ["../../victim.txt", "{}/victim.txt", "link.ckpt", 3, ""])
 def test_a_state_names_files_within_the_run_only(
     run: Path, resume: Callable[..., tuple[int, str, str]], tmp_path: Path, file: Any
