@@ -16,6 +16,8 @@ LABELS = "labels"
 """Folder of the label rasters."""
 STATISTICS = "statistics.json"
 """File name of the statistics of the selected blocks of the train split."""
+OVERVIEW = "overview.png"
+"""File name of a picture of images, labels and splits."""
 SOURCES_TABLE, BLOCKS_TABLE, SETTINGS_TABLE = "sources", "blocks", "settings"
 """Names of the tables: images, blocks (both with polygons), and settings (columns `key` and `value`, JSON)."""
 IGNORED = 255

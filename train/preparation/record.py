@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from inference.common.documents import read_json
 from inference.common.errors import UserError
 from inference.common.files import write_text
 from inference.common.paths import is_address
-from train.data.prepared import Block
+from train.data.prepared import Block, Source
 from train.preparation.cells import Rectangle
 
 RECORD = "prepare.json"
@@ -67,10 +67,12 @@ class Record:
     Attributes:
         sources: Label file of each image, by its name.
         blocks: Digest of the splits and the selection that were written.
+        overview: Digest of what the overview shows.
     """
 
     sources: dict[str, SourceRecord] = field(default_factory=dict)
     blocks: str = ""
+    overview: str = ""
 
     def write(self, folder: Path) -> None:
         """Write the record to a folder."""
@@ -84,7 +86,7 @@ def read_record(folder: Path) -> Record | None:
         if content["version"] != _VERSION:
             return None
         sources = {name: SourceRecord(**record) for name, record in content["sources"].items()}
-        return Record(sources, str(content["blocks"]))
+        return Record(sources, str(content["blocks"]), str(content["overview"]))
     except (UserError, KeyError, TypeError, AttributeError, ValueError):
         return None
 
@@ -93,6 +95,12 @@ def blocks_digest(blocks: Sequence[Block]) -> str:
     """Return a digest of what a user may change in the table of blocks: split, fold and selection of each."""
     lines = sorted(repr((b.block, b.row, b.col, b.height, b.width, b.split, b.fold, b.selected)) for b in blocks)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def overview_digest(blocks: Sequence[Block], sources: Iterable[Source], records: Mapping[str, SourceRecord]) -> str:
+    """Return a digest of what the overview of a data set shows: images, labels and blocks."""
+    images = [(source.name, source.sha256, records[source.name].label) for source in sources]
+    return hashlib.sha256(repr((images, blocks_digest(blocks))).encode()).hexdigest()
 
 
 def source_key(image: str, files: Sequence[Path | str | None], options: Any) -> str:

@@ -12,7 +12,7 @@ from inference.common.errors import UserError
 from inference.common.paths import is_address, shown_path, user_path
 from inference.common.text import limited, print_line
 from train.data.image_digest import image_bytes, image_digest
-from train.data.prepared import DATASET, LABELS, STATISTICS, PreparedSet, Settings, Source
+from train.data.prepared import DATASET, LABELS, OVERVIEW, STATISTICS, PreparedSet, Settings, Source
 from train.data.read_prepared import read_prepared
 from train.preparation.band_statistics import write_band_statistics
 from train.preparation.cells import Image, Rectangle
@@ -23,7 +23,16 @@ from train.preparation.geopackage import write_dataset
 from train.preparation.label_files import write_labels
 from train.preparation.label_sources import ImageLabels, Layers, read_labels, touch_problems
 from train.preparation.loader import Loaded
-from train.preparation.record import Record, SourceRecord, blocks_digest, file_digest, read_record, source_key
+from train.preparation.overview import draw_overview
+from train.preparation.record import (
+    Record,
+    SourceRecord,
+    blocks_digest,
+    file_digest,
+    overview_digest,
+    read_record,
+    source_key,
+)
 from train.preparation.report import area_notices, overlap_lines, report, split_notices
 from train.preparation.sources import SourceFiles, find_sources
 from train.preparation.splits import BlockPlan, plan_blocks
@@ -62,9 +71,14 @@ def prepare(loaded: Loaded, check: bool = False, overwrite: bool = False, chips:
             return
         write_dataset(staging.folder / DATASET, prepared, [source.image for source in sources])
         lines += write_band_statistics(prepared, {s.name: s.image for s in sources}, records, target)
-        Record({source.name: records[source.name] for source in sources}, blocks_digest(plan.blocks)).write(
-            staging.folder
+        record = Record(
+            {source.name: records[source.name] for source in sources},
+            blocks_digest(plan.blocks),
+            overview_digest(plan.blocks, prepared.sources.values(), records),
         )
+        if before is None or before.overview != record.overview or not (target / OVERVIEW).is_file():
+            draw_overview(staging.folder / OVERVIEW, prepared, [source.image for source in sources])
+        record.write(staging.folder)
         old = [] if before is None else [name for name in before.sources if name not in prepared.sources]
         changed = staging.commit()
     for name in old:

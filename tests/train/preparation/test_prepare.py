@@ -83,10 +83,8 @@ def refused(run: Run, *arguments: str, config: str | None = None) -> str:
 def test_it_writes_a_data_set(run: Run) -> None:
     code, out, err = run()
     assert code == 0, err
-    assert err.splitlines()[-5:] == [
-        f"out/{name}"
-        for name in ("labels/north.tif", "labels/south.tif", "dataset.gpkg", "prepare.json", "statistics.json")
-    ]
+    names = ("dataset.gpkg", "overview.png", "prepare.json", "statistics.json")
+    assert err.splitlines()[-6:] == [f"out/{name}" for name in ("labels/north.tif", "labels/south.tif", *names)]
     assert "notice: no areas are given for north, south: all that lies outside polygons counts as background" in err
     columns = ["kelp polygons", "eelgrass polygons", "ignored polygons", "background", "kelp", "eelgrass", "unlabelled"]
     assert re.split("  +", out.splitlines()[0]) == ["image", "pixels", "m/pixel", "site", "date", *columns]
