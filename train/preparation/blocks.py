@@ -75,7 +75,7 @@ def trim(
     if not any(guard):
         return trimmed
     ranks = np.append(np.asarray(rank, np.int64), 0)
-    smallest = [max(1, int(np.diff(edges).min(initial=1))) for edges in (bounds[:, 0, :2], bounds[0, :, 2:])]
+    smallest = [max(1, int(np.diff(edges).min())) for edges in (bounds[:, 0, :2], bounds[0, :, 2:])]
     reach = [math.ceil(distance / size) for distance, size in zip(guard, smallest, strict=True)]
     m, n = labels.shape
     steps = [

@@ -99,6 +99,10 @@ class _Search:
         self._scale = 1 / shares[:, None] ** 2 / (weights.shape[1] * len(shares))
         self._achieved = np.zeros((len(shares), weights.shape[1]))
         np.add.at(self._achieved, fixed[fixed != FREE], weights[fixed != FREE])
+        # Neighbours of each unit in each split, (units, splits): counting them at every step would take all the time.
+        self._around = np.zeros((len(weights), len(shares)), np.int64)
+        for unit in np.flatnonzero(fixed != FREE).tolist():
+            np.add.at(self._around[:, fixed[unit]], self._beside[unit], 1)
 
     def deal(self) -> None:
         """Assign the free units, those of the rarest class first, to the split that lacks most of it."""
@@ -192,18 +196,19 @@ class _Search:
         """Return the change of the cost of borders if a unit moves to a split, (n,)."""
         if not len(self._pairs):
             return np.zeros(len(units))
-        change = np.zeros(len(units))
-        for at, unit in enumerate(units.tolist()):
-            beside = self.split[self._beside[unit]]
-            change[at] = np.count_nonzero(beside == self.split[unit]) - np.count_nonzero(beside == target)
+        around = self._around[units]
+        change = around[np.arange(len(units)), self.split[units]] - around[:, target]
         return change * (_BORDER_COST / len(self._pairs))
 
     def _take(self, unit: int) -> None:
-        self._achieved[self.split[unit]] -= self._weights[unit]
+        split = self.split[unit]
+        self._achieved[split] -= self._weights[unit]
+        np.subtract.at(self._around[:, split], self._beside[unit], 1)
         self.split[unit] = FREE
 
     def _put(self, unit: int, split: int) -> None:
         self._achieved[split] += self._weights[unit]
+        np.add.at(self._around[:, split], self._beside[unit], 1)
         self.split[unit] = split
 
     def cost(self) -> float:
