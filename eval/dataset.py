@@ -126,9 +126,14 @@ def _folders(folder: Path, name: str) -> tuple[list[Scene], list[str]]:
 def _prepared(folder: Path, name: str, model: Model) -> tuple[list[Scene], list[str]]:
     """Return the scenes of a split of a prepared data set, and problems, one line each.
 
-    The val split is the fold that the model was validated on, where its config is known.
+    The val split is the fold that the model was validated on.
     """
     prepared = read_prepared(folder)
+    if name == "val" and prepared.settings.folds is not None and model.config is None:
+        return [], [
+            f"--split: val is one of {prepared.settings.folds} folds of {folder}, and {model.name} doesn't say which "
+            "one it was validated on (give its YAML as CONFIG)"
+        ]
     splits = prepared_splits(prepared, None if model.config is None else model.config.data_module.fold)
     if name not in splits:
         found = ", ".join(splits) or "none"

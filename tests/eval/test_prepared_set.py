@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from eval.test_new_model import main
 from inference.common.raster import read_header
 from tests.inference.networks import card, write_onnx
-from tests.train.data.prepared_set import edit, make_prepared
+from tests.train.data.prepared_set import SETTINGS, edit, make_prepared
 from train.data.read_prepared import read_prepared
 from train.preparation.chips import write_chips
 
@@ -61,3 +62,16 @@ def test_a_split_that_is_not_there(tmp_path: Path, network: Path, capfd: pytest.
     edit(folder, "UPDATE blocks SET selected = 0 WHERE split = 'test'")
     assert main([str(network), "--data", str(folder), "--out", str(tmp_path / "o")]) == 2
     assert "no selected block is in test (choose --split; found train, val)" in capfd.readouterr().err
+
+
+def test_the_val_fold_of_an_unknown_config(tmp_path: Path, network: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Another fold may be what the model was trained on."""
+    folder = make_prepared(tmp_path, settings=replace(SETTINGS, folds=3))
+    arguments = [str(network), "--data", str(folder), "--out", str(tmp_path / "o")]
+    assert main([*arguments, "--split", "val"]) == 2
+    message = "--split: val is one of 3 folds of"
+    assert message in capfd.readouterr().err
+    assert main(arguments) == 0
+    err = capfd.readouterr().err
+    assert f"notice: no threshold is suggested: {message}" in err
+    assert "doesn't say which one it was validated on (give its YAML as CONFIG)" in err

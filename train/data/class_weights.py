@@ -53,7 +53,7 @@ def with_class_weights(config: Config, data: LabelledImages) -> tuple[Config, li
 def _counts(data: LabelledImages) -> list[int]:
     """Return the pixels of each class in the train split: by the table of a prepared data set, or by reading all."""
     train, settings = data.scenes["train"], data.settings
-    if data.prepared is not None and data.nodata is None and not settings.label_map:
+    if data.prepared is not None and settings.nodata is None and not settings.label_map:
         return [int(n) for n in class_counts(scene.block for scene in train if scene.block is not None)]
     reader = Reader(data.rule, settings.fill_value, cores())
     found, problems = measure(train, data.bands, reader, "counting the pixels of each class")

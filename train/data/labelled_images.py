@@ -196,9 +196,8 @@ class LabelledImages:
         self.measures = self.normalization is None
         if not self.measures:
             return
-        if measured is None and self.prepared is not None and self.nodata is None:
-            train_blocks = [scene.block for scene in self.scenes["train"] if scene.block is not None]
-            measured = read_statistics(self.prepared, train_blocks, self.bands)
+        if measured is None and self.prepared is not None and self.settings.nodata is None:
+            measured = read_statistics(self.prepared, self.scenes["train"], self.bands)
         if measured is None:
             train = self.scenes["train"]
             # The edges of a block aren't the edges of its image, along which nodata lies.

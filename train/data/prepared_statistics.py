@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from inference.common.documents import read_json
 from inference.common.errors import UserError
 from inference.common.files import write_text
+from train.data.pairs import Scene
 from train.data.prepared import STATISTICS, Block, PreparedSet
 from train.data.statistics import Statistics
 
@@ -60,21 +61,23 @@ def write_statistics(
     return path
 
 
-def read_statistics(prepared: PreparedSet, blocks: Sequence[Block], bands: Sequence[int]) -> Statistics | None:
+def read_statistics(prepared: PreparedSet, scenes: Sequence[Scene], bands: Sequence[int]) -> Statistics | None:
     """Read the statistics of train blocks.
 
     Args:
         prepared: The data set.
-        blocks: Selected blocks of the train split, or of the folds that take its place.
+        scenes: Selected blocks of the train split, or of the folds that take its place.
         bands: Bands to return, counted from 1.
 
     Returns:
-        The statistics; None if the file is missing, damaged, or of other blocks or bands.
+        The statistics; None if the file is missing, damaged, of other blocks, or of other valid pixels.
     """
-    path = prepared.folder / STATISTICS
+    blocks = [scene.block for scene in scenes if scene.block is not None]
     try:
-        content = read_json(path)
+        content = read_json(prepared.folder / STATISTICS)
         if content["version"] != _VERSION or content["blocks"] != train_digest(prepared, blocks):
+            return None
+        if len(bands) < len(content["bands"]) and not all(_valid_in_any_band(scene) for scene in scenes):
             return None
         chosen = [content["bands"][band - 1] for band in bands]
         values = [np.array([each[name] for each in chosen], np.float64) for name in _BANDS]
@@ -83,6 +86,11 @@ def read_statistics(prepared: PreparedSet, blocks: Sequence[Block], bands: Seque
     except (UserError, KeyError, IndexError, TypeError, ValueError):
         return None
     return Statistics(pixels, invalid, unlabelled, counts, valid, *values)
+
+
+def _valid_in_any_band(scene: Scene) -> bool:
+    """Return True if the validity of a pixel doesn't depend on the bands that are read."""
+    return np.dtype(scene.image.dtype).kind in "iu" and all(value is None for value in scene.image.nodata)
 
 
 def class_counts(blocks: Iterable[Block]) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from train.configs.config import Config
 from train.data.class_weights import with_class_weights
 from train.data.labelled_images import LabelledImages
 from train.data.pairs import data_dir
-from train.data.prepared_statistics import write_statistics
+from train.data.prepared_statistics import read_statistics, write_statistics
 from train.data.read_prepared import prepared_splits, read_prepared
 from train.data.statistics import measure, merge
 from train.datamodule import DataModule
@@ -230,11 +230,32 @@ def test_statistics_of_the_data_set_are_used_while_they_hold(tmp_path: Path, mon
         patched.setattr(LabelledImages, "_undeclared_notices", lambda self: [])
         again = measured(folder)
     assert again.images.normalization == data.images.normalization
+    write_statistics(prepared, blocks, replace(statistics, total=statistics.total / 2))
+    assert measured(folder).images.normalization != data.images.normalization
+    assert data_module(folder, mean="auto", std="auto", nodata="none").images.normalization == data.images.normalization
     edit(folder, f"UPDATE blocks SET selected = 0 WHERE block = '{blocks[0].block}'")
     edited = measured(folder)
     assert edited.images.normalization != data.images.normalization
     path.write_text("{")
     assert measured(folder).images.normalization == edited.images.normalization
+
+
+@pytest.mark.parametrize(("nodata", "used"), [(None, True), (0, False)])
+def test_statistics_of_some_bands(tmp_path: Path, nodata: int | None, used: bool) -> None:
+    """A pixel that is nodata in the bands that are read may be valid in all bands."""
+    folder = make_prepared(tmp_path, nodata=nodata)
+    data = data_module(folder)
+    prepared = read_prepared(folder)
+    parts, _ = measure(data.scenes["train"], (1, 2, 3), data.reader(), "")
+    blocks = [scene.block for scene in data.scenes["train"] if scene.block is not None]
+    write_statistics(prepared, blocks, merge(parts, 3, 2))
+    some = read_statistics(prepared, data.scenes["train"], (3, 1))
+    assert (some is not None) == used
+    if some is not None:
+        parts, _ = measure(data.scenes["train"], (3, 1), data.reader(), "")
+        np.testing.assert_allclose(some.mean, merge(parts, 2, 2).mean)
+        np.testing.assert_allclose(some.std, merge(parts, 2, 2).std)
+    assert read_statistics(prepared, data.scenes["train"], (3, 2, 1)) is not None
 
 
 def test_class_weights_by_the_table_are_those_of_the_labels(prepared: Path, chips: Path) -> None:
