@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,9 +93,6 @@ class BlockForeground:
         self._numbers = np.flatnonzero(pixels)
         self._cumulative = np.cumsum(pixels[self._numbers])
         self._found: OrderedDict[int, Foreground] = OrderedDict()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_found": OrderedDict()}
 
     def __len__(self) -> int:
         return len(self._numbers)

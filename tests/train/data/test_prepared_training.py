@@ -152,6 +152,14 @@ def test_an_edit_that_breaks_the_guard_is_named(tmp_path: Path) -> None:
     data_module(folder)
 
 
+def test_folds_keep_their_distance_where_they_are_used(tmp_path: Path) -> None:
+    folder = make_prepared(tmp_path, settings=replace(SETTINGS, folds=2, guard=5.0))
+    edit(folder, "UPDATE blocks SET split = CASE source WHEN 'm0' THEN 'train' ELSE 'val' END, fold = 1 + fid % 2")
+    data_module(folder)
+    with pytest.raises(UserError, match="lies nearer to blocks of other splits than the guard of 5 m"):
+        data_module(folder, fold=1)
+
+
 def test_a_block_in_another_split_than_its_neighbours_is_one_line(tmp_path: Path) -> None:
     folder = make_prepared(tmp_path, size=(210, 210), mosaics=1, settings=replace(SETTINGS, guard=0.1, guard_pixels=1))
     edit(folder, "UPDATE blocks SET split = 'train'")
