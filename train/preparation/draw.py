@@ -197,8 +197,8 @@ class _Search:
         if not len(self._pairs):
             return np.zeros(len(units))
         around = self._around[units]
-        change = around[np.arange(len(units)), self.split[units]] - around[:, target]
-        return change * (_BORDER_COST / len(self._pairs))
+        own = around[np.arange(len(units)), self.split[units]]
+        return (own - around[:, target]).astype(np.float64) * (_BORDER_COST / len(self._pairs))
 
     def _take(self, unit: int) -> None:
         split = self.split[unit]
