@@ -45,8 +45,8 @@ HALF = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
 def shipped() -> list[Path]:
-    """Return the paths of all shipped configs."""
-    return sorted(CONFIGS.rglob("*.yml"))
+    """Return the paths of all shipped configs of training runs."""
+    return sorted(path for path in CONFIGS.rglob("*.yml") if not path.name.startswith("prepare"))
 
 
 @contextmanager

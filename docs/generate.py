@@ -27,6 +27,7 @@ INCLUDED = {
 """Files outside docs/ that are pages of the site too."""
 _COMMANDS = (
     ("python -m train", "train.__main__"),
+    ("python -m train.prepare", "train.prepare"),
     ("python train/convert_checkpoint.py", "train.convert_checkpoint"),
     ("python inference.py", "inference.inference"),
     ("python -m inference.card", "inference.card"),
@@ -44,6 +45,14 @@ def _config() -> str:
 
     # One level up: on the page the sections stand under a heading of the second level.
     return reference().replace("#### ", "### ")
+
+
+def _prepare() -> str:
+    """Return the table of all keys of a preparation."""
+    from train.configs.reference import reference
+    from train.preparation.config import PrepareConfig
+
+    return reference(PrepareConfig).replace("#### ", "### ")
 
 
 def _tables() -> dict[str, str]:
@@ -136,6 +145,7 @@ def _file(name: str) -> Callable[[], str]:
 
 GENERATED: dict[str, Callable[[], str]] = {
     "config": _config,
+    "prepare": _prepare,
     "commands": _commands,
     "card": _card,
     "losses": _table("losses"),

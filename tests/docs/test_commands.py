@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import scene, write_dataset, write_raster
 from tests.docs.pages import ROOT, Block, blocks, commands
 from tests.inference.networks import card, write_onnx
+from tests.train.preparation.surveys import ground, write_mosaic, write_polygons
 
 RUN = "runs/PROJECT/NAME-TIMESTAMP"
 SMALLER = [
@@ -97,6 +98,21 @@ def train(words: Sequence[str], data: Path, world: Path, out: Path) -> int:
         os.chdir(before)
 
 
+def prepare(words: Sequence[str], out: Path) -> int:
+    """Run `python -m train.prepare` in this process, on a small survey in place of the demo's."""
+    from train.prepare import main
+
+    if "--schema" in words:
+        return main(words)
+    write_mosaic(out / "cove.tif")
+    shapes = [ground(row, col, 12, 12) for row in range(5, 110, 20) for col in range(5, 150, 20)]
+    labels = write_polygons(out / "kelp.gpkg", shapes)
+    smaller = [f"sources=[{{image: '{out}/{{name}}.tif', labels: '{labels}'}}]", "tile_size=16"]
+    smaller += ["split.block_size=40 px", "split.guard=8 px"]
+    words = [str(out / word) if word == "chips" else word for word in words]
+    return main([*words, f"output_dir={out / 'prepared'}", *smaller])
+
+
 def convert(words: Sequence[str], out: Path) -> int:
     """Run `python train/convert_checkpoint.py` in this process."""
     from train.convert_checkpoint import main
@@ -139,6 +155,7 @@ def test_commands_were_found() -> None:
     programs = {words[2] if words[1] == "-m" else words[1] for _, words in found()}
     assert programs >= {
         "train",
+        "train.prepare",
         "train/convert_checkpoint.py",
         "inference.py",
         "inference.card",
@@ -163,6 +180,7 @@ def test_command(
         words, target = words[: words.index(">")], words[-1]
     programs: dict[tuple[str, ...], Callable[[Sequence[str]], int]] = {
         ("python", "-m", "train"): lambda rest: train(rest, data, world, tmp_path),
+        ("python", "-m", "train.prepare"): lambda rest: prepare(rest, tmp_path),
         ("python", "train/convert_checkpoint.py"): lambda rest: convert(rest, tmp_path),
         ("python", "inference.py"): predict,
         ("python", "eval/test_new_model.py"): lambda rest: evaluate(rest, data, tmp_path),

@@ -12,6 +12,7 @@ import yaml
 from docs.generate import GENERATED, INCLUDED, MARKER, fill, relink
 from tests.docs.pages import PAGES, ROOT, Block, blocks, prose
 from train.configs.loader import load_config
+from train.preparation.loader import load_prepare_config
 
 README_LINES = 200
 PACKAGES = ("train", "inference", "eval")
@@ -81,6 +82,9 @@ def test_the_readme_leads_to_every_page() -> None:
 @pytest.mark.parametrize("block", blocks("yaml"), ids=lambda block: block.page)
 def test_configs_are_valid(block: Block, tmp_path: Path) -> None:
     (tmp_path / "c.yml").write_text(block.text)
+    if block.text.startswith("output_dir:"):
+        load_prepare_config(tmp_path / "c.yml")
+        return
     classes = ["num_classes=2"] if "CELoss" in block.text else []
     load_config(tmp_path / "c.yml", ["data_module.data_dir=d", *classes])
 
@@ -109,7 +113,17 @@ def test_every_marker_is_known_and_used() -> None:
     ("name", "words"),
     [
         ("config", ["### `segmentation_config.loss.opts`", "`data_dir`", "**required**"]),
-        ("commands", ["usage: python -m train ", "--probabilities OUT2.tif", "--baseline MODEL2", "--production-card"]),
+        ("prepare", ["### `split.shares`", "| `block_size` |", "**required**", "number, text"]),
+        (
+            "commands",
+            [
+                "usage: python -m train.prepare",
+                "usage: python -m train ",
+                "--probabilities OUT2.tif",
+                "--baseline MODEL2",
+                "--production-card",
+            ],
+        ),
         ("card", ["| `max_pixel_value` |  | number or `auto` |", "| `label_map` | `{}` |", "### `training_data`"]),
         ("losses", ["FocalTversky", "`label_smoothing`", "BCE"]),
         ("networks", ["## Families", "`DINOv2Segmentation`", "DeepLabV3Plus"]),

@@ -74,10 +74,14 @@ def _inner(annotation: Any) -> list[type[BaseModel]]:
     return list(dict.fromkeys(found))
 
 
-def reference() -> str:
-    """Return Markdown with a table for each section, a row for each key."""
+def reference(root: type[BaseModel] = Config) -> str:
+    """Return Markdown with a table for each section, a row for each key.
+
+    Args:
+        root: Model of the whole file, by default of a training config.
+    """
     lines: list[str] = []
-    for path, model in _sections(Config, ""):
+    for path, model in _sections(root, ""):
         about = (model.__doc__ or "").strip().splitlines()[0]
         lines += [f"#### {f'`{path}`' if path else 'Top level'}", "", about, "", "| key | default | values | meaning |"]
         lines.append("|---|---|---|---|")

@@ -1,14 +1,11 @@
 # ruff: noqa: E501 - tables of what the user reads: a line of it in a line
 """What the files of the earlier tool hold is read, and what is left out has a default."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.train.configs.conftest import DATA, network
+from tests.train.configs.shipped import CONFIGS, TRAINING
 from train.configs.loader import load_config
-
-CONFIGS = Path(__file__).resolve().parents[3] / "train" / "configs"
 
 ANCHORS = """\
 segmentation_model_cls: {family}
@@ -202,7 +199,7 @@ def test_a_background_that_is_class_0_stays_so(load):
     assert load("extra_transforms: [species_label_transform]\n" + DATA).config.data_module.background_index is None
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yml")), ids=lambda p: str(p.relative_to(CONFIGS)))
+@pytest.mark.parametrize("path", TRAINING, ids=lambda p: str(p.relative_to(CONFIGS)))
 def test_every_shipped_config_is_right(path):
     assert load_config(path).config.logging.name
 

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.train.configs.shipped import PREPARE, TRAINING
 from train.configs.loader import load_config
 from train.model import MODELS
+from train.preparation.loader import load_prepare_config
 
-CONFIGS = sorted((Path(__file__).parents[3] / "train" / "configs" / "demo").rglob("*.yml"))
+CONFIGS = [path for path in TRAINING if path.parent.name == "demo"]
 
 
 def test_there_are_some() -> None:
@@ -25,3 +27,9 @@ def test_builds(path: Path) -> None:
     with torch.inference_mode():
         logits = network(torch.zeros(1, config.num_bands, 64, 64))
     assert logits.shape == (1, config.num_classes, 64, 64)
+
+
+@pytest.mark.parametrize("path", PREPARE, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_prepares(path: Path) -> None:
+    assert path.read_text().startswith("# "), "a header line says what it is good for"
+    assert load_prepare_config(path).notices == []
