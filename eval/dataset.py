@@ -12,6 +12,7 @@ from inference.common.bands import bands_in_order, colours_text, contradictions
 from inference.common.cpu import cores
 from inference.common.errors import UserError
 from inference.common.progress import progress
+from inference.common.text import LONGEST_NAME, clean_line
 from train.data.labels import LabelRule, label_rule
 from train.data.pairs import Scene, data_dir, find_pairs, read_scenes, whole_images
 from train.data.prepared import DATASET
@@ -72,7 +73,8 @@ def choose_label_rule(model: Model, ignore_index: int | None) -> LabelRule:
     if model.config is not None and model.config.labels != classes:
         raise UserError(f"the config has {model.config.labels} classes, {model.name} has {classes} (give its YAML)")
     if ignore_index is not None and not classes <= ignore_index <= 255:
-        raise UserError(f"--ignore-index: {ignore_index} (allowed: {classes} to 255; 0 to {classes - 1} are classes)")
+        found = clean_line(str(ignore_index), LONGEST_NAME)
+        raise UserError(f"--ignore-index: {found} (allowed: {classes} to 255; 0 to {classes - 1} are classes)")
     card = model.card
     rule = LabelRule(classes, card.ignore_index, tuple(card.label_map.items()), card.label_nodata)
     if model.config is not None:

@@ -4,26 +4,31 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from eval.dataset import Split, choose_data, choose_label_rule, has_split, open_split
 from eval.models import Model, class_name_notice, open_model
 from eval.predictions import described, predict_split
-from eval.report.folder import FILES, ReportFolder
+from eval.report.folder import FILES, PANELS, ReportFolder
 from eval.report.html import html_report
 from eval.report.json_csv import per_image_csv, scores_json
 from eval.report.results import Evaluation, score_predictions
 from eval.report.verdict import verdict
 from eval.scoring.bootstrap import Counts
-from eval.scoring.counts import Distance, ScoreSettings
+from eval.scoring.counts import Distance, ScoreSettings, add_counts
 from eval.scoring.groups import count_ungeoreferenced, group_images
+from inference.common.areas import usable_crs
 from inference.common.documents import read_json
 from inference.common.errors import UserError, first_line
 from inference.common.files import write_text
-from inference.common.text import clean_line, print_line
+from inference.common.text import clean_line, limited, print_line
 from inference.options import Options
 from inference.plan import make_plan
+from train.data.pairs import whole_images
+from train.data.placement import georeference_notices
+from train.data.undeclared import likewise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +108,10 @@ def evaluate(options: EvaluationOptions) -> tuple[list[Path], str]:
         if baseline is not None:
             open_split(data, options.split, rule, baseline, options.bands)
         groups = group_images(split.scenes, options.group)
-        for one in (model, *((baseline,) if baseline else ())):
-            # An option that doesn't fit a model is refused before anything is mapped.
-            make_plan(
-                split.scenes[0].image.path,
-                temporary / "plan.tif",
-                Options(model=one.path, card=one.card_file, bands=options.bands or one.card.bands, **options.mapping),
-            )
-        with ReportFolder(_output_path(options, model)) as report:
+        for notice in georeference_notices(scene.image for scene in whole_images(split.scenes)):
+            print_line(f"notice: {notice}")
+        _check_plans([model, *([baseline] if baseline else [])], split, options, temporary / "plan.tif")
+        with ReportFolder(_output_path(options, model), _inputs(options, model, baseline, split)) as report:
             if not options.overwrite:
                 _check_same_evaluation(report.path / "scores.json", model, baseline, data, options)
             evaluation = _evaluate(options, model, baseline, split, groups, report.staging, temporary)
@@ -121,6 +122,25 @@ def evaluate(options: EvaluationOptions) -> tuple[list[Path], str]:
 
         print_line(log(evaluation, written[0], report.path))
     return written, verdict(evaluation)
+
+
+def _check_plans(models: Sequence[Model], split: Split, options: EvaluationOptions, target: Path) -> None:
+    """Plan the map of one image of each kind, so that what doesn't fit a model is refused before anything is mapped."""
+    kinds: dict[str, list[str]] = {}
+    for scene in whole_images(split.scenes):
+        image = scene.image
+        kind = (image.count, image.dtype, image.nodata, image.palette, image.colours)
+        kinds.setdefault(str(kind), []).append(image.path)
+    problems = []
+    for model, paths in product(models, kinds.values()):
+        bands = options.bands or model.card.bands
+        try:
+            make_plan(paths[0], target, Options(model=model.path, card=model.card_file, bands=bands, **options.mapping))
+        except UserError as error:
+            more = likewise(len(paths) - 1) if str(error).startswith(paths[0]) else ""
+            problems.append(f"{error}{more}")
+    if problems:
+        raise UserError("\n".join(limited(problems)))
 
 
 def _evaluate(
@@ -134,7 +154,7 @@ def _evaluate(
 ) -> Evaluation:
     """Map the split with both models, then score the maps."""
     distances = (Distance(options.boundary_pixels, "px"), Distance(options.boundary_metres, "m"))
-    georeferenced = all(scene.image.georeferenced for scene in split.scenes)
+    georeferenced = all(scene.image.georeferenced and usable_crs(scene.image) is not None for scene in split.scenes)
     settings = ScoreSettings.from_card(model.card, distances if georeferenced else distances[:1])
     reference = None
     if baseline is not None:
@@ -146,8 +166,14 @@ def _evaluate(
             baseline, baseline_split, settings, masks, temporary, options.device, options.mapping
         )
         reference = score_predictions(predictions, settings, groups)
-    folder = _create(out / "masks")
-    predictions = predict_split(model, split, settings, folder, temporary, options.device, options.mapping)
+    masks = _create(out / "masks")
+    predictions = predict_split(model, split, settings, masks, temporary, options.device, options.mapping)
+    if not add_counts(predictions.counts)["confusion"].any():
+        folder = Path(split.scenes[0].pair.image).parent
+        raise UserError(
+            f"{folder}: no pixel is both valid in its image and labelled, so there is nothing to score (if a nodata "
+            "value is declared that is none: --nodata none)"
+        )
     validation = _count_validation(options, model, split, settings, temporary)
     ungeoreferenced = count_ungeoreferenced(split.scenes) if options.group is None else 0
     return score_predictions(predictions, settings, groups, validation, reference, ungeoreferenced)
@@ -184,6 +210,16 @@ def _check_classes(model: Model, baseline: Model) -> None:
         )
     if notice := class_name_notice(first, second, baseline.name):
         print_line(f"notice: --baseline: {notice}")
+
+
+def _inputs(options: EvaluationOptions, model: Model, baseline: Model | None, split: Split) -> dict[str | Path, str]:
+    """Return the files that the evaluation reads, each with what it is."""
+    files: dict[str | Path | None, str] = {scene.image.path: "an image" for scene in split.scenes}
+    files |= {scene.label.path: "a label" for scene in split.scenes}
+    files |= {model.path: "the model", model.card_file: "the model's card", options.config: "the config"}
+    if baseline is not None:
+        files |= {baseline.path: "the baseline", baseline.card_file: "the baseline's card"}
+    return {file: what for file, what in files.items() if file is not None}
 
 
 def _output_path(options: EvaluationOptions, model: Model) -> Path:
@@ -238,6 +274,6 @@ def _create(folder: Path) -> Path:
 
 def _write(evaluation: Evaluation, folder: Path) -> None:
     """Write the files of the report."""
-    text = html_report(evaluation, folder / "panels")
+    text = html_report(evaluation, folder / PANELS)
     for name, content in zip(FILES, (text, scores_json(evaluation), per_image_csv(evaluation)), strict=True):
         write_text(folder / name, content)

@@ -6,6 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+LARGEST_FILTER = 255
+"""Largest side of a filter, pixels: OpenCV's median filter counts up to 2^16 pixels."""
+
 if __name__ == "__main__" and not __package__:
     # Run as a file, Python puts the file's own folder first on sys.path; the package `eval` is in its parent.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -85,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from inference.common.errors import UserError
+    from inference.common.text import LONGEST_NAME, clean_line
     from inference.model.choose import choose_model
 
     models = [path for path in options.files if path.suffix.lower() == ".onnx"]
@@ -107,8 +111,9 @@ def _run(options: argparse.Namespace) -> int:
         )
     for option in ("blur", "morph"):
         value = getattr(options, option)
-        if value < 0 or (value and value % 2 == 0):
-            raise UserError(f"--{option}: {value} (allowed: 0 for none, or an odd number)")
+        if not 0 <= value <= LARGEST_FILTER or (value and value % 2 == 0):
+            found = clean_line(str(value), LONGEST_NAME)
+            raise UserError(f"--{option}: {found} (allowed: 0 for none, or an odd number up to {LARGEST_FILTER})")
     model = models[0] if models else choose_model()
     if model.suffix.lower() != ".onnx":
         raise UserError(f"{model}: habitat-mapper runs .onnx files only")

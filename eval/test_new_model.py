@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+LARGEST_DISTANCE = 1000
+"""Largest distance of a boundary score, pixels or metres: so many rows are read beyond each part of an image."""
+
 if __name__ == "__main__" and not __package__:
     # Run as a file, Python puts the file's own folder first on sys.path; the package `eval` is in its parent.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -108,8 +111,11 @@ def _sort_positionals(options: argparse.Namespace) -> None:
     if pairs and not files:
         raise UserError(f"{pairs[0]}: overrides a config, but none was given (add CONFIG.yml after MODEL)")
     for option in ("boundary_pixels", "boundary_metres"):
-        if not 0 < getattr(options, option) < 1e4:
-            raise UserError(f"--{option.replace('_', '-')}: {getattr(options, option):g} (allowed: above 0)")
+        if not 0 < getattr(options, option) <= LARGEST_DISTANCE:
+            raise UserError(
+                f"--{option.replace('_', '-')}: {getattr(options, option):g} (allowed: above 0, up to "
+                f"{LARGEST_DISTANCE})"
+            )
     options.model, options.config = next(iter(models), None), next(iter(files), None)
     options.overrides = tuple(pairs)
 

@@ -11,22 +11,25 @@ from pathlib import Path
 from eval.dataset import DEMO, Split, choose_label_rule, open_split
 from eval.kom.comparison import REASONS, Difference, compare, map_emulated_input
 from eval.kom.habitat_mapper import VERSION, default_environment, install, installed_version, refusal, registered
-from eval.kom.scored_model import OURS, THEIRS, ScoredModel
+from eval.kom.scored_model import OURS, SUFFIXES, THEIRS, ScoredModel
 from eval.models import Model, class_name_notice, range_notices
 from eval.predictions import image_file
 from eval.scoring.counts import target_class
 from inference.card import ModelCard
 from inference.common import raster
 from inference.common.errors import UserError
-from inference.common.files import temporary_path
+from inference.common.files import replace, temporary_path
 from inference.common.progress import progress
 from inference.common.signals import finishing
-from inference.common.targets import make_folder
+from inference.common.targets import check_target, make_folder
 from inference.common.text import print_line
 from inference.model.card_files import embedded_card
 from inference.model.choose import card_for
 from train.data.pairs import Scene
 from train.data.reader import Reader
+
+_REASONS = "_why"
+"""End of the name of a raster of reasons, before .tif."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +92,7 @@ def compare_maps(options: ComparisonOptions) -> int:
         else:
             out = options.out
             make_folder(out, "--out")
+            _check_targets(options, split, out)
         habitat_mapper = stack.enter_context(registered(environment, options.model, card))
         version = installed_version(environment)
         if version != VERSION:
@@ -110,6 +114,17 @@ def compare_maps(options: ComparisonOptions) -> int:
             difference += _compare_image(scene, split, scored, others, options, out)
     print_line("\n".join(_result_lines(difference, scored, others, options)), sys.stdout)
     return 0 if not difference.unexplained else 3
+
+
+def _check_targets(options: ComparisonOptions, split: Split | None, out: Path) -> None:
+    """Check that the maps of all images can be written, and replace nothing that the comparison reads."""
+    images = options.images if split is None else [Path(scene.image.path) for scene in split.scenes]
+    names = [image.stem for image in images] if split is None else [scene.name for scene in split.scenes]
+    inputs: dict[str | Path, str] = dict.fromkeys(images, "an image")
+    inputs |= dict.fromkeys([] if split is None else [scene.label.path for scene in split.scenes], "a label")
+    for name in names:
+        for suffix in (*SUFFIXES.values(), _REASONS):
+            check_target(out / f"{name}{suffix}.tif", "--out", overwrite=True, inputs=inputs)
 
 
 def _check(card: ModelCard, options: ComparisonOptions) -> None:
@@ -176,7 +191,7 @@ def _compare_image(
         scored.count(maps, scene, reader)
         emulated, probabilities = folder / "emulated.tif", folder / "probabilities.tif"
         map_emulated_input(image, emulated, probabilities, scored.path, scored.card)
-        reasons = staging / f"{image.stem}_why.tif"
+        reasons = staging / f"{image.stem}{_REASONS}.tif"
         difference = compare(image, scored.card, maps[OURS], maps[THEIRS], emulated, probabilities, reasons)
         for number, other in enumerate(others):
             other_folder = folder / str(number)
@@ -184,7 +199,7 @@ def _compare_image(
             other.count(other.map(image, other_folder, options.blur, options.morph), scene, reader)
         with finishing():
             for path in staging.iterdir():
-                path.replace(out / path.name)
+                replace(path, out / path.name)
     if reader is not None:
         reader.close()
     return difference

@@ -23,7 +23,8 @@ _ROWS = 512
 
 OURS, THEIRS, POST_PROCESSED = "inference.py", "habitat-mapper", "habitat-mapper, post-processed"
 """Kinds of map, as the printed table calls them."""
-_SUFFIXES = {OURS: "_ours", THEIRS: "_habitat-mapper", POST_PROCESSED: "_post-processed"}
+SUFFIXES = {OURS: "_ours", THEIRS: "_habitat-mapper", POST_PROCESSED: "_post-processed"}
+"""Ends of the names of the maps, before .tif."""
 
 
 @dataclass
@@ -69,7 +70,7 @@ class ScoredModel:
             UserError: inference.py can't map the image.
             CheckFailed: habitat-mapper fails.
         """
-        paths = {kind: out / f"{image.stem}{suffix}.tif" for kind, suffix in _SUFFIXES.items()}
+        paths = {kind: out / f"{image.stem}{suffix}.tif" for kind, suffix in SUFFIXES.items()}
         threshold = 0.5 if len(self.card.class_names) == 2 else None
         self._mapper.predict(
             image, paths[OURS], model=self.path, card=self.card_file, threshold=threshold, cog=False, overwrite=True

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from rasterio.windows import Window
@@ -18,7 +17,8 @@ from inference.common.palette import OVERLAY_COLOURS
 from inference.common.raster import open_raster
 from train.data.pairs import Scene
 from train.data.reader import Reader
-from train.run.panels import Panel, draw_panels
+from train.run.figures import figure_style, figure_text
+from train.run.panels import Panel, draw_panels, pixel_width
 
 _SIDE = 768
 """Largest side of a panel, pixels; of a larger image, the window with the most errors is shown."""
@@ -39,7 +39,7 @@ def draw_curves(evaluation: Evaluation) -> str:
     models = [(evaluation, "this model", "-", _MODEL_COLOUR)]
     if evaluation.baseline is not None:
         models.append((evaluation.baseline, "baseline", "--", _BASELINE_COLOUR))
-    with mpl.rc_context(_STYLE):
+    with figure_style(_STYLE):
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2)
         for one, name, line, colour in models:
@@ -82,7 +82,7 @@ def _draw_precision_recall(axis: Any, evaluation: Evaluation, name: str, line: s
     for position, index in enumerate(settings.foreground):
         _, precision, recall = calibration.precision_recall_curve(evaluation.counts["probability"][position])
         colour = colour if single else OVERLAY_COLOURS[index % len(OVERLAY_COLOURS)]
-        label = name if single else f"{settings.class_names[index]} ({name})"
+        label = name if single else figure_text(f"{settings.class_names[index]} ({name})")
         axis.plot(recall, precision, line, color=colour, linewidth=1.6, label=label)
         if single:
             at = calibration.threshold_bin(evaluation.current_threshold)
@@ -133,7 +133,8 @@ def draw_images(evaluation: Evaluation, selected: Sequence[tuple[str, int]], fol
         drawn.append(_read_panel(predictions, number, title, reader))
     reader.close()
     card = predictions.model.card
-    files = draw_panels(drawn, card.class_names, card.background_index, reader.rule.ignore_index, folder)
+    title = f"{predictions.model.name}, {predictions.split.name} split"
+    files = draw_panels(drawn, card.class_names, card.background_index, reader.rule.ignore_index, folder, title)
     for overview in files[:1]:
         overview.unlink()
     return files[1:]
@@ -151,7 +152,7 @@ def _read_panel(predictions: Predictions, number: int, title: str, reader: Reade
         label[invalid] = reader.rule.ignore_index
     with open_raster(predictions.masks[number]) as file:
         prediction = file.read(1, window=window)
-    return Panel(title, image, label, prediction)
+    return Panel(title, image, label, prediction, pixel_width(scene.image))
 
 
 def _worst_window(scene: Scene, mask: Path, reader: Reader) -> Window:

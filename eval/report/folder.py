@@ -2,21 +2,26 @@
 
 import contextlib
 import shutil
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from inference.common.errors import UserError
-from inference.common.files import temporary_path
+from inference.common.files import temporary_path, write_atomically
 from inference.common.raster import GDAL_ERRORS, open_raster
 from inference.common.signals import finishing
 from inference.common.targets import check_target, make_folder
 from inference.common.text import print_line
+from inference.output.geotiff import SIDECARS
 from inference.output.map import SOFTWARE
 
 FILES = ("report.html", "scores.json", "per_image.csv")
 """Names of the files of a report."""
 MAPS = ("masks", "baseline-masks")
 """Names of the folders of maps in a report."""
+PANELS = "panels"
+"""Name of the folder of pictures in a report."""
 
 
 class ReportFolder:
@@ -26,17 +31,20 @@ class ReportFolder:
 
     Args:
         path: Folder of the report; it may exist.
+        inputs: Files that the evaluation reads, each with what it is; none of them is replaced.
 
     Attributes:
         path: The same.
         staging: Temporary folder within it to write to.
 
     Raises:
-        UserError: The folder can't be written to, or holds maps that aren't those of an earlier evaluation.
+        UserError: The folder can't be written to, or holds what must stay: an input, or maps that aren't those of an
+            earlier evaluation.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, inputs: Mapping[str | Path, str] | None = None) -> None:
         self.path = path
+        self.inputs = inputs
         self.staging = temporary_path(path / "report")
         self._made: list[Path] = []
         self._published = False
@@ -46,7 +54,10 @@ class ReportFolder:
         try:
             make_folder(self.path, "--out")
             for name in FILES:
-                check_target(self.path / name, "--out", overwrite=True)
+                check_target(self.path / name, "--out", overwrite=True, inputs=self.inputs)
+            for name in (*MAPS, PANELS):
+                if (folder := self.path / name).exists() and not folder.is_dir():
+                    raise UserError(f"{folder}: is not a folder, and is kept (choose another --out)")
             if foreign := [path for path in self._maps() if not _is_map(path)]:
                 raise UserError(
                     f"{foreign[0]}: is not a map of an earlier evaluation, and is kept (choose another --out)"
@@ -66,9 +77,11 @@ class ReportFolder:
     def publish(self) -> list[Path]:
         """Replace an earlier report; return the paths of the files, and of the folder of the model's maps."""
         with finishing():
-            panels = (self.path / "panels").glob("*.png")
-            for path in [*(self.path / name for name in FILES), *self._maps(), *panels]:
+            panels = (self.path / PANELS).glob("[0-9][0-9]-*.png")
+            for path in [*self._maps(), *(path for path in panels if path.is_file())]:
                 path.unlink(missing_ok=True)
+                for ending in SIDECARS:
+                    path.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
             for name in MAPS:
                 with contextlib.suppress(OSError):  # not there, or not empty: another's files stay
                     (self.path / name).rmdir()
@@ -76,8 +89,10 @@ class ReportFolder:
                 target = self.path / path.relative_to(self.staging)
                 if path.is_dir():
                     target.mkdir(exist_ok=True)
+                elif target.is_symlink():  # the link stays
+                    write_atomically(target, partial(shutil.copyfile, path))
                 else:
-                    path.replace(target)
+                    shutil.move(path, target)
             self._published = True
         return [*(self.path / name for name in FILES), self.path / MAPS[0]]
 

@@ -11,6 +11,7 @@ from eval.report.results import Evaluation
 from eval.report.verdict import format_score, verdict
 from eval.scoring import calibration
 from eval.scoring.bootstrap import FEW_GROUPS, REPLICATES
+from inference.common.text import clean_lines
 
 _SHOWN = 3  # panels of each kind: worst, median, best
 _DIFFERENCES = 5  # images in each table of differences
@@ -35,6 +36,7 @@ table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabula
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
 .sortable th { cursor: pointer; } .sortable th:hover { background: #f3f7fa; }
+h1, p, .sortable td:nth-child(-n+2), .classes td:first-child { overflow-wrap: anywhere; }
 .note { color: #555; font-size: .9rem; } img, svg { max-width: 100%; height: auto; }
 pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .8rem; }
 .wide { overflow-x: auto; } .classes { font-size: .8rem; } .classes th, .classes td { padding: .25rem .35rem; }
@@ -116,7 +118,8 @@ def _cell(value: float, text: str) -> _Cell:
 
 
 def _escape(text: object) -> str:
-    return html.escape(str(text))
+    """Return text as HTML, with hidden characters as their escapes."""
+    return html.escape(clean_lines(str(text)))
 
 
 def _table(heads: Iterable[object], rows: Iterable[Sequence[object]], attributes: str = "") -> str:

@@ -50,8 +50,8 @@ def verdict(evaluation: Evaluation) -> str:
         )
     if evaluation.ungeoreferenced > 1:
         sentences.append(
-            f"{evaluation.ungeoreferenced} images are not georeferenced, so each counts as an independent group: if "
-            "some show the same site, the confidence intervals are too narrow (group them with --group)."
+            f"{evaluation.ungeoreferenced} images are not georeferenced, or wrongly, so each counts as an independent "
+            "group: if some show the same site, the confidence intervals are too narrow (group them with --group)."
         )
     return " ".join(sentences)
 

@@ -23,6 +23,7 @@ from inference.common.areas import ground_sample_distance
 from inference.output.summary import ClassCounter
 
 _ONE_PIXEL = 0.99  # smallest distance in pixels; scales of map projections differ from 1 by less
+_MOST_PIXELS = 1000  # longest distance: rows as many are read above and below each strip
 _STRIP = 256
 _STRIP_PER_HALO = 4  # the rows of a halo are read twice: a strip is at least this many times as high
 
@@ -43,10 +44,10 @@ class Distance:
         return f"{self.value:g} {self.unit}"
 
     def pixels(self, pixel_size: float | None) -> float | None:
-        """Return the distance in pixels; None for metres if the pixel size is unknown or larger than the distance."""
+        """Return the distance in pixels; None for metres if that is unknown, below a pixel, or too many."""
         if self.unit == "px":
             return self.value
-        if pixel_size is None or self.value < _ONE_PIXEL * pixel_size:
+        if pixel_size is None or not _ONE_PIXEL * pixel_size <= self.value <= _MOST_PIXELS * pixel_size:
             return None
         return self.value / pixel_size
 

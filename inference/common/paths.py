@@ -39,8 +39,8 @@ def names_a_file(text: str) -> bool:
 
 def user_source(text: str | os.PathLike[str], option: str) -> str:
     """Convert a user's text into what GDAL opens: an address, or XML of a VRT, as it is, and a path as `user_path`."""
-    text = os.fspath(text)
-    return text if is_address(text) or text.lstrip().startswith("<") else str(user_path(text, option))
+    shown = os.fspath(text)
+    return shown if is_address(shown) or shown.lstrip().startswith("<") else str(user_path(text, option))
 
 
 def split_address(text: str) -> SplitResult:
@@ -59,10 +59,10 @@ def user_path(text: str | os.PathLike[str], option: str) -> Path:
     """Convert a user's text into a path.
 
     `~` and `~NAME` stand for home folders, `$NAME` and `${NAME}` for environment variables. A file whose own name
-    contains these characters wins.
+    contains these characters wins, and in a path object they are part of the name.
 
     Args:
-        text: Text of the user, or a path.
+        text: Text of the user, or a path that was made from one.
         option: Option or key that it was given to; error messages begin with it.
 
     Returns:
@@ -71,10 +71,11 @@ def user_path(text: str | os.PathLike[str], option: str) -> Path:
     Raises:
         UserError: The text is empty or can't be a path, or names an unknown user or an undefined variable.
     """
+    written = isinstance(text, str)
     text = os.fspath(text)
     if not text.strip():
         raise UserError(f"{option}: is empty (name a file or folder)")
-    if not _exists(text, option):
+    if not _exists(text, option) and written:
         text = _expanded(text, option)
         _exists(text, option)
     return Path(text)

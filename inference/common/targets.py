@@ -89,8 +89,10 @@ def check_no_input(target: Path, option: str, inputs: Mapping[str | Path, str]) 
     Raises:
         UserError: It is one of them.
     """
+    if not target.exists():
+        return
     for file, what in inputs.items():
-        if not is_address(str(file)) and target.exists() and Path(file).exists() and target.samefile(file):
+        if not is_address(str(file)) and Path(file).exists() and target.samefile(file):
             raise UserError(f"{shown_path(target)}: is {what} (choose another {option})")
 
 

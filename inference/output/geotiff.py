@@ -24,7 +24,7 @@ from inference.common.raster import GDAL_ERRORS, Header, open_raster
 
 BLOCK = 512
 """Side of the blocks of the file, pixels."""
-_SIDECARS = (".ovr", ".msk", ".aux.xml")
+SIDECARS = (".ovr", ".msk", ".aux.xml")
 
 
 class Output:
@@ -167,7 +167,7 @@ class Output:
 
     def _remove_sidecars(self) -> None:
         """Remove files beside an earlier file of this name; GDAL would take them for this one's."""
-        for ending in _SIDECARS:
+        for ending in SIDECARS:
             self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
 
     def _check_room(self, needed: float) -> None:

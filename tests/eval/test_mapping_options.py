@@ -58,5 +58,6 @@ def test_a_threshold_chosen_on_the_scored_pixels_is_said_to_be(
 def test_no_boundary_score_below_a_pixel() -> None:
     half = Distance(0.5, "m")
     assert half.pixels(5) is None
+    assert half.pixels(0.0004) is None  # more than a thousand pixels would be read beyond each part of an image
     assert half.pixels(0.5002) == pytest.approx(1, abs=1e-3)
     assert half.pixels(0.1) == pytest.approx(5)

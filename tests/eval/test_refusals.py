@@ -1,5 +1,6 @@
 """Inputs and options that the evaluation command refuses."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -63,6 +64,8 @@ def test_invalid_data(kind: str, said: str, model: Path, tmp_path: Path, capsys:
         (["MODEL", "--bands", "1,2"], "names 2 bands"),
         (["MODEL", "--ignore-index", "1"], "0 to 1 are classes"),
         (["MODEL", "--boundary-pixels", "0"], "above 0"),
+        (["MODEL", "--boundary-metres", "1e9"], "--boundary-metres: 1e+09 (allowed: above 0, up to 1000)"),
+        (["MODEL", "--ignore-index", "9" * 1000], "more characters"),
         (["MODEL", "--baseline-card", "x.json"], "there is no --baseline"),
     ],
 )
@@ -78,6 +81,45 @@ def test_invalid_arguments(
     assert code == 2
     assert len(lines) == 1
     assert said in lines[0]
+
+
+def test_images_of_another_type_are_refused_before_any_is_mapped(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_dataset(tmp_path / "data", {"test": [(40, 40)] * 4})
+    for name in ("s2", "s3"):
+        write_raster(data / "test" / "x" / f"{name}.tif", np.ones((3, 40, 40), np.uint16))
+    monkeypatch.setattr("eval.evaluate.predict_split", None)
+    assert main([str(model), "--data", str(data), "--out", str(tmp_path / "out")]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "evaluating" not in line]
+    assert line.startswith(f"{data}/test/x/s2.tif: is uint16, the model was trained on uint8")
+    assert line.endswith("(1 more image likewise)")
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_without_a_valid_pixel(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_dataset(tmp_path / "data", {"test": [(40, 40)]}, change=lambda i, y: (i * 0, y), nodata=0)
+    arguments = [str(model), "--data", str(data), "--no-threshold", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    assert f"{data}/test/x: no pixel is both valid in its image and labelled" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main([*arguments, "--nodata", "none"]) == 0
+
+
+def test_a_georeference_that_the_earth_does_not_have(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_dataset(tmp_path / "data", {"test": [(40, 40), (44, 40)]}, crs="EPSG:4326")
+    assert main([str(model), "--data", str(data), "--no-threshold", "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    (notice,) = [line for line in said.err.splitlines() if line.startswith("notice: ")]
+    assert f"{data}/test/x/s0.tif: its georeference is wrong: the Earth has no place at x 500" in notice
+    assert "(1 more image likewise)" in notice
+    assert "ground areas are unknown" in said.out
+    assert "2 images are not georeferenced, or wrongly" in said.out
+    found = json.loads((tmp_path / "out" / "scores.json").read_text())["scores"]
+    assert found["true_area/kelp1"] is None
+    assert not [name for name in found if "@0.5 m" in name]
 
 
 def test_a_baseline_of_other_classes(
@@ -146,6 +188,38 @@ def test_a_refused_evaluation_leaves_the_earlier_report_or_none(
     assert sorted(path.name for path in out.iterdir()) == [
         "masks", "panels", "per_image.csv", "report.html", "scores.json",
     ]  # fmt: skip
+
+
+def test_a_report_replaces_nothing_that_must_stay(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_dataset(tmp_path / "data", {"test": [(40, 40)]})
+    out = tmp_path / "out"
+    (out / "panels").mkdir(parents=True)
+    own = write_raster(out / "panels" / "own.png", np.ones((4, 4), np.uint8), driver="PNG")
+    card_file = out / "scores.json"
+    card_file.write_text(card(ignore_index=2).dumps())
+    arguments = [str(model), "--data", str(data), "--out", str(out), "--no-threshold", "--overwrite"]
+    assert main([*arguments, "--card", str(card_file)]) == 2
+    assert f"{card_file}: is the model's card (choose another --out)" in capsys.readouterr().err
+    assert card_file.read_text() == card(ignore_index=2).dumps()
+
+    (out / "masks").write_text("a file")
+    assert main(arguments) == 2
+    assert f"{out}/masks: is not a folder, and is kept" in capsys.readouterr().err
+    (out / "masks").unlink()
+
+    elsewhere = tmp_path / "elsewhere.html"
+    elsewhere.write_text("old")
+    (out / "report.html").symlink_to(elsewhere)
+    assert main(arguments) == 0
+    assert (out / "report.html").is_symlink()
+    assert elsewhere.read_text().startswith("<!DOCTYPE html>")
+    statistics = out / "masks" / "s0.tif.aux.xml"  # of the map that is replaced; QGIS writes it
+    statistics.write_text("<PAMDataset/>")
+    assert main(arguments) == 0
+    assert own.exists()
+    assert not statistics.exists()
 
 
 def test_a_report_does_not_replace_a_read_only_file(

@@ -18,12 +18,11 @@ from inference.common.areas import pixel_sides
 from inference.common.errors import UserError, first_line
 from inference.common.palette import OVERLAY_COLOURS, class_colours
 from inference.common.raster import GDAL_ERRORS, Header, environment, open_raster
-from inference.common.text import LONGEST_NAME, clean_line
 from inference.common.validity import invalid_pixels
 from train.data.pairs import SPLITS
 from train.data.prepared import IGNORED, Block, PreparedSet
 from train.preparation.geopackage import SPLIT_COLOURS, UNUSED_COLOUR
-from train.run.figures import figure_style, save_figure, scale_bar
+from train.run.figures import figure_style, figure_text, save_figure, scale_bar
 from train.run.panels import display_rgb
 
 MOST = 24
@@ -81,7 +80,7 @@ def _draw_image(axis: Axes, prepared: PreparedSet, name: str, header: Header) ->
     for block in prepared.blocks:
         if block.source == name:
             _draw_block(axis, block, small.scale)
-    axis.set_title(clean_line(name, LONGEST_NAME).replace("$", r"\$"), fontsize=8)
+    axis.set_title(figure_text(name), fontsize=8)
     sides = pixel_sides(header.crs, header.transform, header.height, header.width)
     if sides is not None:
         scale_bar(axis, small.rgb.shape[1], sides[1] / small.scale)
@@ -140,7 +139,7 @@ def _legend(figure: Figure, prepared: PreparedSet, drawn: int, images: int) -> N
         entries.append(Patch(fill=False, edgecolor=UNUSED_COLOUR, hatch="////", label="not selected"))
     names = prepared.settings.class_names
     for index, colour in class_colours(len(names), 0, OVERLAY_COLOURS).items():
-        entries.append(Patch(color=colour, label=clean_line(names[index], LONGEST_NAME).replace("$", r"\$")))
+        entries.append(Patch(color=colour, label=figure_text(names[index])))
     entries.append(Patch(color="0.35", label="dark: no label"))
     figure.legend(handles=entries, loc="upper center", ncols=min(8, len(entries)), frameon=False, fontsize=8)
     if drawn < images:

@@ -16,16 +16,26 @@ from numpy.typing import NDArray
 
 from inference.common.files import write_atomically
 from inference.common.palette import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION
+from inference.common.text import LONGEST_NAME, clean_line
 
 STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titleweight": "bold"}
 
 
 @contextmanager
-def figure_style() -> Iterator[None]:
-    """Draw in the style of a run's figures; a glyph that the font lacks, such as an emoji, is drawn as a box."""
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
+def figure_style(style: Any = STYLE) -> Iterator[None]:
+    """Draw in a style, by default that of a run's figures; a glyph that the font lacks, such as an emoji, is a box."""
+    with mpl.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph .* missing from font", UserWarning)
         yield
+
+
+def figure_text(text: str, longest: int = LONGEST_NAME) -> str:
+    """Return a name from a file as Matplotlib draws it: cleaned, shortened, and with its dollar signs and underscore.
+
+    Text between two dollar signs would be mathematics, and a label that begins with an underscore is left out.
+    """
+    text = clean_line(text, longest).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -67,7 +77,7 @@ def learning_curves(
     """
     with figure_style():
         figure = Figure(figsize=(10, 3.8))
-        figure.suptitle(title, fontsize=9)
+        figure.suptitle(figure_text(title), fontsize=9)
         left, right = figure.subplots(1, 2)
         for phase, colour in (("train", BLUE), ("val", ORANGE)):
             _line(left, rows, f"{phase}/loss", colour, phase)

@@ -1,5 +1,6 @@
 """Image panels: windows as image, label, prediction and errors, drawn for inspection by eye."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from inference.common.areas import pixel_sides
 from inference.common.palette import BLUE, OVERLAY_COLOURS, VERMILION, class_colours
-from train.run.figures import figure_style, save_figure
+from inference.common.raster import Header
+from inference.common.text import clean_line
+from train.run.figures import figure_style, figure_text, save_figure, scale_bar
+
+_LONGEST_FILE_NAME = 200  # bytes, without the suffix and that of a temporary file
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,20 @@ class Panel:
         image: Image, (H, W, bands), in units of the file.
         label: Class indices or ignore_index, (H, W).
         prediction: Class indices, (H, W).
+        pixel_width: Width of a pixel on the ground, metres; None if it isn't known.
     """
 
     title: str
     image: NDArray[Any]
     label: NDArray[np.uint8]
     prediction: NDArray[np.uint8]
+    pixel_width: float | None = None
+
+
+def pixel_width(image: Header) -> float | None:
+    """Return the width on the ground of a pixel in an image's middle, metres; None if it isn't known."""
+    sides = pixel_sides(image.crs, image.transform, image.height, image.width)
+    return None if sides is None else sides[1]
 
 
 def display_rgb(image: NDArray[Any], missing: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -88,13 +102,21 @@ def draw_panels(
     colours = class_colours(len(class_names), background, OVERLAY_COLOURS)
     files = []
     for number, panel in enumerate(panels):
-        path = folder / f"{number:02d}-{panel.title.replace(' ', '-')}.png"
+        path = folder / _file_name(number, panel.title)
         _sheet([panel], class_names, colours, ignore_index, path, title)
         files.append(path)
     if panels:
         _sheet(panels, class_names, colours, ignore_index, folder / "overview.png", title)
         files.insert(0, folder / "overview.png")
     return files
+
+
+def _file_name(number: int, title: str) -> str:
+    """Return the name of a panel's file; a long title is shortened, for a name has at most 255 bytes."""
+    name = f"{number:02d} {clean_line(title)}"
+    if len(os.fsencode(name)) > _LONGEST_FILE_NAME:
+        name = clean_line(name, _LONGEST_FILE_NAME // 8)
+    return name.replace(" ", "-") + ".png"
 
 
 def draw_labels(
@@ -130,7 +152,7 @@ def draw_labels(
             tinted[ignored] = 0
             axes[2 * at].imshow(rgb, interpolation="nearest")
             axes[2 * at + 1].imshow(tinted, interpolation="nearest")
-        keys = [Patch(color=colour, label=class_names[i]) for i, colour in colours.items()]
+        keys = [Patch(color=colour, label=figure_text(class_names[i])) for i, colour in colours.items()]
         keys.append(Patch(color="black", label="ignored"))
         figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
         save_figure(figure, path)
@@ -147,7 +169,7 @@ def _sheet(
     binary = len(class_names) == 2 and len(colours) == 1
     with figure_style():
         figure = Figure(figsize=(10.4, 2.72 * len(panels) + 0.5), layout="constrained")
-        figure.suptitle(title, fontsize=9)
+        figure.suptitle(figure_text(title), fontsize=9)
         axes = figure.subplots(len(panels), 4, squeeze=False)
         for row, panel in zip(axes, panels, strict=True):
             ignored = panel.label == ignore_index
@@ -161,12 +183,14 @@ def _sheet(
                 axis.set(xticks=[], yticks=[])
                 for side in axis.spines.values():
                     side.set_visible(False)
-            row[0].set_ylabel(panel.title, fontsize=7)
+            row[0].set_ylabel(figure_text(panel.title), fontsize=7)
+            if panel.pixel_width is not None:
+                scale_bar(row[0], panel.label.shape[1], panel.pixel_width)
             counted = int((~ignored).sum())
             row[3].set_xlabel(f"{wrong / max(1, counted):.1%} of labelled pixels wrong", fontsize=7)
         for axis, column in zip(axes[0], ("image", "label", "prediction", "errors"), strict=True):
             axis.set_title(column)
-        keys = [Patch(color=colour, label=class_names[i]) for i, colour in colours.items()]
+        keys = [Patch(color=colour, label=figure_text(class_names[i])) for i, colour in colours.items()]
         keys.append(Patch(color="black", label="ignored"))
         if binary:
             keys += [Patch(color=BLUE, label="missed"), Patch(color=VERMILION, label="false alarm")]

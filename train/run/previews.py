@@ -10,7 +10,7 @@ from train.configs.config import Config
 from train.datamodule import DataModule
 from train.model import SegmentationModel
 from train.run.folder import RunFolder
-from train.run.panels import Panel, draw_labels, draw_panels
+from train.run.panels import Panel, draw_labels, draw_panels, pixel_width
 
 PREVIEWS = 6
 """Validation windows that are drawn."""
@@ -73,6 +73,7 @@ def _panels(model: SegmentationModel, data: DataModule) -> list[Panel]:
         image, label, (scene, row, col) = dataset[index]
         batch = torch.from_numpy(image)[None].permute(0, 3, 1, 2).to(device)
         prediction = model.predict_classes(batch)[0].cpu().numpy().astype(np.uint8)
-        title = f"{dataset.scenes[scene].name} r{row} c{col}"
-        panels.append(Panel(title, image, label, prediction))
+        shown = dataset.scenes[scene]
+        title = f"{shown.name} r{row} c{col}"
+        panels.append(Panel(title, image, label, prediction, pixel_width(shown.image)))
     return panels

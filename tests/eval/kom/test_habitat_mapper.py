@@ -240,7 +240,9 @@ def test_models_in_production_are_scored_beside_it(
         (["MODEL", "MODEL"], "only one MODEL is allowed"),
         (["model.pt"], "model.pt: habitat-mapper runs .onnx files only"),
         (["MODEL", "IMAGE", "IMAGE"], "their maps would have the same name"),
-        (["MODEL", "--blur", "4"], "--blur: 4 (allowed: 0 for none, or an odd number)"),
+        (["MODEL", "--blur", "4"], "--blur: 4 (allowed: 0 for none, or an odd number up to 255)"),
+        (["MODEL", "--morph", "257"], "--morph: 257 (allowed: 0 for none, or an odd number up to 255)"),
+        (["MODEL", "--ignore-index", "9" * 100], "--ignore-index: 999"),
         (["MODEL", "--environment", "nowhere", "--data", "DATA"], "nowhere: does not contain habitat-mapper"),
         (["MODEL", "MODEL.tif", "--data", "DATA"], "images and --data exclude each other"),
         (["MODEL", "IMAGE", "--production", "MODEL"], "--production: m.onnx is scored against labels"),
@@ -265,6 +267,20 @@ def test_invalid_input_is_one_line(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert said in lines[0]
+
+
+def test_maps_replace_nothing_that_is_compared(
+    environment: Path, model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = data / "test" / "x" / "s0.tif"
+    image, other = tmp_path / "s0.tif", tmp_path / "s0_why.tif"
+    for path in (image, other):
+        path.write_bytes(source.read_bytes())
+    arguments = [str(model), str(image), str(other), "--environment", str(environment), "--out", str(tmp_path)]
+    assert main(arguments) == 2
+    assert f"{other}: is an image (choose another --out)" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == [image, other]
+    assert other.read_bytes() == source.read_bytes()
 
 
 def test_it_is_installed_once_without_the_gpu_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

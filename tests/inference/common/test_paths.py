@@ -25,6 +25,14 @@ def test_a_file_whose_name_looks_like_a_variable_wins(tmp_path: Path, monkeypatc
     assert [str(user_path(name, "IN.tif")) for name in ("$NOPE.tif", "~x")] == ["$NOPE.tif", "~x"]
 
 
+def test_nothing_is_expanded_in_a_path_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SITE", "bay")
+    for name in ("$NOPE.tif", "$SITE/a", "~x"):
+        assert user_path(Path(name), "OUT.tif") == Path(name)
+        assert user_source(Path(name), "IN.tif") == name
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
