@@ -29,6 +29,7 @@ def train_digest(prepared: PreparedSet, blocks: Iterable[Block]) -> str:
 def write_statistics(
     prepared: PreparedSet,
     blocks: Sequence[Block],
+    numbers: Sequence[int],
     found: Statistics,
     percentiles: Mapping[float, NDArray[np.float64]] | None = None,
 ) -> Path:
@@ -37,17 +38,18 @@ def write_statistics(
     Args:
         prepared: The data set.
         blocks: Selected blocks of the train split.
-        found: Their statistics.
+        numbers: Bands that were read, counted from 1.
+        found: Statistics of the blocks.
         percentiles: Values of each band, (bands,), by percentile, 0 to 100.
 
     Returns:
         Path of the file.
     """
     bands = [
-        {"mean": float(found.mean[band]), "std": float(found.std[band])}
+        {"band": number, "mean": float(found.mean[band]), "std": float(found.std[band])}
         | {name: float(getattr(found, name)[band]) for name in _BANDS}
         | {"percentiles": {f"{share:g}": float(values[band]) for share, values in (percentiles or {}).items()}}
-        for band in range(len(found.total))
+        for band, number in enumerate(numbers)
     ]
     content = {
         "version": _VERSION,
@@ -79,7 +81,8 @@ def read_statistics(prepared: PreparedSet, scenes: Sequence[Scene], bands: Seque
             return None
         if len(bands) < len(content["bands"]) and not all(_valid_in_any_band(scene) for scene in scenes):
             return None
-        chosen = [content["bands"][band - 1] for band in bands]
+        known = {each["band"]: each for each in content["bands"]}
+        chosen = [known[band] for band in bands]
         values = [np.array([each[name] for each in chosen], np.float64) for name in _BANDS]
         pixels, invalid, unlabelled, valid = (int(content[name]) for name in _PIXELS)
         counts = np.array(content["class_counts"], np.int64)

@@ -45,14 +45,14 @@ def write_band_statistics(
         found = ", ".join(sorted({f"{len(_bands(h))} bands of {h.dtype}" for h in headers.values()}))
         return [f"images with {found}: there is no {STATISTICS} (training on all of them needs the same bands)"]
     (bands,) = every
-    known = read_statistics(PreparedSet(before, prepared.settings, prepared.sources), chosen, bands)
-    if known is not None:
-        shutil.copyfile(before / STATISTICS, prepared.folder / STATISTICS)
-        return []
     scenes = [
         Scene(Pair(Path(headers[b.source].path), prepared.label(b.source)), headers[b.source], headers[b.source], b)
         for b in chosen
     ]
+    known = read_statistics(PreparedSet(before, prepared.settings, prepared.sources), scenes, bands)
+    if known is not None:
+        shutil.copyfile(before / STATISTICS, prepared.folder / STATISTICS)
+        return []
     reader = Reader(label_rule(len(prepared.settings.class_names)))
     try:
         parts, _ = measure(scenes, bands, reader, "statistics of the train blocks", labels=False)
@@ -65,7 +65,7 @@ def write_band_statistics(
         area = (block.row, block.row + block.height, block.col, block.col + block.width)
         counts += np.array(records[block.source].known(area), np.int64)
     found_all = replace(found_all, class_counts=counts[:-2], unlabelled=int(counts[-2]))
-    write_statistics(prepared, chosen, found_all, shares)
+    write_statistics(prepared, chosen, bands, found_all, shares)
     return []
 
 

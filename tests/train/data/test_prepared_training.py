@@ -229,7 +229,7 @@ def test_statistics_of_the_data_set_are_used_while_they_hold(tmp_path: Path, mon
     blocks = prepared_splits(prepared, None)["train"]
     parts, _ = measure(data.scenes["train"], data.bands, data.reader(), "", True)
     statistics = merge(parts, 3, 2)
-    path = write_statistics(prepared, blocks, statistics, {2: np.array([1.0, 2, 3])})
+    path = write_statistics(prepared, blocks, (1, 2, 3), statistics, {2: np.array([1.0, 2, 3])})
     content = json.loads(path.read_text())
     assert content["bands"][1]["percentiles"] == {"2": 2.0}
     assert content["bands"][0]["mean"] == pytest.approx(statistics.mean[0])
@@ -238,7 +238,7 @@ def test_statistics_of_the_data_set_are_used_while_they_hold(tmp_path: Path, mon
         patched.setattr(LabelledImages, "_undeclared_notices", lambda self: [])
         again = measured(folder)
     assert again.images.normalization == data.images.normalization
-    write_statistics(prepared, blocks, replace(statistics, total=statistics.total / 2))
+    write_statistics(prepared, blocks, (1, 2, 3), replace(statistics, total=statistics.total / 2))
     assert measured(folder).images.normalization != data.images.normalization
     assert data_module(folder, mean="auto", std="auto", nodata="none").images.normalization == data.images.normalization
     edit(folder, f"UPDATE blocks SET selected = 0 WHERE block = '{blocks[0].block}'")
@@ -256,7 +256,7 @@ def test_statistics_of_some_bands(tmp_path: Path, nodata: int | None, used: bool
     prepared = read_prepared(folder)
     parts, _ = measure(data.scenes["train"], (1, 2, 3), data.reader(), "")
     blocks = [scene.block for scene in data.scenes["train"] if scene.block is not None]
-    write_statistics(prepared, blocks, merge(parts, 3, 2))
+    write_statistics(prepared, blocks, (1, 2, 3), merge(parts, 3, 2))
     some = read_statistics(prepared, data.scenes["train"], (3, 1))
     assert (some is not None) == used
     if some is not None:
