@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__" and not __package__:
-    # Run as a file, Python searches this folder first, where this file would hide the package of the same name.
+if __name__ in ("__main__", "inference") and not __package__:
+    # Run as a file, or where another module of this folder is run, as by `cd inference; python -m inference.card`,
+    # Python searches this folder first, where this file would hide the package of the same name.
     _folder = Path(__file__).resolve().parent
     if sys.path and Path(sys.path[0] or ".").resolve() == _folder:
         sys.path[0] = str(_folder.parent)

@@ -248,7 +248,8 @@ class SegmentationModel(L.LightningModule):
         """Add this epoch's counts, and gradients between two steps, so that a resumed run continues exactly."""
         checkpoint["pooled"] = {phase: pooled.reduce().state_dict() for phase, pooled in self.pooled.items()}
         scored = {k: float(v) for k, v in self.trainer.callback_metrics.items() if k.startswith("val/")}
-        checkpoint["hyper_parameters"]["card"] = {**self.card.model_dump(mode="json"), "scores": scored}
+        # Callbacks come first: theirs are the notes of the card.
+        checkpoint["hyper_parameters"]["card"] = {**checkpoint["hyper_parameters"]["card"], "scores": scored}
         if self.average is not None:
             self._take_average()
             self.average.save(checkpoint, self.model, "model.")

@@ -15,11 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from inference.common.documents import check_regular_file
+from inference.common.documents import LARGEST_DOCUMENT, check_regular_file
 from inference.common.errors import UserError, first_line
 from inference.common.text import quoted
 
 _REFUSED = re.compile(r"GLOBAL (\S+)|module (\S+) is blocked")
+# PyTorch stores tensors uncompressed; a file that was zipped anew may be somewhat smaller than what it holds.
+_LARGEST_RATIO = 10
+
+
+class RefusedTypeError(Exception):
+    """A type in a file is not among those that are read; the message is its name."""
 
 
 class Attributes:
@@ -40,7 +46,7 @@ class NumpyType:
 
     def __init__(self, code: str, *options: object) -> None:
         if not isinstance(code, str) or not re.fullmatch(r"b1|[iu][1248]|f[248]", code):
-            raise pickle.UnpicklingError("a NumPy type that is none of a number")
+            raise RefusedTypeError(f"numpy.dtype({code!r})")
         self.dtype = np.dtype(code).newbyteorder("<")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -56,7 +62,7 @@ def numpy_scalar(kind: NumpyType, content: bytes) -> float | int | bool:
 
 def path_text(*parts: str) -> str:
     """Return the text of a `pathlib` path; it is never used as one."""
-    return "/".join(map(str, parts))
+    return "/".join(parts)
 
 
 _STAND_INS: list[tuple[Callable[..., Any], str]] = [
@@ -109,24 +115,61 @@ def read_torch_file(path: Path, torch: Any, kind: str = "a checkpoint", lazy: bo
         if start.startswith(b"version https://git-lfs"):
             raise UserError(f"{path}: is a Git LFS pointer, not {kind} (fetch the file itself: git lfs pull)")
         archive = zipfile.is_zipfile(path)
+        if archive:
+            _check_archive(path, kind)
         with warnings.catch_warnings(), torch.serialization.safe_globals(_STAND_INS):
             warnings.simplefilter("ignore")  # about other pickle protocols; the errors below say what is wrong
             return torch.load(path, map_location="cpu", weights_only=True, mmap=lazy and archive)
     except UserError:
         raise
+    except RefusedTypeError as error:
+        raise _refused(path, str(error)) from None
     except pickle.UnpicklingError as error:
         if found := _REFUSED.search(str(error)):
-            raise UserError(
-                f"{path}: refused: it holds {quoted(found[1] or found[2])}, and reading it could run code (allowed: "
-                "weights and plain data; where the file was made, save the weights alone: "
-                "torch.save(model.state_dict(), FILE))"
-            ) from None
+            raise _refused(path, found[1] or found[2]) from None
         raise UserError(f"{path}: is not {kind}, or is damaged (give another file, or copy it again)") from None
     # A damaged pickle raises whatever its first wrong instruction meets: TypeError, IndexError, struct.error ...
     except Exception as error:
-        reason = first_line(error)
-        # PyTorch's advice in some of them is to switch its safety off.
-        reason = type(error).__name__ if "weights" in reason.lower() else reason
         raise UserError(
-            f"{path}: can't be read as {kind}, it may be damaged or truncated: {reason} (copy it again)"
+            f"{path}: can't be read as {kind}, it may be damaged or truncated: {_reason(error)} (copy it again)"
         ) from None
+
+
+def _check_archive(path: Path, kind: str) -> None:
+    """Check what a zip file holds, before PyTorch unpacks it into memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError):
+        return  # PyTorch may read it nevertheless, and says what is wrong otherwise
+    names = [entry.filename.rpartition("/")[2] for entry in entries]
+    if "constants.pkl" in names:
+        raise UserError(
+            f"{path}: is a TorchScript archive, not {kind} (allowed: what torch.save writes; give the checkpoint that "
+            "it was exported from)"
+        )
+    sizes = {"data.pkl": 0, "": 0}
+    for name, entry in zip(names, entries, strict=True):
+        sizes[name if name == "data.pkl" else ""] += entry.file_size
+    if sizes["data.pkl"] > LARGEST_DOCUMENT or sizes[""] > _LARGEST_RATIO * path.stat().st_size:
+        raise UserError(
+            f"{path}: is not {kind}: unpacked, it has {sizes['data.pkl'] / 2**20:,.0f} MiB of structure and "
+            f"{sizes[''] / 2**20:,.0f} MiB of data (allowed: {LARGEST_DOCUMENT // 2**20} MiB of structure, and "
+            f"{_LARGEST_RATIO} times the file's size of data; give another file)"
+        )
+
+
+def _refused(path: Path, name: str) -> UserError:
+    return UserError(
+        f"{path}: refused: it holds {quoted(name)}, and reading it could run code (allowed: weights and plain data; "
+        "where the file was made, save the weights alone: torch.save(model.state_dict(), FILE))"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Return what is wrong with a file, in the words of its reader where they are of use."""
+    if not isinstance(error, RuntimeError | OSError | MemoryError):
+        return "its structure is broken"
+    # PyTorch's advice follows in further sentences; some of it is to switch its safety off.
+    reason = first_line(error).partition(". ")[0]
+    return type(error).__name__ if "weights_only" in reason else reason

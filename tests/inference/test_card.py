@@ -1,6 +1,9 @@
 """Model cards: validation, and reading from every kind of file."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -10,6 +13,7 @@ from onnx import TensorProto, helper
 
 from inference.card import METADATA_KEY, CardError, ModelCard, main
 from inference.model.card_files import embedded_card, read_card
+from tests.inference.networks import card
 
 CARD = {
     "version": 1,
@@ -110,3 +114,16 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     (tmp_path / "card.txt").touch()
     assert main([str(tmp_path / "card.txt")]) == 2
     assert "allowed: .onnx, .pt, .ckpt, .json, or a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["-m", "inference.card"], ["card.py"]], ids=["module", "file"])
+def test_it_runs_within_its_folder(command: list[str], tmp_path: Path) -> None:
+    """There inference.py lies first on the path, where it would hide the package of the same name."""
+    path = tmp_path / "card.json"
+    path.write_text(card().dumps())
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    folder = Path(__file__).parents[2] / "inference"
+    arguments = [sys.executable, *command, str(path)]
+    done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ModelCard.loads(done.stdout, "stdout") == card()

@@ -88,6 +88,24 @@ class Checkpoints(Checkpoint):
         """Return True if the monitored phase saw a labelled pixel, so that it has a loss."""
         return not math.isnan(metrics.get(f"{self.config.monitor.partition('/')[0]}/loss", math.nan))
 
+    def note(self, metrics: Mapping[str, float]) -> str | None:
+        """Return why the newest checkpoint counts as the best; None if the best one has a finite score.
+
+        Args:
+            metrics: Scores of the best checkpoint by name, such as `val/loss`.
+        """
+        if self.best is None or math.isfinite(self.best["score"]):
+            return None
+        unvalidated = self.config.monitor.startswith("val/") and not self.scores_anything(metrics)
+        reason = "nothing was validated" if unvalidated else f"no epoch has a finite {self.config.monitor}"
+        return f"{reason}, so the newest checkpoint is used"
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the note to the card, which goes from the checkpoint into exported files."""
+        if note := self.note({k: float(v) for k, v in trainer.callback_metrics.items()}):
+            card = checkpoint["hyper_parameters"]["card"]
+            checkpoint["hyper_parameters"]["card"] = {**card, "notes": [note]}
+
     def _is_due(self, entry: dict[str, Any]) -> bool:
         return self.config.save_top_k != 0 and (entry["epoch"] + 1) % self.config.every_n_epochs == 0
 

@@ -94,8 +94,8 @@ def write_results(
     best = _best(config, checkpoints, best_path)
     row: dict[str, float] = next((r for r in table.rows if r["step"] == best.get("step")), {})
     val = _phase(row, "val/")
-    if "score" in best and not math.isfinite(best["score"]):
-        best["note"] = _no_score(config.checkpoint.monitor, val)
+    if note := checkpoints.note(row):
+        best["note"] = note
     seconds = time.monotonic() - started
     speed = table.windows / table.train_seconds if table.train_seconds else 0.0
     result = RunResult(folder, best, val, test, seconds, speed)
@@ -152,13 +152,6 @@ def _best(config: Config, checkpoints: Checkpoints, path: Path | None) -> dict[s
         entry = checkpoints.best
         best |= {"score": entry["score"], "epoch": entry["epoch"] + 1, "step": entry["step"]}
     return best
-
-
-def _no_score(monitor: str, val: Mapping[str, float]) -> str:
-    """Return why the newest checkpoint counts as the best."""
-    unvalidated = monitor.startswith("val/") and math.isnan(val.get("loss", math.nan))
-    reason = "nothing was validated" if unvalidated else f"no epoch has a finite {monitor}"
-    return f"{reason}, so the newest checkpoint is used"
 
 
 def report(config: Config, config_path: str, result: RunResult) -> str:

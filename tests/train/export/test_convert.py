@@ -108,6 +108,7 @@ def test_the_card_travels_in_both_files(run: Path, weights: Path) -> None:
     assert len(card.revision) == 17
     assert not card.any_size
     assert card.scores == trained.scores
+    assert card.notes == trained.notes == []
     assert card.training_data == trained.training_data
     # habitat-mapper's JSON says the same, and that probabilities come out.
     config = json.loads((weights / names[2]).read_text())
@@ -132,9 +133,14 @@ def test_any_size_and_logits(run: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_second_conversion_replaces_the_files(run: Path, tmp_path: Path) -> None:
-    for _ in range(2):
-        assert main([str(run), "--formats", "torchscript", "--output_dir", str(tmp_path)]) == 0
-    assert len(list(tmp_path.iterdir())) == 1
+    """The second time from a checkpoint with a note in its card, which stands in the file then."""
+    content = torch.load(best(run), weights_only=True)
+    content["hyper_parameters"]["card"]["notes"] = ["nothing was validated"]
+    torch.save(content, tmp_path / "noted.ckpt")
+    for source, notes in ((run, []), (tmp_path / "noted.ckpt", ["nothing was validated"])):
+        assert main([str(source), "--formats", "torchscript", "--output_dir", str(tmp_path / "out")]) == 0
+        (path,) = (tmp_path / "out").iterdir()
+        assert read_card(path).notes == notes
 
 
 # The gate.

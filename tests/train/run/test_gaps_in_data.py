@@ -103,3 +103,4 @@ def test_without_a_score_the_newest_checkpoint_counts(
     summary, card = (json.loads((folder / name).read_text()) for name in ("summary.json", "card.json"))
     assert summary["best"]["checkpoint"] == "checkpoints/003-not-validated.ckpt"
     assert summary["best"]["note"] == card["notes"][0] == "nothing was validated, so the newest checkpoint is used"
+    assert read_card(folder / summary["best"]["checkpoint"]).notes == card["notes"]  # from there it is exported
