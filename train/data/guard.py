@@ -14,8 +14,10 @@ from inference.common.raster import Header
 from train.data.overlap import box, transformer
 from train.data.prepared import Block
 
-DEGREE = 111_000.0
-"""Metres in a degree of latitude, at least."""
+DEGREE = 110_500.0
+"""Metres in a degree of latitude, at least (110,574 m at the equator)."""
+_BULGE = 1e-4
+"""Share of a box by which the sides of an image may reach out of it between the points that it is made from."""
 _TOLERANCE = 1e-3
 """Share of the guard by which a distance may fall short of it: the rounding of projections over a survey."""
 
@@ -54,6 +56,7 @@ def near_images(headers: Sequence[Header], distance: float) -> list[list[int]]:
     north = distance / DEGREE
     east = north / np.maximum(np.cos(np.radians(np.abs(edges[:, [1, 3]]).max(axis=1) + north)), 1e-6)
     west, south, right, top = edges.T
+    east, north = east + _BULGE * (right - west), north + _BULGE * (top - south)
     middle = (west + right) / 2
     west, right = west - middle + middle % 360, right - middle + middle % 360  # one meridian may be written in two ways
     copies = np.arange(len(placed))

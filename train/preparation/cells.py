@@ -12,7 +12,7 @@ from inference.common.errors import UserError
 from inference.common.raster import Header
 from train.preparation.blocks import NONE, trim
 from train.preparation.config import Distance, SelectConfig, SplitConfig, distance
-from train.preparation.ground import Group, rectangle
+from train.preparation.ground import Group, extent, rectangles
 
 DEFAULT_BLOCK = 4
 """Side of a block where the config doesn't say, tiles."""
@@ -97,26 +97,34 @@ def cell_size(group: Group, config: SplitConfig, tile: int) -> tuple[float, floa
 
 
 def find_cells(
-    images: Sequence[Image], groups: Sequence[Group], grids: Sequence[NDArray[np.int64]], count: Count
+    images: Sequence[Image], groups: Sequence[Group], grids: Sequence[NDArray[np.int64]], tile: int, count: Count
 ) -> list[Cell]:
     """Return the blocks of all images, in their order, with counts of their pixels."""
-    cells: list[Cell] = []
-    at = {
-        member: (number, header)
-        for number, group in enumerate(groups)
-        for member, header in zip(group.members, group.headers, strict=True)
-    }
-    for image in range(len(images)):
-        number, header = at[image]
-        frame, grid = groups[number].headers[0], grids[number]
-        found = []
-        for row, col in np.ndindex(grid.shape[:2]):
-            area = rectangle(header, frame, tuple(grid[row, col].tolist()))
-            if area is not None:
-                found.append(((number, row, col), area))
-        counts = count(image, [area for _, area in found])
-        cells += [Cell(image, place, area, each) for (place, area), each in zip(found, counts, strict=True)]
-    return cells
+    found: dict[int, list[Cell]] = {}
+    for number, (group, grid) in enumerate(zip(groups, grids, strict=True)):
+        for image, header in zip(group.members, group.headers, strict=True):
+            at = _shown(header, group.headers[0], grid)
+            areas, whole = rectangles(header, group.headers[0], grid[at[:, 0], at[:, 1]])
+            alive = _has_extent(areas)
+            counts = count(image, [_rectangle(area) for area in areas[alive]])
+            cells = [
+                Cell(image, (number, int(row), int(col)), _rectangle(area), each)
+                for (row, col), area, each in zip(at[alive], areas[alive], counts, strict=True)
+            ]
+            small = _too_small(areas[alive], np.minimum(whole[alive], (header.height, header.width)), tile)
+            for which in np.flatnonzero(small).tolist():  # a strip at the edge of the image
+                cells[which].reason = "smaller than a quarter of a tile"
+            found[image] = cells
+    return [cell for image in range(len(images)) for cell in found[image]]
+
+
+def _shown(header: Header, frame: Header, grid: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return row and column of the cells that an image may show, (n, 2)."""
+    top, bottom, left, right = extent(header, frame)
+    rows, cols = grid[:, 0, :2], grid[0, :, 2:]
+    across = np.flatnonzero((rows[:, 1] > top - 1) & (rows[:, 0] < bottom + 1))
+    down = np.flatnonzero((cols[:, 1] > left - 1) & (cols[:, 0] < right + 1))
+    return np.stack(np.meshgrid(across, down, indexing="ij"), -1).reshape(-1, 2)
 
 
 def select_cells(cells: Sequence[Cell], select: SelectConfig) -> None:
@@ -146,26 +154,31 @@ def trim_cells(
     count: Count,
 ) -> None:
     """Trim the cells of all groups, in place, and count their pixels anew."""
+    used: dict[int, dict[int, list[Cell]]] = {}
+    for cell in cells:
+        if not cell.reason:
+            used.setdefault(cell.place[0], {}).setdefault(cell.image, []).append(cell)
     changed: dict[int, list[Cell]] = {}
-    for number, (group, grid) in enumerate(zip(groups, grids, strict=True)):
+    for number, of_image in used.items():
+        group, grid = groups[number], grids[number]
         label = np.full(grid.shape[:2], NONE)
-        for cell in cells:
-            if cell.place[0] == number and not cell.reason:
-                label[cell.place[1:]] = labels[cell.place]
+        for cell in (cell for several in of_image.values() for cell in several):
+            label[cell.place[1:]] = labels[cell.place]
         trimmed = trim(grid, label, _frame_guard(group, guard), ranks)
-        frame = group.headers[0]
-        for cell in cells:
-            if cell.place[0] != number or cell.reason:
-                continue
-            bounds, whole = trimmed[cell.place[1:]], grid[cell.place[1:]]
-            if (bounds == whole).all():
-                continue
-            area = rectangle(images[cell.image].header, frame, tuple(bounds.tolist())) if _has_extent(bounds) else None
-            if area is None or _too_small(area, cell.area, tile):
-                cell.reason = "guard"
-            else:
-                cell.area = area
-                changed.setdefault(cell.image, []).append(cell)
+        for image, several in of_image.items():
+            at = np.array([cell.place[1:] for cell in several])
+            bounds, before = trimmed[at[:, 0], at[:, 1]], np.array([cell.area for cell in several])
+            areas, _ = rectangles(images[image].header, group.headers[0], bounds)
+            left = _has_extent(bounds) & _has_extent(areas)
+            left &= ~_too_small(areas, _sides(before), tile)
+            moved = (bounds != grid[at[:, 0], at[:, 1]]).any(axis=1)
+            for which in np.flatnonzero(moved).tolist():
+                cell = several[which]
+                if left[which]:
+                    cell.area = _rectangle(areas[which])
+                    changed.setdefault(image, []).append(cell)
+                else:
+                    cell.reason = "guard"
     for image, several in changed.items():
         for cell, counts in zip(several, count(image, [cell.area for cell in several]), strict=True):
             cell.counts = counts
@@ -178,11 +191,19 @@ def _frame_guard(group: Group, guard: tuple[float | None, int]) -> tuple[int, in
     return (rows + group.margin[0] if rows else 0), (cols + group.margin[1] if cols else 0)
 
 
-def _has_extent(bounds: NDArray[np.int64]) -> bool:
-    return bool(bounds[1] > bounds[0] and bounds[3] > bounds[2])
+def _rectangle(area: NDArray[np.int64]) -> Rectangle:
+    top, bottom, left, right = area.tolist()
+    return top, bottom, left, right
 
 
-def _too_small(area: Rectangle, before: Rectangle, tile: int) -> bool:
-    """Return True if a side is less than a quarter of a tile, or of what it was if that was less than a tile."""
-    sides = ((area[1] - area[0], before[1] - before[0]), (area[3] - area[2], before[3] - before[2]))
-    return any(4 * side < min(tile, whole) for side, whole in sides)
+def _sides(areas: NDArray[np.int64]) -> NDArray[np.int64]:
+    return areas[:, 1::2] - areas[:, ::2]
+
+
+def _has_extent(areas: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.asarray((_sides(areas) > 0).all(axis=1))
+
+
+def _too_small(areas: NDArray[np.int64], before: NDArray[Any], tile: int) -> NDArray[np.bool_]:
+    """Return True where a side is less than a quarter of a tile, or of what it was if that was less than a tile."""
+    return np.asarray((4 * _sides(areas) < np.minimum(before, tile)).any(axis=1))

@@ -6,10 +6,11 @@ ground, which all images of the group that show it share, so that it can't come 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.warp import transform as to_crs
 
 from inference.common.areas import pixel_sides_at
@@ -79,6 +80,13 @@ def _outline(header: Header) -> NDArray[np.float64]:
     return sides * (header.width, header.height)
 
 
+def extent(header: Header, frame: Header) -> tuple[float, float, float, float]:
+    """Return the first and last row, and the first and last column, of an image in a frame."""
+    at = to_frame(header, frame, _outline(header))
+    (left, top), (right, bottom) = at.min(axis=0), at.max(axis=0)
+    return float(top), float(bottom), float(left), float(right)
+
+
 def to_frame(header: Header, frame: Header, at: NDArray[np.float64]) -> NDArray[np.float64]:
     """Convert (column, row) of an image to those of the frame, (n, 2); also the other way, with the two exchanged."""
     if header is frame:
@@ -86,7 +94,25 @@ def to_frame(header: Header, frame: Header, at: NDArray[np.float64]) -> NDArray[
     x, y = header.transform @ (at[:, 0], at[:, 1])
     if header.crs != frame.crs:
         x, y = np.array(to_crs(header.crs, frame.crs, x, y))
-    return np.column_stack(~frame.transform @ (np.asarray(x), np.asarray(y)))
+    x, y = np.asarray(x), np.asarray(y)
+    if turn := _turn(frame.crs):
+        # The same meridian may be written in two ways; the one that is near the frame is meant.
+        middle = frame.transform @ (frame.width / 2, frame.height / 2)
+        x = x - turn * np.round((x - middle[0]) / turn)
+    return np.column_stack(~frame.transform @ (x, y))
+
+
+@lru_cache(maxsize=64)
+def _turn(crs: CRS) -> float:
+    """Return the length of the equator in the units of a CRS whose x is proportional to the longitude; else 0."""
+    if crs.is_geographic:
+        return 2 * np.pi / float(crs.units_factor[1])
+    projection = crs.to_dict()
+    if projection.get("proj") not in {"merc", "webmerc"}:
+        return 0.0
+    middle = float(projection.get("lon_0", 0))
+    (west, east), _ = to_crs("EPSG:4326", crs, [middle, middle + 90], [0, 0])
+    return 4 * float(east - west)
 
 
 def _is_parallel(header: Header, frame: Header) -> bool:
@@ -97,69 +123,76 @@ def _is_parallel(header: Header, frame: Header) -> bool:
     return bool(max(abs(across.b), abs(across.d)) <= _PARALLEL * min(abs(across.a), abs(across.e)))
 
 
-def rectangle(
-    header: Header, frame: Header, cell: tuple[float, float, float, float]
-) -> tuple[int, int, int, int] | None:
-    """Return the whole pixels of an image that lie inside a cell of the frame.
+def rectangles(
+    header: Header, frame: Header, cells: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the whole pixels of an image that lie inside cells of the frame.
 
     Args:
         header: Header of the image.
         frame: Header of the frame.
-        cell: First and last row, first and last column in the frame.
+        cells: First and last row, first and last column of each cell in the frame, (n, 4).
 
     Returns:
-        First row, row after the last, first column and column after the last; None if the image has no such pixel. Of
-        an image that is turned against the frame it is a rectangle inside the cell, not the largest one.
+        First row, row after the last, first column and column after the last of each cell, (n, 4); where the image has
+        no such pixel, one of the last isn't above its first. And height and width of the cell in the image, also beyond
+        its edges, pixels, (n, 2). In an image that is turned against the frame, the largest rectangle around the middle
+        of the cell stands for the cell.
     """
-    top, bottom, left, right = cell
     if header is frame:
-        return _clipped(header, top, bottom, left, right)
-    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)
-    if _is_parallel(header, frame):
-        at = to_frame(frame, header, corners)
-        (left, top), (right, bottom) = at.min(axis=0), at.max(axis=0)
-        return _clipped(header, top, bottom, left, right)
-    share = np.linspace(0, 1, _POINTS)[:-1, None]
-    outline = np.concatenate([a + share * (b - a) for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True)])
-    inside = _inside(to_frame(frame, header, outline))
-    return None if inside is None else _clipped(header, *inside)
-
-
-def _inside(outline: NDArray[np.float64]) -> tuple[float, float, float, float] | None:
-    """Return a rectangle inside an outline that is nearly a quadrilateral: top, bottom, left, right.
-
-    Around the middle, the sides of the bounding box are drawn in until its corners lie inside, once with the box's own
-    proportions, and once with each pair of sides apart.
-    """
-    import shapely
-
-    area = shapely.Polygon(outline)
-    if not area.is_valid or not area.area:
-        return None
-    shapely.prepare(area)
-    middle, (west, south, east, north) = np.array(area.centroid.coords[0]), area.bounds
-    reach = np.array([min(middle[0] - west, east - middle[0]), min(middle[1] - south, north - middle[1])])
-    best: Any = None
-    for wide in np.linspace(0.1, 1, 19):
-        low, high = 0.0, 1.0
-        for _ in range(24):
-            tall = (low + high) / 2
-            half = reach * (wide, tall)
-            if area.contains_properly(shapely.box(*(middle - half), *(middle + half))):
-                low = tall
-            else:
-                high = tall
-        if low and (best is None or wide * low > best[0]):
-            best = wide * low, middle - reach * (wide, low), middle + reach * (wide, low)
-    if best is None:
-        return None
-    _, first, last = best
-    return float(first[1]), float(last[1]), float(first[0]), float(last[0])
-
-
-def _clipped(header: Header, top: float, bottom: float, left: float, right: float) -> tuple[int, int, int, int] | None:
-    """Return the whole pixels inside a rectangle and inside the image; None if there are none."""
+        inside = cells.astype(np.float64)
+    else:
+        share = np.linspace(0, 1, _POINTS)[:-1, None]
+        corners = np.stack([cells[:, [2, 0]], cells[:, [3, 0]], cells[:, [3, 1]], cells[:, [2, 1]]], 1).astype(
+            np.float64
+        )
+        sides = corners[:, :, None] + share * (np.roll(corners, -1, axis=1) - corners)[:, :, None]
+        outlines = to_frame(frame, header, sides.reshape(-1, 2)).reshape(len(cells), 4, len(share), 2)
+        if _is_parallel(header, frame):
+            low, high = outlines.min(axis=(1, 2)), outlines.max(axis=(1, 2))
+            inside = np.stack([low[:, 1], high[:, 1], low[:, 0], high[:, 0]], 1)
+        else:
+            inside = _inside(outlines)
     # What is a whole number but for rounding is taken as one.
-    rows = max(0, int(np.ceil(top - 1e-4))), min(header.height, int(np.floor(bottom + 1e-4)))
-    cols = max(0, int(np.ceil(left - 1e-4))), min(header.width, int(np.floor(right + 1e-4)))
-    return (*rows, *cols) if rows[0] < rows[1] and cols[0] < cols[1] else None
+    first, last = np.ceil(inside[:, ::2] - 1e-4).astype(np.int64), np.floor(inside[:, 1::2] + 1e-4).astype(np.int64)
+    first, last = np.maximum(first, 0), np.minimum(last, (header.height, header.width))
+    whole = np.maximum(inside[:, 1::2] - inside[:, ::2], 0)
+    return np.stack([first[:, 0], last[:, 0], first[:, 1], last[:, 1]], 1), whole
+
+
+def _inside(outlines: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the largest rectangle around the middle of outlines that are nearly quadrilaterals.
+
+    A rectangle of half width a and half height b around c lies inside when a |n_x| + b |n_y| <= r for each side with
+    the inward normal n at the distance r from c. The product a b is largest where one side alone limits it, or two do.
+
+    Args:
+        outlines: Points of each side, (n, 4, points, 2) as (column, row).
+
+    Returns:
+        Top, bottom, left and right, (n, 4); bottom is not below top where there is no such rectangle.
+    """
+    corners = outlines[:, :, 0]
+    middle = corners.mean(axis=1)
+    along = np.roll(corners, -1, axis=1) - corners
+    normal = np.stack([-along[..., 1], along[..., 0]], -1)
+    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-300)
+    normal *= np.sign(((middle[:, None] - corners) * normal).sum(-1, keepdims=True))
+    # A side that is a curve counts where it reaches in furthest.
+    reach = ((middle[:, None, None] - outlines) * normal[:, :, None]).sum(-1).min(axis=2)
+    p, q = np.abs(normal[..., 0]), np.abs(normal[..., 1])
+    one, other = np.triu_indices(4, 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        across = p[:, one] * q[:, other] - p[:, other] * q[:, one]
+        a = (reach[:, one] * q[:, other] - reach[:, other] * q[:, one]) / across
+        b = (p[:, one] * reach[:, other] - p[:, other] * reach[:, one]) / across
+        a, b = np.concatenate([reach / (2 * p), a], 1), np.concatenate([reach / (2 * q), b], 1)
+    sound = np.isfinite(a) & np.isfinite(b) & (a > 0) & (b > 0)
+    a, b = np.where(sound, a, 0), np.where(sound, b, 0)
+    used = a[:, :, None] * p[:, None] + b[:, :, None] * q[:, None]
+    sound &= (used <= reach[:, None] + 1e-9 * np.abs(reach[:, None])).all(axis=2)
+    best = np.argmax(np.where(sound, a * b, -1), axis=1)
+    at = np.arange(len(outlines))
+    half = np.stack([b[at, best], a[at, best]], 1) * sound[at, best, None]
+    center = middle[:, ::-1]
+    return np.stack([center - half, center + half], 2).reshape(-1, 4)

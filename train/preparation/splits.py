@@ -66,7 +66,7 @@ def plan_blocks(
     groups = find_groups([image.header for image in images], guard or 0.0)
     notices = _shared_ground(images, groups)
     grids = [lay_out(group.bounds, cell_size(group, config, tile)).bounds() for group in groups]
-    cells = find_cells(images, groups, grids, count)
+    cells = find_cells(images, groups, grids, tile, count)
     select_cells(cells, select)
     units = Units(
         [Unit(cell.place, _key(images[cell.image], cell, config), cell.image) for cell in cells if not cell.reason]

@@ -10,9 +10,11 @@ from rasterio import Affine
 
 from inference.common.raster import Header, read_header
 from tests.conftest import write_raster
-from train.preparation.ground import find_groups, rectangle
+from train.data.guard import near_images
+from train.preparation.ground import extent, find_groups, rectangles
 
 EAST, NORTH = 562_000.0, 5_722_000.0
+UTM = "EPSG:32609"
 
 
 def image(
@@ -35,6 +37,11 @@ def outline(header: Header, rows: tuple[int, int], cols: tuple[int, int]) -> sha
     ring = shapely.segmentize(shapely.box(cols[0], rows[0], cols[1], rows[1]), 1.0)
     there = Transformer.from_crs(header.crs.to_wkt(), "EPSG:32609", always_xy=True)
     return shapely.transform(ring, lambda at: np.column_stack(there.transform(*(header.transform @ tuple(at.T)))))
+
+
+def rectangle(header: Header, frame: Header, cell: tuple[int, int, int, int]) -> tuple[int, ...] | None:
+    (area,), _ = rectangles(header, frame, np.array([cell]))
+    return tuple(area.tolist()) if area[0] < area[1] and area[2] < area[3] else None
 
 
 def test_images_within_the_guard_share_a_frame(tmp_path: Path) -> None:
@@ -68,9 +75,7 @@ def test_a_cell_is_whole_pixels_of_parallel_images(tmp_path: Path) -> None:
     assert rectangle(other, frame, (0, 60, 0, 100)) is None
 
 
-@pytest.mark.parametrize(
-    ("turn", "crs"), [(3, "EPSG:32609"), (45, "EPSG:32609"), (170, "EPSG:32609"), (0, "EPSG:4326")]
-)
+@pytest.mark.parametrize(("turn", "crs"), [(3, UTM), (45, UTM), (90, UTM), (170, UTM), (180, UTM), (0, "EPSG:4326")])
 def test_a_cell_holds_the_pixels_of_an_image_that_is_turned(tmp_path: Path, turn: float, crs: str) -> None:
     frame = image(tmp_path, "a", size=600)
     other = image(tmp_path, "b", east=30, north=-30, size=300, turn=turn, crs=crs)
@@ -85,4 +90,35 @@ def test_a_cell_holds_the_pixels_of_an_image_that_is_turned(tmp_path: Path, turn
         whole = outline(other, (0, 300), (0, 300)).intersection(ground)
         shares.append(inside.area / whole.area)
     assert shares
-    assert max(shares) > (0.8 if turn < 10 else 0.4)
+    assert max(shares) > {3: 0.9, 170: 0.45, 0: 0.95, 45: 0.45, 90: 0.99, 180: 0.99}[turn]
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:32601"])
+@pytest.mark.parametrize("other", ["EPSG:4326", "EPSG:3857"])
+def test_a_frame_across_the_antimeridian_is_small(tmp_path: Path, crs: str, other: str) -> None:
+    """Images of 50 m on both sides of 180 degrees, the first one continued across it in its own coordinates."""
+    headers = []
+    for number, (name, east) in enumerate(((crs, 179.9998), (other, -180.0))):
+        x, y = Transformer.from_crs("EPSG:4326", name, always_xy=True).transform(east, 51)
+        pixel = 1e-6 if name == "EPSG:4326" else 0.1
+        path = tmp_path / f"{number}.tif"
+        write_raster(path, np.zeros((1, 500, 500), np.uint8), transform=Affine(pixel, 0, x, 0, -pixel, y), crs=name)
+        headers.append(read_header(path))
+    (group,) = find_groups(headers, 1.0)
+    assert group.bounds[1] - group.bounds[0] < 1500
+    assert group.bounds[3] - group.bounds[2] < 1500
+    top, bottom, left, right = extent(headers[1], headers[0])
+    middle = round((top + bottom) / 2), round((left + right) / 2)
+    assert rectangle(headers[1], headers[0], (middle[0] - 50, middle[0] + 50, middle[1] - 50, middle[1] + 50))
+
+
+def test_distances_at_the_equator(tmp_path: Path) -> None:
+    """9.98 m apart where a degree of latitude is shortest, 110,574 m."""
+    headers = []
+    for number, latitude in enumerate((0.0, 9.98 / 110_574.3)):
+        path = tmp_path / f"{number}.tif"
+        transform = Affine(1e-6, 0, 32.5, 0, -1e-6, latitude + 1e-4 * number)
+        write_raster(path, np.zeros((1, 100, 100), np.uint8), transform=transform, crs="EPSG:4326")
+        headers.append(read_header(path))
+    assert near_images(headers, 10.0) == [[0, 1]]
+    assert near_images(headers, 9.9) == [[0], [1]]
