@@ -109,7 +109,10 @@ def read_torch_file(path: Path, torch: Any, kind: str = "a checkpoint", lazy: bo
     check_regular_file(path)
     try:
         with path.open("rb") as file:
-            start = file.read(64).lstrip()
+            start = file.read(64)
+        if not start:
+            raise UserError(f"{path}: is empty, not {kind} (copy it again)")
+        start = start.lstrip()
         if start.startswith(b"<"):
             raise UserError(f"{path}: is a web page, not {kind} (download it again; a login may be needed)")
         if start.startswith(b"version https://git-lfs"):

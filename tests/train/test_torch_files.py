@@ -130,6 +130,13 @@ def test_a_torchscript_archive_is_called_one(tmp_path: Path) -> None:
         assert str(error.value).startswith(str(path))
 
 
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.ckpt").touch()
+    for reader in READERS:
+        with pytest.raises((UserError, CardError), match="is empty, not "):
+            reader(tmp_path / "a.ckpt")
+
+
 def test_devices_pipes_and_folders_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (Path("/dev/zero"), tmp_path / "pipe", tmp_path):

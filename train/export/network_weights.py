@@ -35,18 +35,22 @@ def choose_weights(checkpoint: Path, content: Mapping[str, Any], wanted: str | N
         wanted: Name of the set; None if the user gives none.
 
     Raises:
-        UserError: The checkpoint has several sets and none is chosen, or it doesn't have the chosen one.
+        UserError: The checkpoint has no weights, or several sets and none is chosen, or it doesn't have the chosen one.
     """
     sets = weight_sets(content)
     if wanted is None and len(sets) == 1:
         return next(iter(sets.values()))
     if wanted in sets:
         return sets[wanted]
+    if not sets:
+        raise UserError(
+            f"{checkpoint}: its state_dict holds no weights (allowed: names and tensors; give another file)"
+        )
     found = ", ".join(f"{quoted(name)} ({len(weights)} tensors)" for name, weights in sets.items())
     fix = f"convert it with {' or '.join(f'--weights {name}' for name in sets)}"
     if wanted is None:
         raise UserError(f"{checkpoint}: holds {len(sets)} sets of weights: {found} ({fix})")
-    raise UserError(f"--weights: {checkpoint} has no set {quoted(wanted)}, it holds {found or 'none'} ({fix})")
+    raise UserError(f"--weights: {checkpoint} has no set {quoted(wanted)}, it holds {found} ({fix})")
 
 
 def weight_sets(content: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:

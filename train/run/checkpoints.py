@@ -19,6 +19,8 @@ from inference.common.torch_files import read_torch_file
 from train.configs.config import CheckpointConfig
 
 LAST = "last.ckpt"
+# Keys under which other tools keep the weights; `model` is torchvision's.
+_WEIGHTS = ("model_state_dict", "model")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -216,18 +218,21 @@ def read_checkpoint(path: Path, bare: bool = False) -> dict[str, Any]:
     """
     content = read_torch_file(path, torch)
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-        weights = _bare_weights(content) if bare else None
-        if weights is None:
-            raise UserError(f"{path}: is not a checkpoint of a training run (it has no state_dict)")
-        averages = content if "model_state_dict" in content else {}  # they may lie beside the weights
-        return {**averages, "state_dict": weights, "bare": True}
+        found = _bare_weights(content) if bare else None
+        if found is None:
+            others = f", nor weights alone or under {' or '.join(_WEIGHTS)}" if bare else ""
+            raise UserError(f"{path}: is not a checkpoint of a training run (it has no state_dict{others})")
+        return found
     return content
 
 
-def _bare_weights(content: Any) -> dict[str, torch.Tensor] | None:
-    """Return the weights in a file of other tools: a state dict, or one under `model_state_dict`; None if none."""
-    found = content.get("model_state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(found, dict) or not found:
+def _bare_weights(content: Any) -> dict[str, Any] | None:
+    """Return the content of a file of other tools, its weights as `state_dict`; None if it has none."""
+    if not isinstance(content, dict):
         return None
-    plain = all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in found.items())
-    return dict(found) if plain else None
+    key = next((key for key in _WEIGHTS if isinstance(content.get(key), dict)), None)
+    weights = content if key is None else content[key]
+    if not weights or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in weights.items()):
+        return None
+    # Averages may lie beside the weights.
+    return {**({} if key is None else content), "state_dict": dict(weights), "bare": True}

@@ -115,10 +115,11 @@ def test_the_earlier_aerialformer_was_another_network(
     [
         lambda weights: weights,
         lambda weights: {"model_state_dict": weights},
+        lambda weights: {"model": weights, "epoch": 3},
         lambda weights: {f"module.{name}": value for name, value in weights.items()},
         lambda weights: {"state_dict": {f"model.module.{name}": value for name, value in weights.items()}},
     ],
-    ids=["state dict", "model_state_dict", "module.", "model.module."],
+    ids=["state dict", "model_state_dict", "model", "module.", "model.module."],
 )
 def test_weights_of_other_tools(run: Path, tmp_path: Path, shape: Any) -> None:
     """What `torch.save(model.state_dict())` and wrappers write; the normalisation is that of the config."""
@@ -161,6 +162,23 @@ def test_damaged_pickles(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     (line,) = refused(capsys, tmp_path, file, run.parents[2] / "c.yml").splitlines()
     assert line.startswith(str(file))
     assert "weights_only" not in line
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"state_dict": {}}, "its state_dict holds no weights"),
+        ({"state_dict": {1: 2}}, "its state_dict holds no weights"),
+        ({"epoch": 3}, "it has no state_dict, nor weights alone or under model_state_dict or model"),
+        ([1], "it has no state_dict, nor"),
+    ],
+)
+def test_files_without_weights(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: Any, said: str
+) -> None:
+    torch.save(content, tmp_path / "a.pth")
+    (line,) = refused(capsys, tmp_path, tmp_path / "a.pth", run.parents[2] / "c.yml", "--score", "0.5").splitlines()
+    assert said in line
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["ema.*", "ema_state_dict"])
