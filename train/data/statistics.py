@@ -21,7 +21,10 @@ from train.data.reader import Reader
 BLOCK = 1024
 """Side of the blocks in which images are streamed, pixels."""
 MOST_LABEL_PIXELS = 2**28
-"""Pixels of labels that are read before training, which takes a second or two; the others are checked when used."""
+"""Pixels of labels that are read before training; the values of the others are checked when they are used.
+
+Of mosaics these take about a second. Of chips a millisecond each, a quarter of what their headers take.
+"""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from inference.common.documents import read_json
 from inference.common.errors import UserError
 from inference.common.paths import path_within, user_path
 from train.export.artifact import fetch, is_artifact_name
-from train.run.checkpoints import LAST
+from train.run.folder import LAST
 
 
 @dataclass(frozen=True)

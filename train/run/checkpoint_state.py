@@ -13,8 +13,8 @@ from inference.common.paths import path_within
 from inference.common.text import limited, quoted
 from train.model import SegmentationModel
 from train.optim.parameter_groups import parameter_groups
-from train.run.checkpoints import LAST, Checkpoints
-from train.run.folder import RunFolder
+from train.run.checkpoints import Checkpoints
+from train.run.folder import LAST, RunFolder
 
 _MOST = 8  # lines about one checkpoint
 

@@ -17,8 +17,8 @@ from inference.common.files import clear_temporaries, write_atomically
 from inference.common.paths import path_within
 from inference.common.torch_files import read_torch_file
 from train.configs.config import CheckpointConfig
+from train.run.folder import LAST
 
-LAST = "last.ckpt"
 # Keys under which other tools keep the weights; `model` is torchvision's.
 _WEIGHTS = ("model_state_dict", "model")
 

@@ -23,10 +23,10 @@ from train.model import MODELS, SegmentationModel
 from train.run.auto_batch import resolve_batch_size
 from train.run.card import model_card
 from train.run.checkpoint_state import check_state
-from train.run.checkpoints import LAST, Checkpoints
+from train.run.checkpoints import Checkpoints
 from train.run.early_stopping import EarlyStopping
 from train.run.errors import translate_errors
-from train.run.folder import RunFolder, forget_run_folder, new_run
+from train.run.folder import LAST, RunFolder, forget_run_folder, new_run
 from train.run.interrupt import Interrupted, StopOnInterrupt
 from train.run.lock import RunLock
 from train.run.metrics_table import MetricsTable, read_rows

@@ -13,6 +13,8 @@ from inference.common.paths import user_path
 from train.configs.config import Config
 from train.configs.document import dump
 
+LAST = "last.ckpt"
+"""File name of the newest checkpoint."""
 # Lightning starts the other processes of a distributed run with this environment: they use the folder of rank 0.
 _FOLDER_VARIABLE = "HAKAI_RUN_FOLDER"
 
@@ -146,13 +148,17 @@ def existing_run(path: Path) -> RunFolder:
     """Return the folder of an earlier run, to resume.
 
     Raises:
-        UserError: It is not a run folder.
+        UserError: It is not a run folder, or has no `last.ckpt`.
     """
     folder = RunFolder(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such folder (--resume takes a run folder, such as runs/PROJECT/NAME-TIMESTAMP)")
     if not folder.config.is_file():
         raise UserError(f"{path}: is not a run folder (it has no config.yml)")
+    last = folder.checkpoints / LAST
+    if not last.is_file():
+        found = ", ".join(sorted(p.name for p in folder.checkpoints.glob("*.ckpt"))) or "none"
+        raise UserError(f"{last}: no such file, so the run can't be resumed (checkpoints: {found})")
     os.environ[_FOLDER_VARIABLE] = str(path)
     return folder
 

@@ -12,8 +12,8 @@ from train.data.labelled_images import LabelledImages
 from train.data.normalization import Normalization
 from train.data.pairs import join_some
 from train.run.checkpoint_state import Wrong, at, check_list, check_type, refusal
-from train.run.checkpoints import LAST, read_checkpoint
-from train.run.folder import RunFolder, is_resumable
+from train.run.checkpoints import read_checkpoint
+from train.run.folder import LAST, RunFolder, is_resumable
 from train.run.provenance import now
 
 # The length of a run is also written as the network's; a data set that has moved is compared file by file.
@@ -24,13 +24,9 @@ def read_last_checkpoint(folder: RunFolder) -> dict[str, Any]:
     """Read a run's `last.ckpt`.
 
     Raises:
-        UserError: There is none, or it can't be read.
+        UserError: It can't be read.
     """
-    last = folder.checkpoints / LAST
-    if not last.is_file():
-        found = ", ".join(sorted(p.name for p in folder.checkpoints.glob("*.ckpt"))) or "none"
-        raise UserError(f"{last}: no such file, so the run can't be resumed (checkpoints: {found})")
-    return read_checkpoint(last)
+    return read_checkpoint(folder.checkpoints / LAST)
 
 
 def changed_data(folder: RunFolder, data: LabelledImages, content: Mapping[str, Any], force: bool) -> list[str]:

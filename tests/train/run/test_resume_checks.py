@@ -285,6 +285,25 @@ def test_a_measured_normalisation_stays_that_of_the_run(original: Path) -> None:
     assert list(data.normalization.mean) == card["mean"]
 
 
+def test_what_is_refused_before_torch_is_loaded(
+    run: Path, resume: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> None:
+        raise AssertionError("PyTorch is imported")
+
+    monkeypatch.setattr("train.__main__._import_slow_libraries", load)
+    label, last = run.parents[2] / "data" / "train" / "y" / "s0_label.tif", run / "checkpoints" / "last.ckpt"
+    label.unlink()
+    code, _, err = resume()
+    assert code == 2
+    assert err.startswith(f"{run.parents[2] / 'data' / 'train' / 'x' / 's0.tif'}: has no label (expected ")
+    last.rename(last.with_name("old.ckpt"))
+    code, _, err = resume()
+    assert code == 2
+    assert err.startswith(f"{last}: no such file, so the run can't be resumed (checkpoints: ")
+    assert err.endswith("old.ckpt)\n")
+
+
 def test_a_damaged_list_of_files(run: Path, resume: Callable[..., tuple[int, str, str]]) -> None:
     for text, said in (
         ("{", "isn't valid JSON"),
