@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.warp import transform as to_crs
 
-from inference.common.areas import pixel_sides_at
+from inference.common.areas import ground_sample_distance, pixel_sides, pixel_sides_at
 from inference.common.raster import Header
 from train.data.guard import near_images
 from train.data.overlap import box
 
 _POINTS = 17
 """Points on a side of an outline that is placed in another CRS."""
+_SQUARE = 1e-3
+"""Deviation of a pixel's area from that of a rectangle that is taken for rounding."""
 _PARALLEL = 1e-9
 """Largest slope of an axis against the frame's up to which images are parallel to it."""
 
@@ -32,8 +34,8 @@ class Group:
         members: Numbers of the images; the first one's pixels are the frame's.
         headers: Headers of these images.
         bounds: First and last row, first and last column of all members in the frame, whole pixels.
-        sides: Height and width of a pixel of the frame on the ground, metres, the smallest in the group; None without
-            georeference.
+        sides: Distance on the ground from one row of pixels of the frame to the next, and from one column to the next,
+            metres, the smallest in the group; None without georeference.
         margin: Rows and columns of the frame by which the rounding to a member's pixels may move an edge.
     """
 
@@ -64,10 +66,23 @@ def _group(members: tuple[int, ...], headers: tuple[Header, ...]) -> Group:
         across = np.ptp(outline, axis=0)[::-1] / (header.height, header.width)
         coarsest = np.maximum(coarsest, across if _is_parallel(header, frame) else max(across))
     margin = (0, 0) if len(headers) == 1 else tuple(int(each) for each in np.ceil(coarsest))
-    smallest = float(sides[0].min()), float(sides[1].min())
+    # Where rows and columns aren't perpendicular on the ground, rows are nearer to each other than pixels are high.
+    lean = _perpendicular(frame)
+    smallest = float(sides[0].min()) * lean, float(sides[1].min()) * lean
     return Group(
         members, headers, (int(low[1]), int(high[1]), int(low[0]), int(high[0])), smallest, (margin[0], margin[1])
     )
+
+
+def _perpendicular(header: Header) -> float:
+    """Return the ground area of a pixel in the middle of an image over the product of its sides, at most 1."""
+    middle = header.height, header.width
+    side = ground_sample_distance(header.crs, header.transform, *middle)
+    sides = pixel_sides(header.crs, header.transform, *middle)
+    assert side is not None
+    assert sides is not None
+    share = side**2 / (sides[0] * sides[1])
+    return share if share < 1 - _SQUARE else 1.0
 
 
 def _outline(header: Header) -> NDArray[np.float64]:
