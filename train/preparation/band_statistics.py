@@ -16,7 +16,7 @@ from train.data.prepared_statistics import read_statistics, write_statistics
 from train.data.read_prepared import prepared_splits
 from train.data.reader import Reader
 from train.data.statistics import Statistics, blocks, measure, merge
-from train.preparation.count import label_rule
+from train.preparation.count import READERS, label_rule
 from train.preparation.record import SourceRecord
 
 PERCENTILES = (2.0, 25.0, 50.0, 75.0, 98.0)
@@ -53,11 +53,11 @@ def write_band_statistics(
     if known is not None:
         shutil.copyfile(before / STATISTICS, prepared.folder / STATISTICS)
         return []
-    reader = Reader(label_rule(len(prepared.settings.class_names)))
+    reader = Reader(label_rule(len(prepared.settings.class_names)), processes=READERS)
     try:
         parts, _ = measure(scenes, bands, reader, "statistics of the train blocks", labels=False)
         found_all = merge(parts, len(bands), len(prepared.settings.class_names))
-        shares = _percentiles(scenes, bands, reader, found_all)
+        shares = percentiles(scenes, bands, reader, found_all)
     finally:
         reader.close()
     counts = np.zeros(len(prepared.settings.class_names) + 2, np.int64)
@@ -74,7 +74,7 @@ def _bands(header: Header) -> tuple[int, ...]:
     return tuple(band for band in range(1, header.count + 1) if band not in header.alpha)
 
 
-def _percentiles(
+def percentiles(
     scenes: Sequence[Scene], bands: Sequence[int], reader: Reader, found: Statistics
 ) -> dict[float, NDArray[np.float64]]:
     """Return the percentiles of each band over the valid pixels of scenes, by percentile."""
@@ -82,7 +82,7 @@ def _percentiles(
         return {}
     whole = scenes[0].image.dtype == "uint8"
     low = np.zeros(len(bands)) if whole else found.low
-    high = np.full(len(bands), 256.0) if whole else np.maximum(found.high, np.nextafter(found.low, np.inf))
+    high = np.full(len(bands), 256.0) if whole else np.where(found.high > found.low, found.high, found.low + 1)
     bins = 256 if whole else _BINS
     counts = np.zeros((len(bands), bins), np.int64)
     parts = blocks(scenes)
@@ -99,5 +99,5 @@ def _percentiles(
         rank = share / 100 * counts.sum(axis=1)
         first = (np.cumsum(counts, axis=1) >= rank[:, None]).argmax(axis=1)
         middle = 0.0 if whole else (edges[1] - edges[0]) / 2
-        result[share] = edges[first, np.arange(len(bands))] + middle
+        result[share] = np.clip(edges[first, np.arange(len(bands))] + middle, found.low, found.high)
     return result

@@ -15,6 +15,8 @@ from train.data.prepared import IGNORED
 from train.data.reader import Reader
 from train.preparation.cells import Rectangle
 
+READERS = 8
+"""Readers that would share the cache of decoded blocks: each has 64 MiB."""
 PART = 1024
 """Side of the parts in which rectangles are read, pixels."""
 
@@ -43,7 +45,8 @@ def count_pixels(
         UserError: A file can't be decoded.
     """
     scene = Scene(Pair(Path(image.path), labels), image, read_header(labels))
-    reader = Reader(label_rule(classes), threads=threads)
+    # Each part is read once, so that a large cache of decoded blocks, as training has, would be of no use.
+    reader = Reader(label_rule(classes), threads=threads, processes=READERS)
     bands = [band for band in range(1, image.count + 1) if band not in image.alpha]
     counts = np.zeros((len(rectangles), classes + 2), np.int64)
     try:

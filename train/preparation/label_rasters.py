@@ -39,7 +39,7 @@ class LabelRaster:
         UserError: The raster can't be read or placed on the image.
     """
 
-    def __init__(self, path: Path, image: Header, values: Mapping[int, int], classes: int) -> None:
+    def __init__(self, path: Path | str, image: Header, values: Mapping[int, int], classes: int) -> None:
         self.path, self._image, self._values, self._classes = path, image, values, classes
         self._header = read_header(path, "a label raster", "replace it, or take the image out")
         bands = [band for band in range(1, self._header.count + 1) if band not in self._header.alpha]

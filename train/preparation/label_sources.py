@@ -84,7 +84,7 @@ class ImageLabels:
             yield burner.rows, lambda: None
             return
         numbers = {int(value): index for value, index in values.items() if value != OTHERS}
-        with LabelRaster(Path(self.raster), image, numbers, classes) as raster:
+        with LabelRaster(self.raster, image, numbers, classes) as raster:
 
             def rows(row: int, count: int) -> NDArray[np.uint8]:
                 labels = raster.rows(row, count)
