@@ -164,7 +164,7 @@ def trim_cells(
         label = np.full(grid.shape[:2], NONE)
         for cell in (cell for several in of_image.values() for cell in several):
             label[cell.place[1:]] = labels[cell.place]
-        trimmed = trim(grid, label, _frame_guard(group, guard), ranks)
+        trimmed = trim(grid, label, frame_guard(group, guard), ranks)
         for image, several in of_image.items():
             at = np.array([cell.place[1:] for cell in several])
             bounds, before = trimmed[at[:, 0], at[:, 1]], np.array([cell.area for cell in several])
@@ -184,7 +184,13 @@ def trim_cells(
             cell.counts = counts
 
 
-def _frame_guard(group: Group, guard: tuple[float | None, int]) -> tuple[int, int]:
+def frame_guard(group: Group, guard: tuple[float | None, int]) -> tuple[int, int]:
+    """Return the guard in rows and columns of a group's frame.
+
+    Args:
+        group: Group of images.
+        guard: Guard on the ground, metres or None, and in pixels.
+    """
     if group.sides is None or guard[0] is None:
         return guard[1], guard[1]
     rows, cols = (int(np.ceil(guard[0] / side - 1e-6)) for side in group.sides)

@@ -16,8 +16,6 @@ from inference.common.errors import UserError
 FREE = -1
 """Assignment of a unit that is to be drawn."""
 _STARTS = 4
-_BORDER_COST = 0.02
-"""Cost of borders, as a share of all neighbours, beside the mean squared relative error of the shares."""
 _SAMPLE = 400  # units that a step of the search looks at
 _STEPS = 4000
 
@@ -29,6 +27,7 @@ def draw(
     fixed: NDArray[np.int64] | None = None,
     neighbours: NDArray[np.int64] | None = None,
     by: str = "block",
+    border: float = 0.02,
 ) -> NDArray[np.int64]:
     """Assign units to splits.
 
@@ -39,6 +38,8 @@ def draw(
         fixed: Split of units that is given, (units,), `FREE` for the others; None if all are free.
         neighbours: Numbers of two units that lie beside each other, (pairs, 2).
         by: What a unit is, for error messages: block, site, date, column.
+        border: Cost of borders between splits, as a share of all neighbours, beside the mean squared relative error of
+            the shares.
 
     Returns:
         Split of each unit, (units,) int64.
@@ -67,7 +68,7 @@ def draw(
     best: tuple[float, NDArray[np.int64]] | None = None
     for start in range(_STARTS):
         rng = np.random.default_rng([seed, start])
-        search = _Search(weights, np.asarray(shares, np.float64), fixed, pairs, rng)
+        search = _Search(weights, np.asarray(shares, np.float64), fixed, pairs, rng, border)
         search.deal()
         search.improve()
         if best is None or search.cost() < best[0] - 1e-12:
@@ -86,9 +87,10 @@ class _Search:
         fixed: NDArray[np.int64],
         pairs: NDArray[np.int64],
         rng: np.random.Generator,
+        border: float,
     ) -> None:
         self._weights, self._shares, self._fixed, self._rng = weights, shares, fixed, rng
-        self._pairs = pairs
+        self._pairs, self._border = pairs, border
         self._beside: list[list[int]] = [[] for _ in weights]
         for one, other in pairs.tolist():
             self._beside[one].append(other)
@@ -189,7 +191,7 @@ class _Search:
         to_a, to_b = int(second[at]), int(first[at])
         borders = float(self._border_change(np.array([a]), to_a)[0] + self._border_change(np.array([b]), to_b)[0])
         if b in self._beside[a]:  # each counted the other as one of its own split
-            borders += 2 * _BORDER_COST / len(self._pairs)
+            borders += 2 * self._border / len(self._pairs)
         return float(gain[at]) + borders, ((a, to_a), (b, to_b))
 
     def _border_change(self, units: NDArray[np.int64], target: int) -> NDArray[np.float64]:
@@ -198,7 +200,7 @@ class _Search:
             return np.zeros(len(units))
         around = self._around[units]
         own = around[np.arange(len(units)), self.split[units]]
-        return (own - around[:, target]).astype(np.float64) * (_BORDER_COST / len(self._pairs))
+        return (own - around[:, target]).astype(np.float64) * (self._border / len(self._pairs))
 
     def _take(self, unit: int) -> None:
         split = self.split[unit]
@@ -217,4 +219,4 @@ class _Search:
         if not len(self._pairs):
             return float(error)
         unlike = np.count_nonzero(self.split[self._pairs[:, 0]] != self.split[self._pairs[:, 1]])
-        return float(error + _BORDER_COST * unlike / len(self._pairs))
+        return float(error + self._border * unlike / len(self._pairs))

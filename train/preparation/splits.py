@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from inference.common.errors import UserError
 from inference.common.text import quoted
 from train.data.guard import Plane, rectangles, too_close
-from train.data.pairs import SPLITS, join_some
+from train.data.pairs import join_some
 from train.data.prepared import Block
+from train.preparation.assign import assign, label_name
 from train.preparation.blocks import lay_out
 from train.preparation.cells import Cell, Count, Image, cell_size, find_cells, guard_of, select_cells, trim_cells
 from train.preparation.config import SelectConfig, SplitConfig
-from train.preparation.draw import FREE, draw
 from train.preparation.ground import Group, find_groups
 from train.preparation.units import Unit, Units
 
@@ -75,9 +75,10 @@ def plan_blocks(
         if not cell.reason and config.by == "column" and units.key(cell.place) is None:
             cell.reason = f"lies in areas of several values of {config.column}, or in none"
     notices += units.notices([image.name for image in images], config.by)
-    labels, names, wanted = _draw(cells, units, config)
+    found = assign(cells, units, config, groups, grids, (guard, guard_pixels))
+    labels, names = found.labels, found.names
     before = _labelled(cells)
-    trim_cells(images, groups, grids, cells, labels, (guard, guard_pixels), _ranks(names, wanted), tile, count)
+    trim_cells(images, groups, grids, cells, labels, (guard, guard_pixels), found.ranks, tile, count)
     select_cells(cells, select)
     blocks = [_block(images[cell.image], cell, names, labels) for cell in cells]
     _check_filled(cells, labels, names, guard, guard_pixels)
@@ -88,7 +89,7 @@ def plan_blocks(
         blocks,
         guard,
         guard_pixels,
-        wanted,
+        found.wanted,
         _achieved(cells, labels, names, len(classes)),
         1 - _labelled(cells) / before if before else 0.0,
         tuple(notices),
@@ -113,91 +114,6 @@ def _key(image: Image, cell: Cell, config: SplitConfig) -> str | None:
         values = {value for value, inside in zip(image.values, touched, strict=True) if inside}
         return values.pop() if len(values) == 1 else None
     return ""
-
-
-def _draw(
-    cells: Sequence[Cell], units: Units, config: SplitConfig
-) -> tuple[dict[tuple[int, int, int], int], list[tuple[str, int | None]], dict[str, float]]:
-    """Draw the splits.
-
-    Returns:
-        Label of each used cell; split and fold of each label; wanted share of each split or fold, by its name.
-    """
-    places = [cell.place for cell in cells if not cell.reason]
-    used = sorted({units.number(place) for place in places})
-    index = {unit: at for at, unit in enumerate(used)}
-    width = len(cells[0].counts) - 2 if cells else 0
-    counts = np.zeros((len(used), width), np.int64)
-    for cell in cells:
-        if not cell.reason:
-            counts[index[units.number(cell.place)]] += cell.counts[:-2]
-    shares = {split: getattr(config.shares, split) for split in SPLITS}
-    fixed = np.full(len(used), FREE)
-    names: list[tuple[str, int | None]] = [(split, None) for split in SPLITS]
-    if config.by in {"given", "column"}:
-        keys = {units.number(place): units.key(place) for place in places}
-        for unit, key in keys.items():
-            if key in SPLITS:
-                fixed[index[unit]] = SPLITS.index(key)
-    neighbours = _neighbours(places, units, index) if config.by == "block" else None
-    if config.folds is None:
-        wanted = {split: share for split, share in shares.items() if share or (fixed == SPLITS.index(split)).any()}
-        drawn = _draw_named(counts, wanted, list(SPLITS), config.seed, fixed, neighbours, config.by)
-        return {place: int(drawn[index[units.number(place)]]) for place in places}, names, wanted
-    rest = 1 - shares["test"]
-    kept = {"rest": rest, "test": shares["test"]} if shares["test"] or (fixed == 2).any() else {"rest": 1.0}
-    first = _draw_named(
-        counts, kept, ["rest", "", "test"], config.seed, np.where(fixed == 2, 2, FREE), neighbours, config.by
-    )
-    folds = draw(
-        np.where((first == 2)[:, None], 0, counts),
-        [1 / config.folds] * config.folds,
-        config.seed + 1,
-        None,
-        neighbours,
-        config.by,
-    )
-    names = [("val" if fold == 1 else "train", fold) for fold in range(1, config.folds + 1)] + [("test", None)]
-    labels = np.where(first == 2, config.folds, folds)
-    wanted = {f"fold {fold}": rest / config.folds for fold in range(1, config.folds + 1)}
-    wanted |= {"test": shares["test"]} if "test" in kept else {}
-    return {place: int(labels[index[units.number(place)]]) for place in places}, names, wanted
-
-
-def _draw_named(
-    counts: NDArray[np.int64],
-    wanted: dict[str, float],
-    names: Sequence[str],
-    seed: int,
-    fixed: NDArray[np.int64],
-    neighbours: NDArray[np.int64] | None,
-    by: str,
-) -> NDArray[np.int64]:
-    """Draw among the splits that are wanted; return the number of each unit's split among all names."""
-    chosen = [names.index(name) for name in wanted]
-    inner = np.full(len(names), FREE)
-    inner[chosen] = np.arange(len(chosen))
-    shares = np.maximum(np.array(list(wanted.values())), 1e-3)  # a split that is given alone has no share
-    inside = np.where(fixed == FREE, FREE, inner[fixed])
-    return np.array(chosen)[draw(counts, (shares / shares.sum()).tolist(), seed, inside, neighbours, by)]
-
-
-def _neighbours(places: Sequence[tuple[int, int, int]], units: Units, index: dict[int, int]) -> NDArray[np.int64]:
-    known = set(places)
-    pairs = [
-        (index[units.number((group, row, col))], index[units.number(other)])
-        for group, row, col in sorted(known)
-        for other in ((group, row + 1, col), (group, row, col + 1))
-        if other in known
-    ]
-    return np.array(pairs, np.int64).reshape(-1, 2)
-
-
-def _ranks(names: Sequence[tuple[str, int | None]], wanted: dict[str, float]) -> list[int]:
-    """Return the rank of each label: of two splits the one with the smaller share keeps its ground."""
-    shares = [wanted.get(split if fold is None else f"fold {fold}", 0.0) for split, fold in names]
-    order = sorted(set(shares), reverse=True)
-    return [order.index(share) for share in shares]
 
 
 def _block(
@@ -231,10 +147,6 @@ def _labelled(cells: Sequence[Cell]) -> int:
     return sum(int(cell.counts[:-2].sum()) for cell in cells if not cell.reason)
 
 
-def _label_name(name: tuple[str, int | None]) -> str:
-    return name[0] if name[1] is None else f"fold {name[1]}"
-
-
 def _achieved(
     cells: Sequence[Cell],
     labels: dict[tuple[int, int, int], int],
@@ -246,7 +158,7 @@ def _achieved(
         if not cell.reason:
             totals[labels[cell.place]] += cell.counts[:-2]
     shares = totals / np.maximum(totals.sum(axis=0), 1)
-    return {_label_name(name): share for name, share in zip(names, shares, strict=True)}
+    return {label_name(name): share for name, share in zip(names, shares, strict=True)}
 
 
 def _check_filled(
@@ -262,7 +174,7 @@ def _check_filled(
         number = sum(1 for cell in cells if cell.place in labels and labels[cell.place] == label)
         shown = f"{guard_pixels} px" if guard is None else f"{guard:.4g} m"
         raise UserError(
-            f"split.guard: {shown} leaves nothing of the {number} blocks of {_label_name(names[label])} (make the "
+            f"split.guard: {shown} leaves nothing of the {number} blocks of {label_name(names[label])} (make the "
             "guard smaller with split.guard, or the blocks larger with split.block_size)"
         )
 
