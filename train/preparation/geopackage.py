@@ -98,7 +98,10 @@ def outline(header: Header, area: tuple[int, int, int, int], crs: str) -> Any:
     x, y = header.transform @ (at[:, 0], at[:, 1])
     if header.crs == CRS.from_user_input(crs):
         return shapely.Polygon(np.column_stack([x, y])[::4])
-    return shapely.Polygon(np.column_stack(to_crs(header.crs, crs, x, y)))
+    x, y = np.array(to_crs(header.crs, crs, x, y))
+    if crs == _WORLD:  # a block across 180 degrees isn't a band around the Earth
+        x = x[0] + (x - x[0] + 180) % 360 - 180
+    return shapely.Polygon(np.column_stack([x, y]))
 
 
 def _array(outlines: Sequence[Any]) -> NDArray[Any]:

@@ -6,6 +6,7 @@ import numpy as np
 import pyogrio
 import pytest
 import shapely
+from pyproj import Transformer
 from rasterio import Affine
 
 from inference.common.raster import Header, read_header
@@ -73,3 +74,15 @@ def test_images_of_several_crs_are_drawn_in_degrees(tmp_path: Path) -> None:
     assert a.bounds == pytest.approx((-128.103, 51.64, -128.102, 51.65), abs=0.01)
     assert b.bounds == pytest.approx((-128, 51 - 40e-6, -128 + 50e-6, 51))
     assert c is None
+
+
+def test_an_outline_across_the_antimeridian_is_no_band(tmp_path: Path) -> None:
+    east, north = Transformer.from_crs("EPSG:4326", "EPSG:32601", always_xy=True).transform(-180, 51)
+    headers = {
+        "a": header(tmp_path, "a", "EPSG:32601", Affine(1, 0, east - 20, 0, -1, north)),
+        "b": header(tmp_path, "b", "EPSG:4326", DEGREES),
+    }
+    write_dataset(tmp_path / "dataset.gpkg", prepared(tmp_path, headers), list(headers.values()))
+    _, _, shapes, _ = pyogrio.raw.read(tmp_path / "dataset.gpkg", layer="sources")
+    west, _, right, _ = shapely.from_wkb(shapes)[0].bounds
+    assert right - west < 1e-3
