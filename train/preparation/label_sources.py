@@ -1,7 +1,7 @@
 """Labels of each image, as rows to be burned: from polygons, a label raster, areas, or nothing but background."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,13 @@ class ImageLabels:
     def polygon_counts(self) -> dict[int, int]:
         """Return the number of polygons of each class, IGNORED included; empty for a label raster."""
         return {} if self.polygons is None else dict(sorted(Counter(self.polygons.classes.tolist()).items()))
+
+    def placed(self, what: str) -> tuple[VectorLayer | None, NDArray[Any]]:
+        """Return the layer of the polygons or areas of this image, and those that touch the image."""
+        none = np.zeros(0, object)
+        if what == "area":
+            return self.area_layer, none if self.areas is None else self.areas
+        return self.label_layer, none if self.polygons is None else self.polygons.geometries
 
     @contextmanager
     def burning(self, values: Mapping[str, int], classes: int) -> Iterator[tuple[Rows, Callable[[], None]]]:
@@ -294,36 +301,44 @@ def _degrees(bounds: tuple[float, float, float, float]) -> str:
     return f"longitude {west:.4f} to {east:.4f}, latitude {south:.4f} to {north:.4f}"
 
 
-def touch_problems(labels: Sequence[ImageLabels]) -> tuple[list[str], list[str]]:
+def touch_problems(
+    labels: Sequence[ImageLabels], known: Collection[str] = ()
+) -> tuple[list[str], dict[str, list[str]]]:
     """Check that the polygons of every file touch one of its images.
 
+    Args:
+        labels: Labels of images.
+        known: Files that are known to touch other images.
+
     Returns:
-        Problems: files none of whose polygons touches an image; notices: images that no polygon of a file touches.
+        Problems: files none of whose polygons touches an image. Notices, by the name of an image: images that no
+        polygon of a file touches.
     """
-    problems, notices = [], []
+    problems: list[str] = []
+    notices: dict[str, list[str]] = {}
     for what in ("polygon", "area"):
-        touched: dict[int, list[ImageLabels]] = {}
+        touched: set[int] = set()
         missed: dict[int, list[ImageLabels]] = {}
         for each in labels:
-            layer = each.label_layer if what == "polygon" else each.area_layer
-            placed = each.polygons if what == "polygon" else each.areas
-            if layer is not None and placed is not None:
-                (touched if len(placed) else missed).setdefault(id(layer), []).append(each)
+            layer, placed = each.placed(what)
+            if layer is not None and len(placed):
+                touched.add(id(layer))
+            elif layer is not None:
+                missed.setdefault(id(layer), []).append(each)
         for key, images in missed.items():
-            layer = images[0].label_layer if what == "polygon" else images[0].area_layer
+            layer, _ = images[0].placed(what)
             assert layer is not None
-            first = images[0].source.image
-            also = f" and {len(images) - 1} other images" if len(images) > 1 else ""
-            effect = f"{'it is' if not also else 'they are'} {'background' if what == 'polygon' else 'not labelled'}"
-            if not len(layer.geometries) and what == "polygon":
-                notices.append(
-                    f"{layer.path}: layer {quoted(layer.name)} has no polygons on {first.path}{also}: {effect}"
-                )
-            elif key in touched:
-                notices.append(f"{layer.path}: no {what} touches {first.path}{also}: {effect}")
+            named = f"{layer.path}: layer {quoted(layer.name)}"
+            if key in touched or layer.path in known or (what == "polygon" and not len(layer.geometries)):
+                effect = "it is background" if what == "polygon" else "nothing of it is labelled"
+                for each in images:
+                    line = f"{named} has no {what} on {each.source.image.path}: {effect}"
+                    notices.setdefault(each.source.name, []).append(line)
             else:
+                first = images[0].source.image
+                also = f" and {len(images) - 1} other images" if len(images) > 1 else ""
                 problems.append(
-                    f"{layer.path}: layer {quoted(layer.name)}: none of its {len(layer.geometries):,} polygons touches "
-                    f"{first.path}{also}{where(layer, first)} (check the files and their CRS)"
+                    f"{named}: none of its {len(layer.geometries):,} polygons touches {first.path}{also}"
+                    f"{where(layer, first)} (check the files and their CRS)"
                 )
     return problems, notices

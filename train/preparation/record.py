@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from inference.common.documents import read_json
 from inference.common.errors import UserError
 from inference.common.files import write_text
-from inference.common.paths import is_address
 from train.data.prepared import Block, Source
 from train.preparation.cells import Rectangle
 
@@ -52,8 +51,12 @@ class SourceRecord:
         return self.counts.get(_name(area))
 
     def remember(self, areas: Iterable[Rectangle], counts: NDArray[np.int64]) -> None:
-        """Keep the counts of rectangles."""
+        """Add the counts of rectangles."""
         self.counts |= {_name(area): found for area, found in zip(areas, counts.tolist(), strict=True)}
+
+    def keep(self, counts: Mapping[Rectangle, list[int]]) -> None:
+        """Forget the counts of all other rectangles, so that the record doesn't depend on earlier layouts."""
+        self.counts = {_name(area): found for area, found in counts.items()}
 
 
 def _name(area: Rectangle) -> str:
@@ -103,18 +106,17 @@ def overview_digest(blocks: Sequence[Block], sources: Iterable[Source], records:
     return hashlib.sha256(repr((images, blocks_digest(blocks))).encode()).hexdigest()
 
 
-def source_key(image: str, files: Sequence[Path | str | None], options: Any) -> str:
-    """Return a digest of all that the labels of an image follow from; empty if a file is an address.
+def source_key(image: str, files: Sequence[str | None], options: Any) -> str:
+    """Return a digest of all that the labels of an image follow from; empty if a file can't be told from others.
 
     Args:
         image: Digest of the image.
-        files: Labels and areas.
+        files: Digests of labels and areas; None for none, empty for an address.
         options: Options, as JSON holds them.
     """
-    if any(file is not None and is_address(str(file)) for file in files):
+    if "" in files:
         return ""
-    digests = [None if file is None else file_digest(Path(file)) for file in files]
-    text = json.dumps([_VERSION, image, digests, options], sort_keys=True)
+    text = json.dumps([_VERSION, image, *files, options], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -115,7 +115,7 @@ def report(
     notices: Sequence[str],
 ) -> None:
     """Print notices to stderr, and tables of images and splits to stdout."""
-    for line in dict.fromkeys([*notices, *resolution_notices(prepared.sources.values())]):
+    for line in limited([*notices, *resolution_notices(prepared.sources.values())]):
         print_line(f"notice: {line}")
     print_line("\n".join([*_images(config, prepared, records), "", *_splits(config, prepared, plan)]), sys.stdout)
 

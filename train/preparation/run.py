@@ -145,31 +145,45 @@ def _read(
     labels: list[ImageLabels | None] = []
     records: dict[str, SourceRecord] = {}
     problems: list[str] = []
+    known_files: dict[str, str] = {}
     keys = []
     for source, digest in zip(sources, digests, strict=True):
-        key = source_key(digest, (source.labels, source.areas), _options(config, source))
-        keys.append(key)
+        for file in (source.labels, source.areas):
+            if file is not None and str(file) not in known_files:  # a survey has one file for all its images
+                known_files[str(file)] = "" if is_address(str(file)) else file_digest(Path(file))
+        used = [None if file is None else known_files[str(file)] for file in (source.labels, source.areas)]
+        keys.append(key := source_key(digest, used, _options(config, source)))
         known = None if before is None else before.sources.get(source.name)
         place = target / LABELS / f"{source.name}.tif"
         fresh = known is not None and key and key == known.key and place.exists() and file_digest(place) == known.label
-        if fresh and known is not None and config.split.by != "column":
+        if fresh and known is not None:
             records[source.name] = known
-            labels.append(None)
-            continue
+            if config.split.by != "column":
+                labels.append(None)
+                continue
+        said = len(layers.notices)
         try:
-            labels.append(read_labels(source, config, layers))
+            read = read_labels(source, config, layers)
+            read.notices += tuple(layers.notices[said:])
+            labels.append(read)
         except UserError as error:
             problems.append(loaded.line(("sources", source.entry, "labels"), str(error)))
             labels.append(None)
-    read = [each for each in labels if each is not None]
-    untouched, notices = touch_problems(read)
+    new = [each for each in labels if each is not None]
+    same = [source for source, found in zip(sources, labels, strict=True) if found is None and source.name in records]
+    touching = {str(file) for source in same for file in (source.labels, source.areas) if file is not None}
+    untouched, notices = touch_problems(new, touching)
+    for each in new:
+        each.notices += tuple(notices.get(each.source.name, ()))
+    for each in new:
+        each.label_layer = each.area_layer = None  # the polygons of a survey take hundreds of MiB
     problems += untouched
     if config.overlap == "error":
-        problems += overlap_lines(config, [(each.source.image.path, each.overlaps) for each in read])
+        problems += overlap_lines(config, [(each.source.image.path, each.overlaps) for each in new])
     if problems:
         raise UserError("\n".join(limited(dict.fromkeys(problems))))
     for source, key, found in zip(sources, keys, labels, strict=True):
-        if found is not None:
+        if found is not None and source.name not in records:
             records[source.name] = SourceRecord(
                 key,
                 "",
@@ -182,8 +196,7 @@ def _read(
                 ],
                 list(found.notices),
             )
-    every = [*layers.notices, *notices, *(line for source in sources for line in records[source.name].notices)]
-    return labels, records, list(dict.fromkeys(every))
+    return labels, records, list(dict.fromkeys(line for source in sources for line in records[source.name].notices))
 
 
 def _options(config: PrepareConfig, source: SourceFiles) -> list[object]:
@@ -218,7 +231,7 @@ def _burn_all(
     problems = []
     for source, found in zip(sources, labels, strict=True):
         place = Path(LABELS) / f"{source.name}.tif"
-        if found is None:
+        if found is None or records[source.name].label:
             staging.keep(target / place, str(place))
             continue
         try:
@@ -267,6 +280,7 @@ def _plan(
         for source, found in zip(sources, labels, strict=True)
     ]
     classes = len(config.class_names)
+    used: dict[str, dict[Rectangle, list[int]]] = {source.name: {} for source in sources}
 
     def count(number: int, areas: Sequence[Rectangle]) -> NDArray[np.int64]:
         source, record = sources[number], records[sources[number].name]
@@ -274,10 +288,14 @@ def _plan(
         if unknown:
             label = folder / f"{source.name}.tif"
             record.remember(unknown, count_pixels(source.image, label, classes, unknown))
-        counts = [record.known(area) for area in areas]
+        counts = [record.known(area) or [] for area in areas]
+        used[source.name] |= zip(areas, counts, strict=True)
         return np.array(counts, np.int64).reshape(len(areas), classes + 2)
 
-    return plan_blocks(images, config.split, config.select, config.tile_size, config.class_names, count)
+    plan = plan_blocks(images, config.split, config.select, config.tile_size, config.class_names, count)
+    for name, found in used.items():
+        records[name].keep(found)
+    return plan
 
 
 def _settings(config: PrepareConfig, plan: BlockPlan) -> Settings:

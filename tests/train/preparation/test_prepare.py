@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from rasterio import Affine
 
 from tests.conftest import write_raster
@@ -153,9 +154,7 @@ def test_it_makes_the_same_as_a_first_run_after_any_change(run: Run) -> None:
     run()
     run("split.seed=5", "split.block_size=30 px")
     run("split.seed=5", "split.block_size=30 px", "output_dir=fresh")
-    changed, fresh = contents(Path("out")), contents(Path("fresh"))
-    # Counts of blocks of the earlier layout are kept.
-    assert {name for name in changed if changed[name] != fresh[name]} <= {"prepare.json"}
+    assert contents(Path("out")) == contents(Path("fresh"))
 
 
 def test_check_writes_nothing(run: Run, survey: Path) -> None:
@@ -234,6 +233,28 @@ def test_polygons_that_do_not_touch_the_image(run: Run, survey: Path) -> None:
     line = refused(run, config=source(labels="off.gpkg"))
     assert line.startswith('off.gpkg: layer "off": none of its 1 polygons touches m/north.tif: they lie at longitude')
     assert line.endswith("(check the files and their CRS)")
+
+
+def test_images_that_no_polygon_touches(run: Run, survey: Path) -> None:
+    line = 'notice: kelp.gpkg: layer "kelp" has no polygon on m/far.tif: it is background'
+    run()
+    write_mosaic(survey / "m" / "far.tif", at=(9000, 0))
+    for _ in range(3):
+        code, _, err = run()
+        assert code == 0, err
+        assert line in err.splitlines()
+    run("output_dir=fresh")
+    assert contents(survey / "fresh") == contents(survey / "out")
+
+
+def test_features_without_a_geometry_are_counted(run: Run, survey: Path) -> None:
+    shapes = [ground(5, 5, 90, 90), None, shapely.Polygon(), ground(5, 100, 90, 50)]
+    write_polygons(survey / "null.gpkg", shapes)
+    line = 'notice: null.gpkg: layer "null": 1 features have no geometry and 1 an empty one; they are left out'
+    for _ in range(2):
+        code, _, err = run(config=source(labels="null.gpkg"))
+        assert code == 0, err
+        assert line in err.splitlines()
 
 
 def test_a_layer_that_is_not_there(run: Run, survey: Path) -> None:
