@@ -1,6 +1,6 @@
 """Images and labels for an evaluation, checked before any image is mapped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from train.data.prepared import DATASET
 from train.data.prepared_scenes import prepared_scenes
 from train.data.read_prepared import is_prepared, prepared_splits, read_prepared
 from train.data.reader import Reader
+from train.data.undeclared import likewise
 
 DEMO = "demo://kelp"
 _ROWS = 1024
@@ -110,6 +111,25 @@ def open_split(data: str, name: str, rule: LabelRule, model: Model, bands: Seque
     split = Split(data, name, tuple(scenes), rule, tuple(bands or model.card.bands))
     _check_labels(split)
     return split
+
+
+def nodata_notices(model: Model, scenes: Iterable[Scene]) -> list[str]:
+    """Return a notice about images whose own nodata value training replaced, but maps don't."""
+    chosen = None if model.config is None else model.config.data_module.nodata
+    if chosen is None or chosen == "auto":
+        return []
+    value = None if isinstance(chosen, str) else float(chosen)
+    declared = [
+        (scene.image.path, own) for scene in whole_images(scenes) if (own := scene.image.nodata[0]) not in {None, value}
+    ]
+    if not declared:
+        return []
+    shown = "none" if value is None else f"{value:g}"
+    path, own = declared[0]
+    return [
+        f"{path}: declares nodata {own:g}{likewise(len(declared) - 1)}, which maps heed; training had "
+        f"data_module.nodata: {shown} in its place (to score as in training: --nodata {shown})"
+    ]
 
 
 def has_split(data: str, name: str) -> bool:

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from eval.dataset import Split, choose_data, choose_label_rule, has_split, open_split
+from eval.dataset import Split, choose_data, choose_label_rule, has_split, nodata_notices, open_split
 from eval.models import Model, class_name_notice, open_model
 from eval.predictions import described, predict_split
 from eval.report.folder import FILES, PANELS, ReportFolder
@@ -108,7 +108,10 @@ def evaluate(options: EvaluationOptions) -> tuple[list[Path], str]:
         if baseline is not None:
             open_split(data, options.split, rule, baseline, options.bands)
         groups = group_images(split.scenes, options.group)
-        for notice in georeference_notices(scene.image for scene in whole_images(split.scenes)):
+        notices = georeference_notices(scene.image for scene in whole_images(split.scenes))
+        if "nodata" not in options.mapping:
+            notices += nodata_notices(model, split.scenes)
+        for notice in notices:
             print_line(f"notice: {notice}")
         _check_plans([model, *([baseline] if baseline else [])], split, options, temporary / "plan.tif")
         with ReportFolder(_output_path(options, model), _inputs(options, model, baseline, split)) as report:

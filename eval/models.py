@@ -80,7 +80,8 @@ def open_model(
         source.checkpoint, None if config is None or given is None else UserConfig(config, given, overrides)
     )
     used = rebuilt.config if given is None else given.config
-    traced, card = _trace(rebuilt.model, rebuilt.card, folder)
+    scores = {**rebuilt.card.scores, **source.test_scores}
+    traced, card = _trace(rebuilt.model, rebuilt.card.model_copy(update={"scores": scores}), folder)
     run = path if source.config is not None else None
     return Model(source.name, traced, card, None, used, run, list(rebuilt.notices))
 

@@ -133,7 +133,7 @@ def draw_images(evaluation: Evaluation, selected: Sequence[tuple[str, int]], fol
         drawn.append(_read_panel(predictions, number, title, reader))
     reader.close()
     card = predictions.model.card
-    title = f"{predictions.model.name}, {predictions.split.name} split"
+    title = f"{Path(predictions.model.name).name}, {predictions.split.name} split"
     files = draw_panels(drawn, card.class_names, card.background_index, reader.rule.ignore_index, folder, title)
     for overview in files[:1]:
         overview.unlink()

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 
@@ -94,10 +95,15 @@ class Evaluation:
         known = card.training_data is not None and card.training_data.source == data_source(split.data)
         if not known or split.rule.ignore_index != card.ignore_index:
             return None
+        config = predictions.model.config
+        if config is not None and split.name in {"val", "test"}:
+            limit = config.trainer.limit_val_batches if split.name == "val" else config.trainer.limit_test_batches
+            if isinstance(limit, int) or limit < 1:  # it scored a part of the split
+                return None
         score = f"{split.name}/dice"
         # Of two softmax classes, training's score without a class is the mean over both.
-        of_target = "" if target is None else f"{score}/{self.settings.class_names[target]}"
-        return card.scores.get(of_target, card.scores.get(score))
+        of_target = target is not None and card.activation == "softmax"
+        return card.scores.get(f"{score}/{self.settings.class_names[cast(int, target)]}" if of_target else score)
 
     def image_differences(self) -> list[tuple[str, float]]:
         """Return name and difference in Dice from the baseline of each image with both, in descending order."""

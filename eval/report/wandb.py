@@ -53,7 +53,7 @@ def log(evaluation: Evaluation, report: Path, folder: Path) -> str:
     return f"W&B: {where}"
 
 
-def _run_of(folder: Path | None) -> dict[str, Any]:
+def _run_of(folder: Path | None) -> dict[str, str]:
     """Return the W&B run recorded in a run folder; empty if there is none."""
     path = None if folder is None else folder / "wandb.json"
     if path is None or not path.is_file():
@@ -62,4 +62,4 @@ def _run_of(folder: Path | None) -> dict[str, Any]:
         content = read_json(path)
     except UserError:
         return {}
-    return content if isinstance(content, dict) else {}
+    return {key: value for key, value in content.items() if isinstance(value, str)} if isinstance(content, dict) else {}

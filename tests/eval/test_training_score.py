@@ -103,6 +103,25 @@ def test_an_unblended_map_scores_as_training_where_its_tiles_are_the_windows_of_
         assert mapped[name] == pytest.approx(trained[name], abs=1e-6), name
 
 
+def test_a_nodata_value_that_training_replaced_is_said(
+    write_config: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_images(tmp_path / "data", TILED[:2], "uint8", 2)
+    sections = config_sections(folder, 1, "uint8")
+    sections["data_module"]["nodata"] = "none"
+    network, data = write_checkpoint(tmp_path / "m.ckpt", write_config(**sections))
+    trained = training_scores(network, data)["accuracy"]
+    heeded = map_scores(tmp_path / "m.ckpt", tmp_path / "own", *UNBLENDED)
+    assert (
+        f"notice: {folder}/test/x/s0.tif: declares nodata 0 (1 more image likewise), which maps heed; training had "
+        "data_module.nodata: none in its place (to score as in training: --nodata none)\n" in capsys.readouterr().err
+    )
+    same = map_scores(tmp_path / "m.ckpt", tmp_path / "none", *UNBLENDED, "--nodata", "none")
+    assert "declares nodata" not in capsys.readouterr().err
+    assert same["scores"]["accuracy"] == pytest.approx(trained, abs=1e-6)
+    assert heeded["scores"]["accuracy"] != pytest.approx(trained, abs=1e-3)
+
+
 def cut(folder: Path, target: Path, size: int) -> Path:
     """The test split with each window of training as an image of its own."""
     for path in sorted((folder / "test" / "x").glob("*.tif")):
@@ -143,5 +162,23 @@ def test_a_blended_map_differs_from_training_and_the_report_says_so(
     )
     assert said in blended["verdict"]
     assert said in (tmp_path / "blended" / "report.html").read_text()
+    limited = write_config("limited.yml", **config_sections(folder, 1, "uint8"), trainer={"limit_test_batches": 1})
+    partly = map_scores(tmp_path / "m.ckpt", tmp_path / "partly", *UNBLENDED, str(limited))
+    assert partly["training_dice"] is None
     unblended = map_scores(tmp_path / "m.ckpt", tmp_path / "unblended", *UNBLENDED)
     assert f"these maps score {unblended['scores']['dice']:.4f}, in tiles side by side." in unblended["verdict"]
+
+
+def test_a_run_has_the_score_of_its_card(write_config: Callable[..., Path], tmp_path: Path) -> None:
+    """A checkpoint is saved before the test; its run's card.json has the score, until it is damaged."""
+    folder = write_images(tmp_path / "data", TILED[:1], "uint8", 2)
+    config = write_config(**config_sections(folder, 1, "uint8"))
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    network, data = write_checkpoint(run / "checkpoints" / "last.ckpt", config)
+    (run / "config.yml").write_text(config.read_text())
+    card = model_card(network.config, data.images, {"test/dice": 0.25, "val/dice": 0.5})
+    (run / "card.json").write_text(card.dumps())
+    assert map_scores(run, tmp_path / "whole")["training_dice"] == 0.25
+    (run / "card.json").write_text("{")
+    assert map_scores(run, tmp_path / "damaged")["training_dice"] is None

@@ -186,6 +186,7 @@ def _reference_outputs(
 def _card(request: ConversionRequest, source: CheckpointSource, trained: TrainedModel) -> ModelCard:
     """Return the card to embed in the files."""
     card = trained.card
+    given = {} if request.score is None else {"val/dice": request.score}
     created = card.created or datetime.now(UTC).isoformat(timespec="seconds")
     changes = {
         "name": request.model_name or card.name,
@@ -194,7 +195,7 @@ def _card(request: ConversionRequest, source: CheckpointSource, trained: Trained
         "licence": request.licence or card.licence,
         "output": request.output,
         "any_size": request.dynamic,
-        "scores": {**card.scores, **({} if request.score is None else {"val/dice": request.score})},
+        "scores": {**card.scores, **source.test_scores, **given},
         "software": {**versions(), **card.software},
     }
     _check_name("--model_name", changes["name"])

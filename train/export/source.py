@@ -1,9 +1,11 @@
 """Sources of a checkpoint: a file, a run folder, or a W&B artifact."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from inference.card import ModelCard
 from inference.common.documents import read_json
 from inference.common.errors import UserError
 from inference.common.paths import path_within, user_path
@@ -20,12 +22,14 @@ class CheckpointSource:
         checkpoint: Path of the checkpoint.
         config: Path of the run's resolved config; None outside a run folder.
         score: Dice score in the artifact's metadata; None where there is none.
+        test_scores: Scores of the test split in the run's card, such as test/dice; the checkpoint was saved before.
     """
 
     name: str
     checkpoint: Path
     config: Path | None = None
     score: float | None = None
+    test_scores: Mapping[str, float] = field(default_factory=dict)
 
 
 def find_source(text: str) -> CheckpointSource:
@@ -85,7 +89,16 @@ def _from_run(folder: Path) -> CheckpointSource:
         kept = sorted(p.name for p in (folder / "checkpoints").glob("*.ckpt"))
         found = f"; there are {', '.join(kept)}: give one of them" if kept else "; the run kept none"
         raise UserError(f"{checkpoint}: no such file{found}")
-    return CheckpointSource(str(folder), checkpoint, config)
+    return CheckpointSource(str(folder), checkpoint, config, test_scores=_test_scores(folder / "card.json"))
+
+
+def _test_scores(path: Path) -> dict[str, float]:
+    """Return the scores of the test split in a run's card; none while the run isn't finished."""
+    try:
+        scores = ModelCard.parse(read_json(path), str(path)).scores
+    except UserError:
+        return {}
+    return {name: score for name, score in scores.items() if name.startswith("test/")}
 
 
 def _number(value: object) -> float | None:
