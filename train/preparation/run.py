@@ -12,6 +12,7 @@ from inference.common.errors import UserError
 from inference.common.paths import is_address, shown_path, user_path
 from inference.common.text import limited, print_line
 from train.data.image_digest import image_bytes, image_digest
+from train.data.pairs import join_some
 from train.data.prepared import DATASET, LABELS, OVERVIEW, STATISTICS, PreparedSet, Settings, Source
 from train.data.read_prepared import read_prepared
 from train.preparation.band_statistics import write_band_statistics
@@ -37,6 +38,9 @@ from train.preparation.report import area_notices, overlap_lines, report, split_
 from train.preparation.sources import SourceFiles, find_sources
 from train.preparation.splits import BlockPlan, plan_blocks
 from train.preparation.staging import Staging
+
+_MOST_LABELS = 20
+"""Label files that are listed one by one when they were written."""
 
 
 def prepare(loaded: Loaded, check: bool = False, overwrite: bool = False, chips: Path | None = None) -> None:
@@ -85,10 +89,20 @@ def prepare(loaded: Loaded, check: bool = False, overwrite: bool = False, chips:
         (target / LABELS / f"{name}.tif").unlink(missing_ok=True)
         lines.append(f"labels of {name} were removed: it is no longer in sources")
     report(config, prepared, records, plan, lines)
-    print_line("\n".join([str(target / name) for name in changed] or [f"{target}: nothing has changed"]))
+    print_line("\n".join(_written(target, changed) or [f"{target}: nothing has changed"]))
     if chips is not None:
         count = write_chips(read_prepared(target), chips, overwrite)
         print_line(f"{chips}: {count:,} chips")
+
+
+def _written(target: Path, changed: Sequence[str]) -> list[str]:
+    """Return the paths of the files that were written; of many label files the folder, and how many."""
+    labels = [name for name in changed if name.startswith(f"{LABELS}/")]
+    if len(labels) <= _MOST_LABELS:
+        return [str(target / name) for name in changed]
+    names = join_some(Path(name).name for name in labels)
+    others = [str(target / name) for name in changed if name not in labels]
+    return [f"{target / LABELS}: {len(labels):,} files: {names}", *others]
 
 
 def _check_target(target: Path, sources: Sequence[SourceFiles], before: Record | None, overwrite: bool) -> None:

@@ -436,3 +436,14 @@ def test_an_interruption_leaves_the_folder_as_it_was(run: Run, survey: Path, mon
     monkeypatch.setattr("train.preparation.run.write_dataset", stop)
     assert run("all_touched=true")[0] == 130
     assert contents(survey / "out") == before
+
+
+def test_many_files_are_one_line(run: Run, survey: Path) -> None:
+    for number in range(20):
+        write_mosaic(survey / "m" / f"a{number:02}.tif", (40, 50), at=(0, 2000 + 100 * number))
+    write_polygons(survey / "areas.gpkg", [ground(0, 0, 120, 160)])
+    code, _, err = run(config=CONFIG.replace("kelp.gpkg", "kelp.gpkg, areas: areas.gpkg"))
+    assert code == 0, err
+    assert "out/labels: 22 files: a00.tif, a01.tif, a02.tif, 19 more" in err.splitlines()
+    assert 'notice: areas.gpkg: layer "areas" has no area on m/a00.tif: nothing of it is labelled' in err.splitlines()
+    assert {b.reason for b in read_prepared(Path("out")).blocks if b.source == "a00"} == {"no labelled pixel"}
