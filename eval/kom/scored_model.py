@@ -1,5 +1,6 @@
 """Model that is mapped with inference.py and with habitat-mapper, and the scores of each kind of map."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,7 +117,8 @@ class ScoredModel:
                 float(confusion.mean_of_present(values) if target is None else values[target])
                 for values in (scores["iou"], scores["dice"])
             )
-            lines.append(f"  {kind:<32} IoU {iou:.4f}  Dice {dice:.4f}")
+            shown = ["n/a" if math.isnan(score) else f"{score:.4f}" for score in (iou, dice)]
+            lines.append(f"  {kind:<32} IoU {shown[0]}  Dice {shown[1]}")
         return lines
 
 

@@ -23,6 +23,12 @@ TILED = [(64, 64), (128, 192), (64, 50), (40, 30)]
 UNBLENDED = ["--overlap", "0", "--window", "none"]
 
 
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take most of the time of so small an evaluation; other tests look at them."""
+    monkeypatch.setattr("eval.report.html.draw_images", lambda *_: [])
+
+
 def write_images(folder: Path, sizes: list[tuple[int, int]], dtype: str, classes: int) -> Path:
     """Noisy scenes with nodata in a corner and, of one, in a whole tile, and with ignored labels."""
 

@@ -8,6 +8,7 @@ import pytest
 import rasterio
 
 from eval.kom import comparison
+from eval.kom.scored_model import OURS, ScoredModel
 from tests.conftest import write_raster
 from tests.inference.networks import card, write_onnx
 
@@ -77,3 +78,8 @@ def test_emulated_input_is_padded_with_black(tmp_path: Path) -> None:
         assert file.shape == (64, 64)
         assert np.array_equal(file.read(1), logits > 0)
         assert (file.dataset_mask() > 0).all()
+
+
+def test_a_score_without_a_pixel_is_said_to_be_undefined() -> None:
+    scored = ScoredModel("m", Path("m.onnx"), card(), confusion={OURS: np.zeros((2, 2))})
+    assert scored.table() == [f"  {OURS:<32} IoU n/a  Dice n/a"]
