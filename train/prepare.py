@@ -3,9 +3,8 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from inference.common.cli import Parser, exit_code
+from inference.common.cli import Parser, exit_code, file_or_folder
 
 EXAMPLES = """\
 examples:
@@ -34,7 +33,10 @@ def parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="read everything, say what would be done, write nothing"
     )
     arguments.add_argument(
-        "--chips", metavar="DIR", type=Path, help="also write the selected blocks as images, {train,val,test}/{x,y}/"
+        "--chips",
+        metavar="DIR",
+        type=file_or_folder,
+        help="also write the selected blocks as images, {train,val,test}/{x,y}/",
     )
     arguments.add_argument(
         "--overwrite", action="store_true", help="replace dataset.gpkg even if its splits were edited by hand"
@@ -58,6 +60,8 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     if options.config is None:
         raise UserError("a config is missing: python -m train.prepare PREPARE.yml (python -m train.prepare --help)")
+    if options.check and options.chips is not None:
+        raise UserError("--check: writes nothing, so --chips can't be given as well (remove one)")
     loaded = load_prepare_config(options.config, options.overrides)
 
     # Slow imports come after the config is validated, so that a typo in the YAML is reported at once.

@@ -166,6 +166,12 @@ def test_check_writes_nothing(run: Run, survey: Path) -> None:
     assert contents(survey) == before
 
 
+def test_check_and_chips_exclude_each_other(run: Run) -> None:
+    assert refused(run, "--check", "--chips", "c") == (
+        "--check: writes nothing, so --chips can't be given as well (remove one)"
+    )
+
+
 def test_labels_of_sources_that_are_gone_are_removed(run: Run, survey: Path) -> None:
     run()
     (survey / "m" / "south.tif").rename(survey / "south.tif")
