@@ -31,6 +31,7 @@ class LabelRaster:
         image: Header of the image.
         values: Class of each value, or IGNORED; empty if the values are the class indices.
         classes: Number of classes.
+        others: Class of all values that have none, or IGNORED; None if there must be no such values.
 
     Attributes:
         warped: True if the raster lies on another grid than the image.
@@ -39,8 +40,11 @@ class LabelRaster:
         UserError: The raster can't be read or placed on the image.
     """
 
-    def __init__(self, path: Path | str, image: Header, values: Mapping[int, int], classes: int) -> None:
+    def __init__(
+        self, path: Path | str, image: Header, values: Mapping[int, int], classes: int, others: int | None = None
+    ) -> None:
         self.path, self._image, self._values, self._classes = path, image, values, classes
+        self._others = others
         self._header = read_header(path, "a label raster", "replace it, or take the image out")
         bands = [band for band in range(1, self._header.count + 1) if band not in self._header.alpha]
         if len(bands) != 1:
@@ -99,8 +103,9 @@ class LabelRaster:
             ) from None
         nodata = self._header.nodata[self._band - 1]
         known = self._classes_of_values(nodata)
+        others = -1 if self._others is None else self._others
         found, inverse, counts = np.unique(values[labelled], return_inverse=True, return_counts=True)
-        classes = np.array([known.get(int(value), -1) for value in found], np.int64)
+        classes = np.array([known.get(int(value), others) for value in found], np.int64)
         for value, number in zip(found[classes < 0].tolist(), counts[classes < 0].tolist(), strict=True):
             self._unknown[int(value)] = self._unknown.get(int(value), 0) + int(number)
         labels = np.full(values.shape, IGNORED, np.uint8)

@@ -1,5 +1,6 @@
 """Labels of each image, as rows to be burned: from polygons, a label raster, areas, or nothing but background."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ Rows = Callable[[int, int], NDArray[np.uint8]]
 Read = TypeVar("Read", VectorLayer, NDArray[np.uint8])
 _RASTERS = {".tif", ".tiff", ".vrt", ".img", ".png", ".jp2"}
 _VECTORS = {".gpkg", ".shp", ".geojson", ".json", ".fgb", ".kml", ".gml", ".zip", ".shz", ".parquet", ".sqlite", ".gdb"}
+_WHOLE = re.compile(r"-?[0-9]+")
 _BESIDE = 0.05
 """Share of an image's extent beside it in which polygons are placed on it, too."""
 
@@ -90,8 +92,13 @@ class ImageLabels:
         if self.raster is None:
             yield burner.rows, lambda: None
             return
-        numbers = {int(value): index for value, index in values.items() if value != OTHERS}
-        with LabelRaster(self.raster, image, numbers, classes) as raster:
+        numbers = {int(value): index for value, index in values.items() if _WHOLE.fullmatch(value)}
+        if values and not numbers:
+            raise UserError(
+                f"{self.raster}: is a label raster, and classes.map has no whole numbers (name its values there, "
+                "such as 1: 1)"
+            )
+        with LabelRaster(self.raster, image, numbers, classes, values.get(OTHERS)) as raster:
 
             def rows(row: int, count: int) -> NDArray[np.uint8]:
                 labels = raster.rows(row, count)

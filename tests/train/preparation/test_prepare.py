@@ -320,6 +320,18 @@ def test_a_label_raster(run: Run, survey: Path) -> None:
         assert (label.read(1) == np.array([0, 0, 0, 1, 0, 0, 0, 0, 0, 255])[values]).all()
 
 
+def test_a_map_of_polygons_and_label_rasters(run: Run, survey: Path) -> None:
+    values = np.random.default_rng(1).choice([0, 3, 9], (120, 160)).astype(np.uint8)
+    write_raster(survey / "label.tif", values)
+    text = source(labels="label.tif").replace("column: label, ", "")
+    assert "label.tif: is a label raster, and classes.map has no whole numbers (name" in refused(run, config=text)
+    text = text.replace("unsure: ignore", "0: 0, 3: 1, '*': ignore")
+    code, _, err = run(config=text)
+    assert code == 0, err
+    with rasterio.open("out/labels/north.tif") as label:
+        assert (label.read(1) == np.array([0, 0, 0, 1, 0, 0, 0, 0, 0, 255])[values]).all()
+
+
 def test_all_bad_label_rasters_at_once(run: Run, survey: Path) -> None:
     for name in ("north", "south"):
         origin = (5e5, 5.8e6 - 900 * (name == "south"))
