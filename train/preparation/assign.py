@@ -73,6 +73,10 @@ def assign(
         UserError: There are fewer units than splits.
     """
     problem = _Problem(cells, units, config)
+    used: dict[int, list[Cell]] = {}
+    for cell in cells:
+        if not cell.reason:
+            used.setdefault(cell.place[0], []).append(cell)
     if config.by != "block":
         return problem.draw(_BORDERS[0], {})
     many = problem.units > _MANY
@@ -81,7 +85,7 @@ def assign(
         wish: dict[str, float] = {}
         for _ in range(1 if many else _ROUNDS):
             found = problem.draw(border, wish)
-            cost, achieved = _after_trimming(found, cells, groups, grids, guard)
+            cost, achieved = _after_trimming(found, used, groups, grids, guard)
             if best is None or cost < best[0] - 1e-9:
                 best = cost, found
             wish = {
@@ -94,25 +98,32 @@ def assign(
 
 def _after_trimming(
     found: Assignment,
-    cells: Sequence[Cell],
+    used: Mapping[int, Sequence[Cell]],
     groups: Sequence[Group],
     grids: Sequence[NDArray[np.int64]],
     guard: tuple[float | None, int],
 ) -> tuple[float, dict[str, float]]:
     """Estimate from areas what the guard leaves of each split.
 
+    Args:
+        found: Splits.
+        used: Cells of each group that are used.
+        groups: Groups of images.
+        grids: Bounds of the cells of each group.
+        guard: Guard on the ground, metres or None, and in pixels.
+
     Returns:
         Cost, and the mean share of the classes in each split or fold that is wanted.
     """
-    width = len(cells[0].counts) - 2
+    width = len(next(iter(used.values()))[0].counts) - 2
     kept = np.zeros((len(found.names), width))
     whole = np.zeros(width)
-    for number, (group, grid) in enumerate(zip(groups, grids, strict=True)):
+    for number, inside in used.items():
+        grid = grids[number]
         label = np.full(grid.shape[:2], NONE)
-        inside = [cell for cell in cells if cell.place[0] == number and not cell.reason]
         for cell in inside:
             label[cell.place[1:]] = found.labels[cell.place]
-        trimmed = trim(grid, label, frame_guard(group, guard), found.ranks)
+        trimmed = trim(grid, label, frame_guard(groups[number], guard), found.ranks)
         left = _areas(trimmed) / _areas(grid)
         for cell in inside:
             kept[found.labels[cell.place]] += cell.counts[:-2] * left[cell.place[1:]]

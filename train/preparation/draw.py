@@ -54,13 +54,12 @@ def draw(
         return fixed.copy()
     missing = [split for split in range(len(shares)) if split not in taken]
     if len(free) < len(missing):
-        noun = {"block": "blocks", "column": "areas"}.get(by, f"{by}s")
         fix = (
             "make the blocks smaller with split.block_size" if by == "block" else "add sources, or use split.by: block"
         )
         raise UserError(
-            f"split.by: {by}: {len(free)} {noun} with labelled pixels can't fill {len(missing)} splits ({fix}, or set "
-            "the share of a split to 0)"
+            f"split.by: {by}: {len(free)} {unit_noun(by)} with labelled pixels can't fill {len(missing)} splits "
+            f"({fix}, or set the share of a split to 0)"
         )
     present = counts.sum(axis=0) > 0
     weights = counts[:, present] / np.maximum(counts[:, present].sum(axis=0), 1)
@@ -75,6 +74,11 @@ def draw(
             best = search.cost(), search.split.copy()
     assert best is not None
     return best[1]
+
+
+def unit_noun(by: str) -> str:
+    """Return what several units are called, from what is drawn: block, site, date, column or given."""
+    return {"block": "blocks", "column": "areas", "given": "splits"}.get(by, f"{by}s")
 
 
 class _Search:

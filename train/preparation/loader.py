@@ -155,6 +155,9 @@ def _check_split(config: PrepareConfig) -> list[Problem]:
         ]
     if split.folds is not None and shares.test >= 1:
         problems.append(Problem("is 1, which leaves nothing for the folds", (("split", "shares", "test"),)))
+    if split.folds is not None and split.by == "given":
+        text = "is given, but split.by is given, which draws nothing (write by: block or by: site, or remove it)"
+        problems.append(Problem(text, (("split", "folds"), ("split", "by"))))
     if split.by == "column" and split.column is None:
         problems.append(Problem("is column, but split.column is missing (name the column)", (("split", "by"),)))
     if split.by != "column" and split.column is not None:

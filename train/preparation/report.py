@@ -1,6 +1,7 @@
 """What a preparation prints: the images, the classes in each split, and notices."""
 
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -178,9 +179,9 @@ def _splits(config: PrepareConfig, prepared: PreparedSet, plan: BlockPlan) -> li
     reasons: dict[str, int] = {}
     for block in plan.blocks:
         if not block.selected:
-            kind = block.reason.partition(" ")[0] if block.reason[:1].isalpha() else block.reason
+            kind = re.sub(r" [\d.e-]+ %$", "", block.reason)  # nodata and labelled, without their shares
             reasons[kind] = reasons.get(kind, 0) + 1
-    left = ", ".join(f"{kind} {number:,}" for kind, number in sorted(reasons.items()))
+    left = ", ".join(f"{kind}: {number:,}" for kind, number in sorted(reasons.items()))
     guard = f"{plan.guard:.3g} m" if plan.guard is not None else f"{plan.guard_pixels} pixels"
     lines.append(
         f"guard {guard}: {100 * plan.lost:.1f} % of the labelled pixels lie within it and are left out"

@@ -1,6 +1,6 @@
 """Blocks of a data set and their splits, from the images, their labels and the config."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +16,16 @@ from train.preparation.assign import assign, label_name
 from train.preparation.blocks import lay_out
 from train.preparation.cells import Cell, Count, Image, cell_size, find_cells, guard_of, select_cells, trim_cells
 from train.preparation.config import SelectConfig, SplitConfig
+from train.preparation.draw import unit_noun
 from train.preparation.ground import Group, find_groups
 from train.preparation.units import Unit, Units
 
 _SHARED = 1e-3
 """Share of an image from which two images are said to show the same ground."""
+_FIX = {"block": "try another split.seed, or smaller blocks with split.block_size", "given": "change split in sources"}
+_FIX |= dict.fromkeys(("site", "date", "column"), "try another split.seed, or split.by: block")
+_TOUCHED = 1.0
+"""Pixels of a block from which it lies in an area; less is the rounding of a shared outline."""
 
 
 @dataclass(frozen=True)
@@ -68,20 +73,23 @@ def plan_blocks(
     grids = [lay_out(group.bounds, cell_size(group, config, tile)).bounds() for group in groups]
     cells = find_cells(images, groups, grids, tile, count)
     select_cells(cells, select)
-    units = Units(
-        [Unit(cell.place, _key(images[cell.image], cell, config), cell.image) for cell in cells if not cell.reason]
-    )
+    used = [cell for cell in cells if not cell.reason]
+    keys = _keys(images, used, config)
+    units = Units([Unit(cell.place, key, cell.image) for cell, key in zip(used, keys, strict=True)])
     for cell in cells:
         if not cell.reason and config.by == "column" and units.key(cell.place) is None:
             cell.reason = f"lies in areas of several values of {config.column}, or in none"
     notices += units.notices([image.name for image in images], config.by)
     found = assign(cells, units, config, groups, grids, (guard, guard_pixels))
     labels, names = found.labels, found.names
-    before = _labelled(cells)
+    drawn = [cell for cell in cells if not cell.reason]
+    before, spread = _labelled(cells), _spread(drawn, units)
     trim_cells(images, groups, grids, cells, labels, (guard, guard_pixels), found.ranks, tile, count)
     select_cells(cells, select)
     blocks = [_block(images[cell.image], cell, names, labels) for cell in cells]
     _check_filled(cells, labels, names, guard, guard_pixels)
+    achieved = _achieved(cells, labels, names, len(classes))
+    notices += _missing_classes(classes, found.wanted, achieved, spread, config.by)
     headers = {image.name: image.header for image in images}
     close = too_close(blocks, headers, guard, guard_pixels)
     assert not close, f"blocks {blocks[close[0].first]} and {blocks[close[0].second]} are {close[0].distance} apart"
@@ -90,14 +98,20 @@ def plan_blocks(
         guard,
         guard_pixels,
         found.wanted,
-        _achieved(cells, labels, names, len(classes)),
+        achieved,
         1 - _labelled(cells) / before if before else 0.0,
         tuple(notices),
     )
 
 
-def _key(image: Image, cell: Cell, config: SplitConfig) -> str | None:
-    """Return what a block is drawn with, beside its own ground: its site, date, split or the value of its areas."""
+def _keys(images: Sequence[Image], cells: Sequence[Cell], config: SplitConfig) -> list[str | None]:
+    """Return what each block is drawn with, beside its own ground: its site, date, split or the value of its areas."""
+    if config.by == "column":
+        return _column_keys(images, cells)
+    return [_key(images[cell.image], config) for cell in cells]
+
+
+def _key(image: Image, config: SplitConfig) -> str:
     if config.by == "site":
         return image.site
     if config.by == "date":
@@ -108,12 +122,23 @@ def _key(image: Image, cell: Cell, config: SplitConfig) -> str | None:
         if image.split is None:
             raise UserError(f"split.by: given: {image.header.path} has no split (give it with split in its source)")
         return image.split
-    if config.by == "column":
-        top, bottom, left, right = cell.area
-        touched = shapely.area(shapely.intersection(image.areas, shapely.box(left, top, right, bottom))) > 0
-        values = {value for value, inside in zip(image.values, touched, strict=True) if inside}
-        return values.pop() if len(values) == 1 else None
     return ""
+
+
+def _column_keys(images: Sequence[Image], cells: Sequence[Cell]) -> list[str | None]:
+    """Return the value of the areas that each block lies in; None if they have several, or there are none."""
+    values: list[set[str]] = [set() for _ in cells]
+    of_image: dict[int, list[int]] = {}
+    for number, cell in enumerate(cells):
+        of_image.setdefault(cell.image, []).append(number)
+    for image, numbers in of_image.items():
+        top, bottom, left, right = np.array([cells[number].area for number in numbers]).T
+        areas, blocks = images[image].areas, shapely.box(left, top, right, bottom)
+        block, area = shapely.STRtree(areas).query(blocks, predicate="intersects")
+        shared = shapely.area(shapely.intersection(blocks[block], areas[area])) >= _TOUCHED
+        for at, which in zip(block[shared].tolist(), area[shared].tolist(), strict=True):
+            values[numbers[at]].add(images[image].values[which])
+    return [found.pop() if len(found) == 1 else None for found in values]
 
 
 def _block(
@@ -159,6 +184,42 @@ def _achieved(
             totals[labels[cell.place]] += cell.counts[:-2]
     shares = totals / np.maximum(totals.sum(axis=0), 1)
     return {label_name(name): share for name, share in zip(names, shares, strict=True)}
+
+
+def _spread(cells: Sequence[Cell], units: Units) -> list[int]:
+    """Return how many units have pixels of each class."""
+    having: list[set[int]] = [set() for _ in cells[0].counts[:-2]] if cells else []
+    for cell in cells:
+        for index in np.flatnonzero(cell.counts[:-2]).tolist():
+            having[index].add(units.number(cell.place))
+    return [len(found) for found in having]
+
+
+def _missing_classes(
+    classes: Sequence[str],
+    wanted: Mapping[str, float],
+    achieved: Mapping[str, NDArray[np.float64]],
+    spread: Sequence[int],
+    by: str,
+) -> list[str]:
+    """Return notices about classes that a split or fold has no pixel of.
+
+    Args:
+        classes: Names of the classes.
+        wanted: Splits or folds that are wanted.
+        achieved: Share of the pixels of each class in each of them.
+        spread: Number of units that have pixels of each class.
+        by: What a unit is.
+    """
+    lines = []
+    for index, name in enumerate(classes):
+        without = [split for split in wanted if split in achieved and not achieved[split][index] > 0]
+        if not spread[index] or len(without) == len(wanted):
+            lines.append(f"no block that is used has a pixel of {quoted(name)}")
+        elif without:
+            where = f"{unit_noun(by)} with pixels of it: {spread[index]}"
+            lines.append(f"no pixel of {quoted(name)} is in {join_some(without)} ({where}; {_FIX[by]}, or label more)")
+    return lines
 
 
 def _check_filled(

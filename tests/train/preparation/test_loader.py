@@ -96,6 +96,10 @@ def test_empty_sections_have_their_defaults(load):
         (f"{ONE}split: {{column: c}}\n", "4:17: split.column: is given, but split.by is block"),
         (f"{ONE}split: {{by: date}}\n", "2:11: sources.0: has no date, but split.by is date"),
         (f"{ONE}split: {{by: given}}\n", "2:11: sources.0: has no split, but split.by is given"),
+        (
+            "output_dir: o\nsources: [{image: a, split: val}]\nclasses: {name: k}\nsplit: {by: given, folds: 2}",
+            "4:27: split.folds: is given, but split.by is given, which draws nothing",
+        ),
         (f"{START}classes: {{}}\n", "3:1: classes: says nothing about the classes"),
         (f"{START}classes: {{name: a, names: [b, c]}}\n", "3:17: classes.name: is the name of the only class"),
         (f"{START}classes: {{column: a}}\n", "3:19: classes.column: needs a class for each value of column 'a'"),

@@ -1,5 +1,6 @@
 """Blocks and splits of several images."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,42 @@ def test_values_of_a_column(tmp_path: Path) -> None:
     )
     reasons = {block.reason for block in result.blocks if block.col == 300}
     assert reasons == {"lies in areas of several values of part, or in none"}
+
+
+def test_areas_that_share_an_outline_of_a_block(tmp_path: Path) -> None:
+    """Outlines that were warped meet the grid but for a rounding."""
+    half = [shapely.box(0, 0, 300 + 1e-4, SIDE), shapely.box(300 - 1e-4, 0, SIDE, SIDE)]
+    pictures = images(tmp_path, [(0, 0)], areas=[np.array(half, object)], values=[("train", "val")])
+    result = plan(pictures, by="column", column="part", guard="0 m")
+    assert all(block.selected for block in result.blocks)
+    assert {block.split for block in result.blocks if block.col < 300} == {"train"}
+
+
+def test_a_class_that_few_blocks_have_is_named(tmp_path: Path) -> None:
+    def count(_: int, areas: Sequence[Rectangle]) -> NDArray[np.int64]:
+        counts = uniform(0, areas)
+        kelp = np.array([top < 100 and left < 100 for top, _, left, _ in areas])
+        counts[:, 0] += np.where(kelp, 0, counts[:, 1])
+        counts[:, 1] *= kelp
+        return counts
+
+    (notice,) = plan(images(tmp_path, [(0, 0)]), count, guard="0 m").notices
+    assert re.fullmatch(
+        r'no pixel of "kelp" is in (train, val|train, test|val, test) \(blocks with pixels of it: 1; try another '
+        r"split.seed, or smaller blocks with split.block_size, or label more\)",
+        notice,
+    )
+    none = plan(images(tmp_path, [(0, 0)]), lambda n, areas: count(n, areas) * np.array([1, 0, 1, 1]))
+    assert none.notices == ('no block that is used has a pixel of "kelp"',)
+    assert plan(images(tmp_path, [(0, 0)])).notices == ()
+
+
+def test_strips_at_the_edge_of_an_image_are_not_used(tmp_path: Path) -> None:
+    """Cells of 66 pixels from the first image cut the second one after 6 pixels."""
+    result = plan(images(tmp_path, [(0, 0), (6, 0)]), tile=32, block_size="64 px", guard="0 m")
+    sizes = {(block.width, block.reason) for block in result.blocks if block.source == "i1"}
+    assert {(width, reason) for width, reason in sizes if width < 8} == {(6, "smaller than a quarter of a tile")}
+    assert min(width for width, reason in sizes if not reason) >= 8
 
 
 def test_folds(tmp_path: Path) -> None:
