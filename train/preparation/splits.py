@@ -80,7 +80,10 @@ def plan_blocks(
         if not cell.reason and config.by == "column" and units.key(cell.place) is None:
             cell.reason = f"lies in areas of several values of {config.column}, or in none"
     notices += units.notices([image.name for image in images], config.by)
-    found = assign(cells, units, config, groups, grids, (guard, guard_pixels))
+    try:
+        found = assign(cells, units, config, groups, grids, (guard, guard_pixels))
+    except UserError as error:  # units that were joined because of shared ground may be why there are too few
+        raise UserError("; ".join([str(error), *notices])) from None
     labels, names = found.labels, found.names
     drawn = [cell for cell in cells if not cell.reason]
     before, spread = _labelled(cells), _spread(drawn, units)

@@ -403,6 +403,18 @@ def test_two_dates_of_one_place_are_one_unit(run: Run, survey: Path) -> None:
     assert any("again" in line and "north" in line for line in err.splitlines() if line.startswith("notice: ")), err
 
 
+def test_dates_of_one_place_can_not_be_divided(run: Run, survey: Path) -> None:
+    write_mosaic(survey / "again.tif", at=(2, 1.5))
+    lines = [
+        f"  - {{image: {name}, labels: kelp.gpkg, date: {day}}}"
+        for name, day in (("m/north.tif", "2026-07-01"), ("again.tif", "2026-08-01"))
+    ]
+    config = CONFIG.replace('  - {image: "m/{name}.tif", labels: kelp.gpkg}', "\n".join(lines))
+    line = refused(run, "split.by=date", config=config)
+    assert line.startswith("split.by: date: 1 dates with labelled pixels can't fill 3 splits (add sources")
+    assert "; images show the same ground, so that each place of it lands in one split: " in line
+
+
 def test_edits_by_hand_are_kept(run: Run, survey: Path) -> None:
     run()
     with sqlite3.connect("out/dataset.gpkg") as database:
