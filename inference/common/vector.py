@@ -20,6 +20,8 @@ from inference.common.text import quoted
 
 INSTALL = "polygons need pyogrio and shapely (install them: uv pip install 'pyogrio>=0.10' 'shapely>=2.1')"
 """Message where the libraries are missing."""
+CHUNK = 5000
+"""Geometries that are worked on at once, which bounds the memory of copies."""
 _POLYGONS = (3, 6)  # shapely's numbers of Polygon and MultiPolygon
 
 
@@ -132,9 +134,13 @@ def _layer_name(layers: NDArray[Any], wanted: str | None, shown: str, option: st
 
 
 def _polygons(shapely: Any, encoded: NDArray[Any], shown: str, name: str) -> NDArray[Any]:
-    """Decode geometries, and check that they are polygons."""
+    """Decode geometries, and check that they are polygons; `encoded` is emptied."""
+    geometries = np.full(len(encoded), None, object)
     try:
-        geometries: NDArray[Any] = shapely.from_wkb(encoded)
+        for start in range(0, len(encoded), CHUNK):
+            part = slice(start, start + CHUNK)
+            geometries[part] = shapely.from_wkb(encoded[part])
+            encoded[part] = None  # so that a layer is not in memory twice
     except shapely.errors.ShapelyError as error:
         raise UserError(
             f"{shown}: layer {quoted(name)} has a geometry that can't be read: {first_line(error)} (allowed: polygons)"

@@ -12,7 +12,7 @@ from inference.common.areas import equal_area, usable_crs
 from inference.common.errors import UserError, first_line
 from inference.common.raster import GDAL_ERRORS, Header
 from inference.common.text import quoted
-from inference.common.vector import VectorLayer, vector_libraries
+from inference.common.vector import CHUNK, VectorLayer, vector_libraries
 
 TOLERANCE = 0.05
 """Largest distance between a straight edge and its projection, pixels of the raster."""
@@ -137,11 +137,16 @@ def _pixels(inverse: tuple[float, ...], at: NDArray[np.float64]) -> NDArray[np.f
 
 def _rebuilt(shapely: Any, geometries: NDArray[Any], project: Any, dense: bool) -> NDArray[Any]:
     """Project polygons, with more points on their edges where that is wanted."""
-    if not len(geometries):
-        return geometries
-    if not dense:
-        moved: NDArray[Any] = shapely.transform(geometries, project)
-        return moved
+    moved = np.full(len(geometries), None, object)
+    for start in range(0, len(geometries), CHUNK):
+        part = slice(start, start + CHUNK)
+        moved[part] = (_densified if dense else shapely.transform)(geometries[part], project)
+    return moved
+
+
+def _densified(geometries: NDArray[Any], project: Any) -> NDArray[Any]:
+    """Project polygons, with as many points on their edges as keep them within TOLERANCE of their course."""
+    _, shapely = vector_libraries()
     parts, of_part = shapely.get_parts(geometries, return_index=True)
     rings, of_ring = shapely.get_rings(parts, return_index=True)
     at, ring = shapely.get_coordinates(rings, return_index=True)

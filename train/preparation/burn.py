@@ -6,7 +6,7 @@ their height. The pixels equal those of `rasterio.features.rasterize` over the w
 `all_touched` pixels may differ that a polygon touches at a point of their edge only, where GDAL's own rounding decides.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +17,12 @@ from rasterio import Affine
 from rasterio.features import rasterize
 
 from train.data.prepared import IGNORED
+from train.preparation.outlines import Outlines
 
-_MANY_POINTS = 500
-"""Corners from which a polygon is cut down to the edges that cross a strip, before it is given to GDAL."""
 _BESIDE = 2
 """Rows beside a strip that are burned with it where all touched pixels count."""
+_STRIP = 8 * 2**20
+"""Pixels that are burned at once, which bounds the memory of masks."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Burner:
         classes: (n,) class of each, or IGNORED.
         areas: (m,) polygons inside which everything is labelled; None for the whole image.
         rule: Rule.
+        upwards: True if northings grow as rows fall, as they do in most images: the transform has a negative
+            determinant. Decides only on horizontal edges through the centres of pixels.
 
     Attributes:
         conflicts: Pixels so far that polygons of two classes claim.
@@ -66,104 +69,120 @@ class Burner:
     classes: NDArray[np.uint8]
     areas: NDArray[Any] | None = None
     rule: BurnRule = field(default_factory=BurnRule)
+    upwards: bool = True
     conflicts: int = 0
 
     def __post_init__(self) -> None:
-        self._tree = shapely.STRtree(self.geometries)
-        self._borders = shapely.STRtree(self._rings()) if any(self.rule.border) else None
-        self._areas = None if self.areas is None else shapely.STRtree(self.areas)
+        self._outlines = Outlines(self.geometries, self.upwards)
+        self._mixed = _mixed(self.geometries, self.classes, 1.0 if self.rule.all_touched else 0.0)
+        self._areas = None if self.areas is None else Outlines(self.areas, self.upwards)
+        self._rings: dict[int, Any] = {}
+        order: Sequence[int] = self.rule.order
+        rank = {value: len(order) - place for place, value in enumerate(order)}
+        # The order of burning: what wins comes last.
+        ascending = sorted({int(value) for value in self.classes}, key=lambda value: (rank.get(value, 0), value))
+        self._rank = np.zeros(256, np.int64)
+        self._rank[ascending] = np.arange(len(ascending))
 
     def rows(self, row: int, count: int) -> NDArray[np.uint8]:
         """Return the labels of some rows, (count, width) uint8; IGNORED where there is no label."""
         labels = np.full((count, self.width), self.rule.background, np.uint8)
-        found = self._near(self._tree, row, count)
-        classes = self.classes[found]
-        claimed = np.zeros(labels.shape, np.bool_)
-        conflict = np.zeros(labels.shape, np.bool_)
-        for value in self._ascending(classes[classes != IGNORED]):
-            inside = self._burn(self.geometries[found[classes == value]], row, count, self.rule.all_touched)
-            conflict |= claimed & inside
-            claimed |= inside
-            labels[inside] = value
-        self.conflicts += int(np.count_nonzero(conflict))
-        if not self.rule.priority:
-            labels[conflict] = IGNORED
-        ignored = found[classes == IGNORED]
-        if len(ignored):
-            labels[self._burn(self.geometries[ignored], row, count, self.rule.all_touched)] = IGNORED
-        if self._borders is not None:
-            near = self._borders.geometries[self._near(self._borders, row, count)]
-            labels[self._burn(near, row, count, False)] = IGNORED
-        if self._areas is not None:
-            near = self._areas.geometries[self._near(self._areas, row, count)]
-            labels[~self._burn(near, row, count, False)] = IGNORED
+        step = max(1, _STRIP // self.width)
+        for start in range(0, count, step):
+            self._burn_strip(labels[start : start + step], row + start)
         return labels
 
-    def _ascending(self, classes: NDArray[np.uint8]) -> list[int]:
-        """Return the classes in the order of burning: what wins comes last."""
-        order: Sequence[int] = self.rule.order
-        rank = {value: len(order) - place for place, value in enumerate(order)}
-        return sorted({int(value) for value in classes}, key=lambda value: (rank.get(value, 0), value))
+    def _burn_strip(self, labels: NDArray[np.uint8], row: int) -> None:
+        """Burn polygons, borders and areas into the labels of a strip of rows."""
+        found = self._outlines.near(row, len(labels))
+        owners = self._outlines.owners(found)
+        classes = self.classes[owners]
+        counted = classes != IGNORED
+        ranked = np.argsort(self._rank[classes[counted]], kind="stable")
+        names, values, mixed = found[counted][ranked], classes[counted][ranked], self._mixed[owners][counted][ranked]
+        touched = self.rule.all_touched
+        self._burn(labels, self._outlines, names, values, row, touched)
+        if mixed.any():
+            # What is burned in the opposite order differs where two classes claim a pixel.
+            other = labels.copy()
+            self._burn(other, self._outlines, names[mixed][::-1], values[mixed][::-1], row, touched)
+            conflict = labels != other
+            self.conflicts += int(np.count_nonzero(conflict))
+            if not self.rule.priority:
+                labels[conflict] = IGNORED
+        self._burn(labels, self._outlines, found[~counted], classes[~counted], row, touched)
+        if any(self.rule.border):
+            rings = self._borders(row, len(labels))
+            near = rings.near(row, len(labels))
+            self._burn(labels, rings, near, np.full(len(near), IGNORED), row)
+        if self._areas is not None:
+            near = self._areas.near(row, len(labels))
+            inside = np.zeros(labels.shape, np.uint8)
+            self._burn(inside, self._areas, near, np.ones(len(near), int), row)
+            labels[inside == 0] = IGNORED
 
-    def _near(self, tree: Any, row: int, count: int) -> NDArray[np.intp]:
-        """Return the numbers of the geometries whose bounds touch some rows, in order."""
-        found: NDArray[np.intp] = np.sort(tree.query(shapely.box(-1, row - 1, self.width + 1, row + count + 1)))
-        return found
-
-    def _rings(self) -> NDArray[Any]:
-        """Return the ground within the border distance of the outlines of the polygons."""
+    def _borders(self, row: int, count: int) -> Outlines:
+        """Return the ground within the border distance of the outlines that reach into some rows."""
         high, wide = self.rule.border
-        # Stretched, so that the distance is the same along both axes.
-        stretched = shapely.transform(self.geometries, lambda at: at * (high / wide, 1))
-        rings = shapely.buffer(shapely.boundary(stretched), high, quad_segs=16)
-        return np.asarray(shapely.transform(rings, lambda at: at * (wide / high, 1)))
+        beside = int(np.ceil(high)) + 1
+        near = np.unique(self._outlines.owners(self._outlines.near(row - beside, count + 2 * beside)))
+        # A ring is kept as long as rows touch it: what GEOS draws depends on the whole outline.
+        self._rings = {name: ring for name, ring in self._rings.items() if name in set(near.tolist())}
+        missing = np.array([name for name in near.tolist() if name not in self._rings], np.intp)
+        if len(missing):
+            # Stretched, so that the distance is the same along both axes.
+            stretched = shapely.transform(self.geometries[missing], lambda at: at * (high / wide, 1))
+            rings = shapely.buffer(shapely.boundary(stretched), high, quad_segs=16)
+            rings = shapely.transform(rings, lambda at: at * (wide / high, 1))
+            self._rings.update(zip(missing.tolist(), rings, strict=True))
+        return Outlines(np.array(list(self._rings.values()), object), self.upwards)
 
-    def _burn(self, geometries: NDArray[Any], row: int, count: int, all_touched: bool) -> NDArray[np.bool_]:
-        """Return True at the pixels of some rows that lie in any of the geometries, (count, width)."""
-        if not len(geometries):
-            return np.zeros((count, self.width), np.bool_)
-        first, last = row, row + count
+    def _burn(
+        self,
+        labels: NDArray[np.uint8],
+        outlines: Outlines,
+        polygons: NDArray[np.intp],
+        values: NDArray[Any],
+        row: int,
+        all_touched: bool = False,
+    ) -> None:
+        """Burn values of polygons into the labels of a strip of rows, in order."""
+        if not len(polygons):
+            return
+        first, last = row, row + len(labels)
         if all_touched:
             # GDAL draws lines that touch a row from outside only where the row beyond is a part of the image.
-            first, last = max(0, row - _BESIDE), min(self.height, row + count + _BESIDE)
-        else:
-            geometries = np.array([within_rows(each, row, count) for each in geometries], object)
+            first, last = max(0, first - _BESIDE), min(self.height, last + _BESIDE)
+        strip = labels
+        if (first, last) != (row, row + len(labels)):
+            strip = np.zeros((last - first, self.width), np.uint8)
+            strip[row - first : row - first + len(labels)] = labels
         # On a horizontal edge GDAL decides by the direction of the ring, so rows count upwards, as northings do.
-        burned = rasterize(
-            [shapely.transform(each, lambda at: at * (1, -1)) for each in geometries],
-            (last - first, self.width),
-            transform=Affine(1, 0, 0, 0, -1, -first),
-            all_touched=all_touched,
-            dtype=np.uint8,
+        sign = -1 if self.upwards else 1
+        shapes: Iterable[tuple[dict[str, Any], int]] = (
+            (outlines.drawn(polygon, first, last - first, whole=all_touched), value)
+            for polygon, value in zip(polygons.tolist(), values.tolist(), strict=True)
         )
-        return np.asarray(burned[row - first : row - first + count], np.uint8).view(np.bool_)
+        rasterize(shapes, out=strip, transform=Affine(1, 0, 0, 0, sign, sign * first), all_touched=all_touched)
+        if strip is not labels:
+            labels[:] = strip[row - first : row - first + len(labels)]
 
 
-def within_rows(geometry: Any, row: int, count: int) -> Any:
-    """Return a polygon with only the edges that cross some rows kept as they are.
+def _mixed(geometries: NDArray[Any], classes: NDArray[np.uint8], beside: float) -> NDArray[np.bool_]:
+    """Return True for polygons whose bounds touch those of a polygon of another class, (n,).
 
-    Of successive points above the rows, or below them, the first and the last are kept. Edges that cross the rows keep
-    both ends, so that GDAL computes the same crossings as of the whole polygon.
+    Args:
+        geometries: Polygons.
+        classes: Class of each; ignored ones don't count.
+        beside: Distance by which bounds are widened, pixels.
     """
-    if shapely.get_num_coordinates(geometry) < _MANY_POINTS:
-        return geometry
-    polygons = []
-    for polygon in shapely.get_parts(geometry):
-        rings = [_ring_within_rows(ring, row, count) for ring in shapely.get_rings(polygon)]
-        polygons.append(
-            shapely.Polygon(rings[0], [ring for ring in rings[1:] if ring is not None]) if rings[0] else None
-        )
-    kept = [polygon for polygon in polygons if polygon is not None]
-    return shapely.MultiPolygon(kept) if kept else geometry
-
-
-def _ring_within_rows(ring: Any, row: int, count: int) -> Any:
-    """Return a ring with only the edges that cross some rows; None if there are none."""
-    at = shapely.get_coordinates(ring)[:-1]
-    side = np.where(at[:, 1] < row - 1, -1, np.where(at[:, 1] > row + count + 1, 1, 0))
-    if (side == side[0]).all() and side[0]:
-        return None
-    kept = (side == 0) | (side != np.roll(side, 1)) | (side != np.roll(side, -1))
-    cut = shapely.linearrings(at[kept]) if np.count_nonzero(kept) > 3 else ring
-    # The direction of a ring decides on horizontal edges, and what was left out may turn it.
-    return cut if shapely.is_ccw(cut) == shapely.is_ccw(ring) else ring
+    mixed = np.zeros(len(geometries), np.bool_)
+    counted = classes != IGNORED
+    if len(np.unique(classes[counted])) < 2:
+        return mixed
+    bounds = shapely.bounds(geometries) + np.array([-beside, -beside, beside, beside])
+    one, other = shapely.STRtree(geometries).query(shapely.box(*bounds.T))
+    apart = (classes[one] != classes[other]) & counted[one] & counted[other]
+    mixed[one[apart]] = True
+    mixed[other[apart]] = True
+    return mixed

@@ -12,7 +12,8 @@ from rasterio import Affine
 from rasterio.features import rasterize
 
 from train.data.prepared import IGNORED
-from train.preparation.burn import Burner, BurnRule, within_rows
+from train.preparation.burn import Burner, BurnRule
+from train.preparation.outlines import Outlines
 
 HEIGHT, WIDTH = 37, 29
 NORTH_UP = Affine(1, 0, 0, 0, -1, 0)
@@ -64,7 +65,7 @@ def test_strips_equal_the_whole_image(rings: list[Any], height: int, all_touched
 
 @pytest.mark.parametrize("height", [1, 5, 16, HEIGHT])
 def test_polygons_of_many_points_are_cut_down_without_a_change(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.preparation.burn._MANY_POINTS", 4)
+    monkeypatch.setattr("train.preparation.outlines._MANY_POINTS", 4)
     rng = np.random.default_rng(height)
     for _ in range(40):
         angle = np.sort(rng.uniform(0, 2 * np.pi, 60))
@@ -79,9 +80,9 @@ def test_polygons_of_many_points_are_cut_down_without_a_change(height: int, monk
 
 def test_cutting_down_drops_points() -> None:
     angle = np.linspace(0, 2 * np.pi, 2000)[:-1]
-    circle = shapely.Polygon(np.stack([np.cos(angle), np.sin(angle)], 1) * 1000)
-    assert shapely.get_num_coordinates(within_rows(circle, 900, 20)) < 200
-    assert within_rows(circle, -2000, 4000).equals(circle)
+    circle = Outlines(np.array([shapely.Polygon(np.stack([np.cos(angle), np.sin(angle)], 1) * 1000)], object))
+    assert len(circle.drawn(0, 900, 20)["coordinates"][0]) < 200
+    assert len(circle.drawn(0, -2000, 4000)["coordinates"][0]) == 2000
 
 
 def test_classes_overlaps_and_areas() -> None:
