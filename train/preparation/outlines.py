@@ -71,9 +71,7 @@ class Outlines:
             numbers = np.flatnonzero(crossing) + first
         rings = [self._at[self._ring[number] : self._ring[number + 1]] for number in numbers]
         if not whole:
-            rings = [
-                cut_down(ring, self._sign, row, count) if len(ring) >= _MANY_POINTS else ring for ring in rings
-            ]
+            rings = [cut_down(ring, self._sign, row, count) if len(ring) >= _MANY_POINTS else ring for ring in rings]
         return {"type": "Polygon", "coordinates": [(ring * self._sign).tolist() for ring in rings]}
 
 

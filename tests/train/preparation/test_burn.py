@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio import Affine
 from rasterio.features import rasterize
+from rasterio.features import shapes as vectorize
 
 from train.data.prepared import IGNORED
 from train.preparation.burn import Burner, BurnRule
@@ -76,6 +77,18 @@ def test_polygons_of_many_points_are_cut_down_without_a_change(height: int, monk
         shapes = [part for part in shapely.get_parts(shape) if part.area > 0]
         labels = in_strips(burner([shapely.MultiPolygon(shapes)], [1]), height)
         np.testing.assert_array_equal(labels == 1, whole([shapely.MultiPolygon(shapes)]))
+
+
+@pytest.mark.parametrize("height", [1, 4])
+def test_rings_that_wind_keep_their_direction(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Burn outlines of noise with edges on the centres of pixels; cut down, such rings cross themselves."""
+    monkeypatch.setattr("train.preparation.outlines._MANY_POINTS", 4)
+    for seed in range(10):
+        noise = (np.random.default_rng(seed).random((HEIGHT - 1, WIDTH - 1)) < 0.6).astype(np.uint8)
+        found = vectorize(noise, noise > 0, transform=Affine.translation(0.5, 0.5))
+        shapes = [shapely.Polygon(rings["coordinates"][0], rings["coordinates"][1:]) for rings, _ in found]
+        labels = in_strips(burner(shapes, [1] * len(shapes)), height)
+        np.testing.assert_array_equal(labels == 1, whole(shapes))
 
 
 def test_cutting_down_drops_points() -> None:
