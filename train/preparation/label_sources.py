@@ -88,7 +88,7 @@ class ImageLabels:
         image = self.source.image
         none = np.zeros(0, object), np.zeros(0, np.uint8)
         polygons = none if self.polygons is None else (self.polygons.geometries, self.polygons.classes)
-        burner = Burner(image.height, image.width, *polygons, self.areas, self.rule)
+        burner = Burner(image.height, image.width, *polygons, self.areas, self.rule, image.transform.determinant < 0)
         if self.raster is None:
             yield burner.rows, lambda: None
             return
