@@ -9,7 +9,7 @@ import geopandas
 import numpy as np
 import pytest
 import shapely
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pyproj import Transformer
@@ -26,32 +26,64 @@ from train.preparation.geopackage import write_dataset
 from train.preparation.splits import plan_blocks
 
 UTM = "EPSG:32609"
-# A metre of UTM is up to 0.05 % less on the ground here, and rectangles have straight sides in the file's CRS.
-ROUNDING = 2e-3
-PIXELS = {UTM: 1.0, "EPSG:32610": 1.0, "EPSG:3857": 1.6, "EPSG:4326": 1.3e-5, "EPSG:3005": 1.0}
+ROUNDING = 1e-4
+"""Share of the guard that the plane of the check, and straight sides in the file's CRS, may be off by."""
+EVERYWHERE = ("EPSG:4326", "EPSG:3857")
+PLACES = {
+    (-128.1, 51.64): (UTM, UTM, UTM, "EPSG:32610", "EPSG:3005"),
+    (32.58, 0.0004): ("EPSG:32636", "EPSG:32636", "EPSG:32635"),  # across the equator
+    (179.9995, -17.0): ("EPSG:32760", "EPSG:32760", "EPSG:32701", "EPSG:3832"),  # across 180 degrees
+}
+"""Longitude and latitude of places, with the CRSs of images there."""
+
+
+def plane(place: tuple[float, float]) -> Transformer:
+    """Return the transformation from degrees to metres around a place."""
+    metres = f"+proj=tmerc +lon_0={place[0]} +lat_0={place[1]} +k=1 +ellps=WGS84 +units=m"
+    return Transformer.from_crs("EPSG:4326", metres, always_xy=True)
 
 
 def header(
-    number: int, east: float, north: float, size: tuple[int, int], pixel: float, turn: float, crs: str
+    number: int,
+    place: tuple[float, float],
+    east: float,
+    north: float,
+    size: tuple[int, int],
+    pixel: float,
+    turn: float,
+    crs: str,
 ) -> Header:
-    x, y = Transformer.from_crs(UTM, crs, always_xy=True).transform(562_000 + east, 5_722_000 + north)
-    side = pixel * PIXELS[crs]
+    """Return the header of an image that isn't there: its upper left corner lies some metres from a place."""
+    degrees = plane(place).transform(east, north, direction="INVERSE")
+    x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(*degrees)
+    side = pixel / (111_132 if crs == "EPSG:4326" else 1)  # in degrees, wider than high on the ground
+    if crs in {"EPSG:3857", "EPSG:3832"}:
+        side /= np.cos(np.radians(place[1]))
     transform = Affine(side, 0, x, 0, -side, y) @ Affine.rotation(turn)
     return Header(
         f"i{number}.tif", *size, (64, 64), 1, "uint8", (None,), (), False, CRS.from_user_input(crs), transform
     )
 
 
-IMAGES = st.builds(
-    lambda east, north, height, width, pixel, turn, crs: (east, north, (height, width), pixel, turn, crs),
-    st.floats(0, 150),
-    st.floats(0, 150),
-    st.integers(80, 700),
-    st.integers(80, 700),
-    st.sampled_from([0.1, 0.1, 0.13, 0.2]),
-    st.sampled_from([0, 0, 0, 5, 45, 200]),
-    st.sampled_from([UTM, UTM, UTM, *PIXELS]),
-)
+@st.composite
+def surveys(draw: st.DrawFn) -> tuple[tuple[float, float], list[Header]]:
+    """Draw a place, and the headers of images there."""
+    place = draw(st.sampled_from(sorted(PLACES)))
+    return place, [
+        header(
+            number,
+            place,
+            draw(st.floats(0, 150)),
+            draw(st.floats(0, 150)),
+            (draw(st.integers(80, 700)), draw(st.integers(80, 700))),
+            draw(st.sampled_from([0.1, 0.1, 0.13, 0.2])),
+            draw(st.sampled_from([0, 0, 0, 5, 45, 90, 200])),
+            draw(st.sampled_from([*PLACES[place], *EVERYWHERE])),
+        )
+        for number in range(draw(st.integers(1, 5)))
+    ]
+
+
 SPLITS = st.fixed_dictionaries(
     {
         "by": st.sampled_from(["block", "block", "site", "date"]),
@@ -80,48 +112,64 @@ def mottled(number: int, areas: Sequence[Rectangle]) -> NDArray[np.int64]:
     return np.array(counts, np.int64).reshape(-1, 4)
 
 
+UNHURRIED = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=[Phase.generate])
-@given(st.lists(IMAGES, min_size=1, max_size=5), SPLITS)
-def test_no_ground_within_the_guard_of_another_split(places: list[Any], split: dict[str, Any]) -> None:
-    check(places, split)
+@settings(max_examples=40, deadline=None, suppress_health_check=UNHURRIED, phases=[Phase.generate])
+@given(surveys(), SPLITS)
+def test_no_ground_within_the_guard_of_another_split(
+    survey: tuple[tuple[float, float], list[Header]], split: dict[str, Any]
+) -> None:
+    check(*survey, split)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=[Phase.generate])
-@given(st.lists(IMAGES, min_size=1, max_size=5), SPLITS)
-def test_no_ground_within_the_guard_in_many_configurations(places: list[Any], split: dict[str, Any]) -> None:
-    check(places, split)
+@settings(max_examples=300, deadline=None, suppress_health_check=UNHURRIED, phases=[Phase.generate])
+@given(surveys(), SPLITS)
+def test_no_ground_within_the_guard_in_many_configurations(
+    survey: tuple[tuple[float, float], list[Header]], split: dict[str, Any]
+) -> None:
+    check(*survey, split)
 
 
-def check(places: list[Any], split: dict[str, Any]) -> None:
+def check(place: tuple[float, float], headers: list[Header], split: dict[str, Any]) -> None:
     """Plan the blocks, write them, and compare the ground of the splits as it was written."""
-    headers = [header(number, *place) for number, place in enumerate(places)]
     images = [Image(f"i{n}", each, f"site{n // 2}", f"2024-01-0{n % 3 + 1}") for n, each in enumerate(headers)]
     config = SplitConfig.model_validate(split)
     try:
         plan = plan_blocks(images, config, SelectConfig(), 64, ["background", "kelp"], mottled)
     except UserError:  # too few units, or a guard that leaves nothing of a split
-        return
+        reject()
     names = {each.name: Source(each.name, "", "", None, 1, 1, 1, "uint8", None, None, None, "") for each in images}
     chosen = Settings(("background", "kelp"), 64, plan.guard, plan.guard_pixels, "block", config.folds, 0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "dataset.gpkg"
         write_dataset(path, PreparedSet(Path(folder), chosen, names, plan.blocks), headers)
-        table = geopandas.read_file(path, layer="blocks").to_crs(UTM)
+        table = geopandas.read_file(path, layer="blocks").to_crs("EPSG:4326")
     used = table[table["selected"].astype(bool)]
-    labels = used["split"] + used["fold"].astype(str)
+    metres = plane(place)
+    ground = shapely.transform(
+        used.geometry.to_numpy(),
+        lambda at: np.column_stack(metres.transform(place[0] + (at[:, 0] - place[0] + 180) % 360 - 180, at[:, 1])),
+    )
+    # No arithmetic of columns: a fold that is missing would make the sum missing, and equal to nothing.
+    labels = np.array([f"{split} {fold}" for split, fold in zip(used["split"], used["fold"], strict=True)])
     assert plan.guard is not None
-    for label in labels.unique():
-        ground = shapely.union_all(used[labels == label].geometry.buffer(plan.guard * (1 - ROUNDING), quad_segs=32))
-        others = shapely.union_all(used[labels != label].geometry)
-        assert shapely.area(shapely.intersection(ground, others)) == 0
+    assert len(set(labels)) > 1
+    for label in set(labels):
+        near = shapely.union_all(shapely.buffer(ground[labels == label], plan.guard * (1 - ROUNDING), quad_segs=32))
+        assert shapely.area(shapely.intersection(near, shapely.union_all(ground[labels != label]))) == 0
 
 
 def test_blocks_too_close_are_found() -> None:
     """The check itself: distances of blocks of two images in different CRSs, against UTM."""
-    headers = {"a": header(0, 0, 0, (100, 100), 0.1, 0, UTM), "b": header(1, 12, 0, (100, 100), 0.1, 0, "EPSG:4326")}
+    place = (-128.1, 51.64)
+    headers = {
+        "a": header(0, place, 0, 0, (100, 100), 0.1, 0, UTM),
+        "b": header(1, place, 12, 0, (100, 100), 0.1, 0, "EPSG:4326"),
+    }
     blocks = [Block("a0", "a", 0, 0, 100, 100, "train"), Block("b0", "b", 0, 0, 100, 100, "val")]
     (pair,) = too_close(blocks, headers, 3.0, 0)
     assert (pair.first, pair.second) == (0, 1)
