@@ -36,7 +36,7 @@ def write_layer(
         path: The file.
         layer: Name of the layer.
         geometries: (n,) geometries, or None for features without one; None for a table without geometries.
-        columns: Values of each column, (n,) each; None where there is no value.
+        columns: Values of each column, (n,) each; None, or masked, where there is no value.
         crs: CRS, an authority's code or WKT.
         kind: Type of the geometries.
 
@@ -70,6 +70,9 @@ def write_layer(
 
 def _column(values: Sequence[Any] | NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Return the values of a column as an array of one type, and True where there is none."""
+    if isinstance(values, np.ma.MaskedArray):
+        missing = np.ma.getmaskarray(values)
+        return values.filled(0), missing if missing.any() else None
     if isinstance(values, np.ndarray) and values.dtype != object:
         return values, None
     missing = np.array([value is None for value in values], np.bool_)

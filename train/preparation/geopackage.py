@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import shapely
@@ -111,8 +111,20 @@ def _array(outlines: Sequence[Any]) -> NDArray[Any]:
 
 
 def _columns(records: Sequence[Any], *left_out: str) -> dict[str, Any]:
-    names = [field.name for field in dataclasses.fields(records[0]) if field.name not in left_out] if records else []
-    return {name: [getattr(record, name) for record in records] for name in names}
+    if not records:
+        return {}
+    kinds = get_type_hints(type(records[0]))
+    names = [field.name for field in dataclasses.fields(records[0]) if field.name not in left_out]
+    return {name: _typed([getattr(record, name) for record in records], kinds[name]) for name in names}
+
+
+def _typed(values: Sequence[Any], kind: Any) -> Sequence[Any] | NDArray[Any]:
+    """Return numbers of which some may be None as an array: a column has its type also where no value is known."""
+    number = next((each for each in (int, float) if each in get_args(kind)), None)
+    if number is None:
+        return values
+    missing = [value is None for value in values]
+    return np.ma.masked_array([0 if value is None else value for value in values], missing, number)
 
 
 def _setting_columns(settings: Settings) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """dataset.gpkg: what is written is what training reads."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,23 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_dataset(tmp_path / "dataset.gpkg", written, list(headers.values()))
     assert (tmp_path / "dataset.gpkg").read_bytes() == first
     assert {path.name for path in tmp_path.iterdir()} == {"a.tif", "b.tif", "dataset.gpkg"}
+
+
+def test_columns_have_their_types_without_values(tmp_path: Path) -> None:
+    headers = {"a": header(tmp_path, "a", None, Affine.identity())}
+    written = prepared(tmp_path, headers)
+    written = replace(written, settings=replace(written.settings, folds=None))
+    written.sources["a"] = replace(written.sources["a"], gsd=None, bytes=None, crs=None)
+    written.blocks[:] = [replace(block, fold=None) for block in written.blocks]
+    write_dataset(tmp_path / "dataset.gpkg", written, list(headers.values()))
+    types = {}
+    for layer in ("sources", "blocks"):
+        info = pyogrio.read_info(tmp_path / "dataset.gpkg", layer=layer)
+        types |= dict(zip(info["fields"], info["dtypes"], strict=True))
+    assert {name: types[name] for name in ("fold", "bytes", "gsd", "date", "selected")} == {
+        "fold": "int64", "bytes": "int64", "gsd": "float64", "date": "object", "selected": "bool",
+    }  # fmt: skip
+    assert read_prepared(tmp_path) == written
 
 
 def test_rectangles_lie_on_their_pixels(tmp_path: Path) -> None:
