@@ -180,8 +180,10 @@ def _mixed(geometries: NDArray[Any], classes: NDArray[np.uint8], beside: float) 
     counted = classes != IGNORED
     if len(np.unique(classes[counted])) < 2:
         return mixed
-    bounds = shapely.bounds(geometries) + np.array([-beside, -beside, beside, beside])
-    one, other = shapely.STRtree(geometries).query(shapely.box(*bounds.T))
+    widened = geometries
+    if beside:
+        widened = shapely.box(*(shapely.bounds(geometries) + np.array([-beside, -beside, beside, beside])).T)
+    one, other = shapely.STRtree(geometries).query(widened)  # compares bounds
     apart = (classes[one] != classes[other]) & counted[one] & counted[other]
     mixed[one[apart]] = True
     mixed[other[apart]] = True
