@@ -1,5 +1,6 @@
 """Blocks of a data set and their splits, from the images, their labels and the config."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -74,6 +75,13 @@ def plan_blocks(
     cells = find_cells(images, groups, grids, tile, count)
     select_cells(cells, select)
     used = [cell for cell in cells if not cell.reason]
+    if not used:
+        kinds = Counter(cell.reason.rstrip(" %.0123456789") for cell in cells)
+        found_kinds = ", ".join(f"{count} with {kind or 'no pixels'}" for kind, count in sorted(kinds.items()))
+        raise UserError(
+            f"none of the {len(cells)} blocks can be selected: {found_kinds} (check the nodata value of the "
+            "images, labels and areas; or change select.max_nodata or select.min_labelled)"
+        )
     keys = _keys(images, used, config)
     units = Units([Unit(cell.place, key, cell.image) for cell, key in zip(used, keys, strict=True)])
     for cell in cells:

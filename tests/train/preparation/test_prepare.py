@@ -477,3 +477,13 @@ def test_many_files_are_one_line(run: Run, survey: Path) -> None:
     assert "out/labels: 22 files: a00.tif, a01.tif, a02.tif, 19 more" in err.splitlines()
     assert 'notice: areas.gpkg: layer "areas" has no area on m/a00.tif: nothing of it is labelled' in err.splitlines()
     assert {b.reason for b in read_prepared(Path("out")).blocks if b.source == "a00"} == {"no labelled pixel"}
+
+
+def test_images_without_a_valid_pixel(run: Run, survey: Path) -> None:
+    for name in ("north", "south"):
+        with rasterio.open(survey / "m" / f"{name}.tif", "r+") as file:
+            file.nodata = 0
+            file.write(np.zeros((file.count, file.height, file.width), file.dtypes[0]))
+    assert "blocks can be selected: " in (line := refused(run))
+    assert "with nodata" in line
+    assert "select.max_nodata" in line
