@@ -10,13 +10,14 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from pyproj.enums import TransformDirection
 from rasterio.crs import CRS
 from rasterio.warp import transform as to_crs
 
 from inference.common.areas import ground_sample_distance, pixel_sides, pixel_sides_at
-from inference.common.raster import Header
+from inference.common.raster import GDAL_ERRORS, Header
 from train.data.guard import near_images
-from train.data.overlap import box
+from train.data.overlap import box, transformer
 
 _POINTS = 17
 """Points on a side of an outline that is placed in another CRS."""
@@ -36,7 +37,8 @@ class Group:
         bounds: First and last row, first and last column of all members in the frame, whole pixels.
         sides: Distance on the ground from one row of pixels of the frame to the next, and from one column to the next,
             metres, the smallest in the group; None without georeference.
-        margin: Rows and columns of the frame by which the rounding to a member's pixels may move an edge.
+        margin: Rows and columns of the frame by which the place of a member is uncertain, because its datum and the
+            frame's can be related in two ways.
     """
 
     members: tuple[int, ...]
@@ -60,17 +62,16 @@ def _group(members: tuple[int, ...], headers: tuple[Header, ...]) -> Group:
     low, high = np.floor(at.min(axis=0) + 1e-6).astype(int), np.ceil(at.max(axis=0) - 1e-6).astype(int)
     sides = pixel_sides_at(frame.crs, frame.transform, at[:, 1], at[:, 0])
     assert sides is not None, "an image with a box has a place on the Earth"
-    coarsest = np.ones(2)
-    for header, outline in zip(headers[1:], outlines[1:], strict=True):
-        # The extent in the frame over the pixels that show it: a pixel of this image in pixels of the frame.
-        across = np.ptp(outline, axis=0)[::-1] / (header.height, header.width)
-        coarsest = np.maximum(coarsest, across if _is_parallel(header, frame) else max(across))
-    margin = (0, 0) if len(headers) == 1 else tuple(int(each) for each in np.ceil(coarsest))
+    margin = np.max([_ambiguity(header, frame) for header in headers], axis=0)
     # Where rows and columns aren't perpendicular on the ground, rows are nearer to each other than pixels are high.
     lean = _perpendicular(frame)
     smallest = float(sides[0].min()) * lean, float(sides[1].min()) * lean
     return Group(
-        members, headers, (int(low[1]), int(high[1]), int(low[0]), int(high[0])), smallest, (margin[0], margin[1])
+        members,
+        headers,
+        (int(low[1]), int(high[1]), int(low[0]), int(high[0])),
+        smallest,
+        (int(margin[0]), int(margin[1])),
     )
 
 
@@ -108,13 +109,37 @@ def to_frame(header: Header, frame: Header, at: NDArray[np.float64]) -> NDArray[
         return at
     x, y = header.transform @ (at[:, 0], at[:, 1])
     if header.crs != frame.crs:
-        x, y = np.array(to_crs(header.crs, frame.crs, x, y))
-    x, y = np.asarray(x), np.asarray(y)
+        # Through the degrees on which distances are measured, so that all images have one place on the Earth.
+        x, y = transformer(frame.crs, None).transform(
+            *transformer(header.crs, None).transform(x, y), direction=TransformDirection.INVERSE
+        )
+    return _pixels(x, y, frame)
+
+
+def _pixels(x: NDArray[np.float64], y: NDArray[np.float64], frame: Header) -> NDArray[np.float64]:
+    """Convert coordinates in the CRS of a frame to its (column, row), (n, 2)."""
     if turn := _turn(frame.crs):
         # The same meridian may be written in two ways; the one that is near the frame is meant.
         middle = frame.transform @ (frame.width / 2, frame.height / 2)
         x = x - turn * np.round((x - middle[0]) / turn)
     return np.column_stack(~frame.transform @ (x, y))
+
+
+def _ambiguity(header: Header, frame: Header) -> NDArray[np.int64]:
+    """Return by how many rows and columns of a frame an image moves if it is placed there directly, (2,).
+
+    PROJ takes GDA94 and GDA2020 both for WGS 84, but knows that they lie 1.8 m apart.
+    """
+    if header.crs == frame.crs:
+        return np.zeros(2, np.int64)
+    at = _outline(header)
+    x, y = header.transform @ (at[:, 0], at[:, 1])
+    try:
+        x, y = np.array(to_crs(header.crs, frame.crs, x, y))
+    except (*GDAL_ERRORS, ValueError):  # only through degrees
+        return np.zeros(2, np.int64)
+    moved = np.abs(_pixels(x, y, frame) - to_frame(header, frame, at)).max(axis=0)[::-1]
+    return np.asarray(np.ceil(np.where(np.isfinite(moved), moved, 0) - 0.01), np.int64)
 
 
 @lru_cache(maxsize=64)

@@ -10,7 +10,8 @@ from rasterio import Affine
 
 from inference.common.raster import Header, read_header
 from tests.conftest import write_raster
-from train.data.guard import near_images
+from train.data.guard import near_images, too_close
+from train.data.prepared import Block
 from train.preparation.ground import extent, find_groups, rectangles
 
 EAST, NORTH = 562_000.0, 5_722_000.0
@@ -61,7 +62,7 @@ def test_the_frame_is_the_first_image_continued(tmp_path: Path) -> None:
     (group,) = find_groups([image(tmp_path, "a"), image(tmp_path, "b", east=20, north=5, size=100, pixel=0.3)], 0)
     assert group.bounds == (-50, 400, 0, 500)
     assert group.sides == pytest.approx((0.1, 0.1), rel=1e-3)
-    assert group.margin == (3, 3)
+    assert group.margin == (0, 0)
     (alone,) = find_groups([image(tmp_path, "c", turn=20)], 0)
     assert (alone.bounds, alone.margin) == ((0, 400, 0, 400), (0, 0))
 
@@ -122,3 +123,18 @@ def test_distances_at_the_equator(tmp_path: Path) -> None:
         headers.append(read_header(path))
     assert near_images(headers, 10.0) == [[0, 1]]
     assert near_images(headers, 9.9) == [[0], [1]]
+
+
+def test_datums_that_are_related_in_two_ways_keep_a_margin(tmp_path: Path) -> None:
+    """GDA94 and GDA2020 are 1.8 m apart, and PROJ takes both for WGS 84."""
+    headers = []
+    for crs in ("EPSG:28355", "EPSG:7855"):
+        path = tmp_path / f"{crs[5:]}.tif"
+        write_raster(path, np.zeros((1, 300, 300), np.uint8), transform=Affine(0.1, 0, 5e5, 0, -0.1, 5.35e6), crs=crs)
+        headers.append(read_header(path))
+    (group,) = find_groups(headers, 1.0)
+    assert 14 < np.hypot(*group.margin) < 20
+    (cell,), _ = rectangles(headers[1], headers[0], np.array([[100, 200, 100, 200]]))
+    blocks = [Block("a", "a", 100, 100, 100, 100, "train"), Block("b", "b", *cell[[0, 2]].tolist(), 100, 100, "val")]
+    (pair,) = too_close(blocks, dict(zip("ab", headers, strict=True)), 1.0, 0)
+    assert pair.distance == 0  # the same place
