@@ -62,6 +62,19 @@ def test_blocks_get_their_shares_and_keep_the_guard(tmp_path: Path) -> None:
     assert too_close(result.blocks, headers, 2.2, 0) != []
 
 
+@pytest.mark.parametrize("transform", [Affine.identity(), Affine(0.1, 0.02, 5e5, 0.02, -0.1, 5.8e6)])
+def test_each_pixel_of_an_image_is_in_one_block(tmp_path: Path, transform: Affine) -> None:
+    crs = None if transform.is_identity else "EPSG:32609"
+    path = write_raster(tmp_path / "a.tif", np.zeros((1, 211, 307), np.uint8), crs=crs, transform=transform)
+    result = plan([Image("a", read_header(path), "a")], guard="0 px", block_size="50 px")
+    count = np.zeros((211, 307), np.int64)
+    for block in result.blocks:
+        count[block.row : block.row + block.height, block.col : block.col + block.width] += 1
+    assert (count == 1).all()
+    assert all(block.selected for block in result.blocks)
+    assert result.lost == 0
+
+
 def test_overlapping_images_share_their_splits(tmp_path: Path) -> None:
     result = plan(images(tmp_path, [(0, 0), (25, 10)]))
     assert "show the same ground, so that each place of it lands in one split" in result.notices[0]
