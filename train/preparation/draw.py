@@ -16,8 +16,12 @@ from inference.common.errors import UserError
 FREE = -1
 """Assignment of a unit that is to be drawn."""
 _STARTS = 4
-_SAMPLE = 400  # units that a step of the search looks at
+_MANY = 2000
+"""Units from which one start has the steps of all: no start comes to an end in its own steps."""
+_SAMPLE = 400  # units that a step of the search may move
+_SWAPPED = 60  # units of these that it may swap
 _STEPS = 4000
+_PATIENCE = 10  # samples without a gain that end the search
 
 
 def draw(
@@ -65,11 +69,12 @@ def draw(
     weights = counts[:, present] / np.maximum(counts[:, present].sum(axis=0), 1)
     pairs = np.zeros((0, 2), np.int64) if neighbours is None else neighbours
     best: tuple[float, NDArray[np.int64]] | None = None
-    for start in range(_STARTS):
+    starts = 1 if len(free) > _MANY else _STARTS
+    for start in range(starts):
         rng = np.random.default_rng([seed, start])
         search = _Search(weights, np.asarray(shares, np.float64), fixed, pairs, rng, border)
         search.deal()
-        search.improve()
+        search.improve(_STEPS * _STARTS // starts)
         if best is None or search.cost() < best[0] - 1e-12:
             best = search.cost(), search.split.copy()
     assert best is not None
@@ -140,12 +145,15 @@ class _Search:
             self._take(unit)
             self._put(unit, split)
 
-    def improve(self) -> None:
+    def improve(self, steps: int) -> None:
         """Move and swap units as long as that lowers the cost."""
         labelled = self._weights.sum(axis=1) > 0
         movable = self._free[labelled[self._free]]
-        for _ in range(_STEPS if len(movable) else 0):
-            if not self._step(movable):
+        failed = 0
+        for _ in range(steps if len(movable) else 0):
+            failed = 0 if self._step(movable) else failed + 1
+            # Another sample may hold what one lacks; where all units are looked at, there is no other.
+            if failed == (1 if len(movable) <= _SWAPPED else _PATIENCE):
                 break
 
     def _step(self, movable: NDArray[np.int64]) -> bool:
@@ -181,7 +189,7 @@ class _Search:
         self, sample: NDArray[np.int64], error: NDArray[np.float64]
     ) -> tuple[float, tuple[tuple[int, int], tuple[int, int]]] | None:
         """Return the best swap of two units of a sample, and its change of the cost (without borders)."""
-        chosen = sample if len(sample) <= 60 else self._rng.choice(sample, 60, replace=False)
+        chosen = sample if len(sample) <= _SWAPPED else self._rng.choice(sample, _SWAPPED, replace=False)
         weights, split = self._weights[chosen], self.split[chosen]
         one, other = np.nonzero(split[:, None] < split[None, :])
         if not len(one):
