@@ -70,8 +70,8 @@ def test_the_patience_is_that_of_the_config(
 ) -> None:
     assert main([str(write_config(**STOPPING))]) == 0
     (folder,) = (tmp_path / "runs" / "p").iterdir()
-    assert main(["--resume", str(folder), "early_stopping.patience=3", "--force"]) == 0
-    assert [row["epoch"] for row in read_rows(folder / "metrics.csv")] == [1, 2, 3, 4]
+    assert main(["--resume", str(folder), "early_stopping.patience=4", "--force"]) == 0
+    assert [row["epoch"] for row in read_rows(folder / "metrics.csv")] == [1, 2, 3, 4, 5]
 
 
 def test_killed_after_the_decision_it_ends_like_an_unbroken_one(
