@@ -131,7 +131,7 @@ def evaluate(words: Sequence[str], data: Path, out: Path) -> int:
     """Run `python eval/test_new_model.py` in this process, on small data in place of the demo's."""
     from eval.test_new_model import main
 
-    words = [str(data) if word == "/path/to/data" else word for word in words]
+    words = [str(data) if word in {"/path/to/data", "prepared/demo-kelp"} else word for word in words]
     model = [] if words and not words[0].startswith("--") else ["MODEL.onnx"]
     return main([*model, *words, *([] if "--data" in words else ["--data", str(data)]), "--out", str(out / "judged")])
 
