@@ -56,7 +56,9 @@ def of_the_loss_named(problems: Iterable[Problem], data: Mapping[str, Any]) -> l
     reworded = []
     for problem in found:
         path = problem.paths[0]
-        if path[: len(_AT)] != _AT or len(path) < len(_AT) + 2 or path[-2] != "opts" or problem.of_key:
+        # A message that is a text is the option's own, such as that networks end in logits.
+        its_own = problem.of_key or isinstance(problem.message, str)
+        if path[: len(_AT)] != _AT or len(path) < len(_AT) + 2 or path[-2] != "opts" or its_own:
             reworded.append(problem)
             continue
         name = value_at(data, (*path[:-2], "name"))
