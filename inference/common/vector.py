@@ -93,8 +93,10 @@ def read_layer(
                 raise UserError(f"{shown}: layer {quoted(name)} has no column {quoted(missing[0])} (it has {has})")
             meta, _, encoded, values = pyogrio.raw.read(path, layer=name, columns=list(columns), force_2d=True)
     except errors as error:
+        # SQLite's own words name tables of the format, and no cause.
+        reason = "it is damaged or cut short" if "malformed" in str(error) else first_line(error)
         raise UserError(
-            f"{shown}: can't be read as a vector file: {first_line(error)} (the file is damaged, in use or of another "
+            f"{shown}: can't be read as a vector file: {reason} (the file is damaged, in use or of another "
             "kind; allowed: GeoPackage, Shapefile, GeoJSON, FlatGeobuf and other formats of OGR, zipped or not)"
         ) from None
     if not info["crs"]:
