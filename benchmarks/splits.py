@@ -26,7 +26,6 @@ from train.prepare import main as prepare
 
 TILE = 256
 SHARES = (0.7, 0.15, 0.15)
-SEEDS = 1
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--image", required=True, help="mosaic")
     arguments.add_argument("--labels", required=True, help="polygons, all of one class")
     arguments.add_argument("--steps", type=int, default=600, help="optimiser steps of a training (default: 600)")
+    arguments.add_argument("--seeds", type=int, default=1, help="draws of the splits (default: 1)")
     return arguments
 
 
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     image, labels = str(Path(options.image).resolve()), str(Path(options.labels).resolve())
     rows: dict[str, list[dict[str, float]]] = {"blocks with a guard": [], "random chips": []}
     try:
-        for seed in range(SEEDS):
+        for seed in range(options.seeds):
             data = prepared(folder, image, labels, f"blocks{seed}", seed, block_size=f"{2 * TILE} px")
             rows["blocks with a guard"].append(scores(folder, data, f"blocks{seed}", options.steps))
             data = prepared(folder, image, labels, f"random{seed}", seed, block_size=f"{TILE} px", guard="0 px")
