@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from inference.common.cli import Parser, exit_code, file_or_folder
+from inference.common.cli import Parser, exit_code, file_or_folder, run_as_script
 
 EXAMPLES = """\
 examples:
@@ -47,8 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit code."""
-    options = parser().parse_intermixed_args(argv)
-    return exit_code(lambda: _run(options))
+    return exit_code(lambda: _run(parser().parse_intermixed_args(argv)))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -72,4 +71,4 @@ def _run(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_as_script(main)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from inference.common.errors import UserError
-from inference.common.files import temporary_path, write_atomically
+from inference.common.files import write_atomically
 from inference.common.raster import GDAL_ERRORS, open_raster
 from inference.common.signals import finishing
-from inference.common.targets import check_target, make_folder
+from inference.common.staging import StagingFolder
+from inference.common.targets import check_target
 from inference.common.text import print_line
 from inference.output.geotiff import SIDECARS
 from inference.output.map import SOFTWARE
@@ -45,31 +46,29 @@ class ReportFolder:
     def __init__(self, path: Path, inputs: Mapping[str | Path, str] | None = None) -> None:
         self.path = path
         self.inputs = inputs
-        self.staging = temporary_path(path / "report")
-        self._made: list[Path] = []
+        self._staging = StagingFolder(path, "--out", "report")
+        self.staging = self._staging.folder
         self._published = False
 
     def __enter__(self) -> "ReportFolder":
-        self._made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        try:
-            make_folder(self.path, "--out")
-            for name in FILES:
-                check_target(self.path / name, "--out", overwrite=True, inputs=self.inputs)
-            for name in (*MAPS, PANELS):
-                if (folder := self.path / name).exists() and not folder.is_dir():
-                    raise UserError(f"{folder}: is not a folder, and is kept (choose another --out)")
-            if foreign := [path for path in self._maps() if not _is_map(path)]:
-                raise UserError(
-                    f"{foreign[0]}: is not a map of an earlier evaluation, and is kept (choose another --out)"
-                )
-            self.staging.mkdir()
-        except BaseException:
-            self._clear()
-            raise
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._staging)
+            self._check()
+            stack.pop_all()  # from here on `__exit__` clears the folder
         return self
 
+    def _check(self) -> None:
+        """Check that nothing in the folder is replaced that must stay."""
+        for name in FILES:
+            check_target(self.path / name, "--out", overwrite=True, inputs=self.inputs)
+        for name in (*MAPS, PANELS):
+            if (folder := self.path / name).exists() and not folder.is_dir():
+                raise UserError(f"{folder}: is not a folder, and is kept (choose another --out)")
+        if foreign := [path for path in self._maps() if not _is_map(path)]:
+            raise UserError(f"{foreign[0]}: is not a map of an earlier evaluation, and is kept (choose another --out)")
+
     def __exit__(self, *_: Any) -> None:
-        self._clear()
+        self._staging.__exit__()
         if not self._published and (self.path / FILES[0]).exists():
             # It must not be mistaken for that of the evaluation that has failed.
             print_line(f"notice: {self.path}: keeps the report of the earlier evaluation")
@@ -98,12 +97,6 @@ class ReportFolder:
 
     def _maps(self) -> list[Path]:
         return [path for name in MAPS for path in (self.path / name).glob("*.tif")]
-
-    def _clear(self) -> None:
-        shutil.rmtree(self.staging, ignore_errors=True)
-        for folder in self._made:
-            with contextlib.suppress(OSError):  # not empty: the report is there
-                folder.rmdir()
 
 
 def _is_map(path: Path) -> bool:

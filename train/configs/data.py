@@ -22,6 +22,8 @@ from train.configs.fields import (
 from train.configs.wording import shown
 
 DEMO = "demo://kelp"
+SPLITS = ("train", "val", "test")
+"""Names of the splits."""
 SPECIES_LABEL_TRANSFORM = {0: 2, 1: 0, 2: 1}
 
 

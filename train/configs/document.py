@@ -20,6 +20,7 @@ from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
 from inference.common.errors import UserError
+from train.configs.scalars import CORE, FLOAT, INT, scalar, unknown_tag
 from train.configs.wording import nearest
 
 KeyPath = tuple[str | int, ...]
@@ -27,12 +28,8 @@ KeyPath = tuple[str | int, ...]
 MAX_BYTES = 256 * 1024  # a resolved config is 3 KiB
 MAX_VALUES = 10_000  # a config has some 200; aliases of aliases can make billions out of a few lines
 MAX_DEPTH = 50
-MAX_DIGITS = 1000  # of a number; the largest float has 309, and Python converts up to 4300
 
 _VERSIONS = {None, (1, 0), (1, 1), (1, 2)}
-_INT = r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
-_FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-_CORE = "tag:yaml.org,2002:"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 # What PyYAML says, and what most often lies behind it.
@@ -128,7 +125,7 @@ def parse(text: str, name: str) -> Document:
     """Parse YAML text, as `read` does with a file."""
     try:
         node, aliases = _compose(text)
-        if node is None or (isinstance(node, yaml.ScalarNode) and node.tag == f"{_CORE}null"):
+        if node is None or (isinstance(node, yaml.ScalarNode) and node.tag == f"{CORE}null"):
             raise UserError(f"{name}: is empty (start from a file in train/configs/)")
         if not isinstance(node, yaml.MappingNode):
             mark = _mark(node.start_mark)
@@ -203,20 +200,20 @@ class _Composer(Reader, Scanner, Parser, Composer, BaseResolver):
 
 for _tag, _pattern, _first in (
     ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", _INT, "-+0123456789"),
-    ("float", _FLOAT, "-+.0123456789"),
+    ("int", INT, "-+0123456789"),
+    ("float", FLOAT, "-+.0123456789"),
     ("null", "~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("merge", "<<", "<"),
 ):
-    _Composer.add_implicit_resolver(f"{_CORE}{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+    _Composer.add_implicit_resolver(f"{CORE}{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
 class _Dumper(yaml.SafeDumper):
     """PyYAML's writer, which also puts what YAML 1.2 takes for a number in quotes."""
 
 
-_Dumper.add_implicit_resolver(f"{_CORE}int", re.compile(f"^(?:{_INT})$"), list("-+0123456789"))
-_Dumper.add_implicit_resolver(f"{_CORE}float", re.compile(f"^(?:{_FLOAT})$"), list("-+.0123456789"))
+_Dumper.add_implicit_resolver(f"{CORE}int", re.compile(f"^(?:{INT})$"), list("-+0123456789"))
+_Dumper.add_implicit_resolver(f"{CORE}float", re.compile(f"^(?:{FLOAT})$"), list("-+.0123456789"))
 
 
 def _compose(text: str) -> tuple[yaml.Node | None, dict[tuple[int, int], Mark]]:
@@ -242,35 +239,8 @@ def _kind(node: yaml.Node) -> str:
     return "a list" if isinstance(node, yaml.SequenceNode) else repr(text if len(text) < 40 else f"{text[:40]}...")
 
 
-def _scalar(node: yaml.ScalarNode) -> Any:
-    """Return the value of a scalar; raise `MarkedYAMLError` where an explicit tag doesn't fit."""
-    kind, text = node.tag.removeprefix(_CORE), str(node.value)
-    if kind in {"str", "merge"}:
-        return text
-    if kind in {"int", "float"} and len(text) > MAX_DIGITS:
-        problem = f"a number of {len(text):,} characters (at most {MAX_DIGITS})"
-        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
-    try:
-        if kind == "null":
-            return None
-        if kind == "bool":
-            return {"true": True, "false": False}[text.lower()]
-        if kind == "int":
-            return int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10)
-        if kind == "float":
-            return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
-    except (ValueError, KeyError):
-        raise yaml.MarkedYAMLError(problem=f"{text[:40]!r} is no {kind}", problem_mark=node.start_mark) from None
-    raise _no_tag(node)
-
-
 def _too_many(mark: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=f"more than {MAX_VALUES:,} values", problem_mark=mark)
-
-
-def _no_tag(node: yaml.Node) -> yaml.MarkedYAMLError:
-    tag = node.tag.replace(_CORE, "!!")
-    return yaml.MarkedYAMLError(problem=f"the tag {tag} means nothing here (drop it)", problem_mark=node.start_mark)
 
 
 @dataclass
@@ -287,14 +257,14 @@ class _Builder:
             raise yaml.MarkedYAMLError(problem="an anchor that contains itself", problem_mark=node.start_mark)
         above = above | {id(node)}
         if isinstance(node, yaml.ScalarNode):
-            value = _scalar(node)
+            value = scalar(node)
             if isinstance(value, str) and (found := _CONTROL.search(value)):
                 text = f"holds a character that can't be shown (U+{ord(found[0]):04X})"
                 self.document.problems.append((path, self.document.mark(path), text))
             return value
         if isinstance(node, yaml.SequenceNode):
-            if node.tag != f"{_CORE}seq":
-                raise _no_tag(node)
+            if node.tag != f"{CORE}seq":
+                raise unknown_tag(node)
             for i, item in enumerate(node.value):
                 self.document.values[(*path, i)] = self.aliases.get((id(node), i), _mark(item.start_mark))
             return [self.build(item, (*path, i), above) for i, item in enumerate(node.value)]
@@ -318,12 +288,12 @@ class _Builder:
         self, node: yaml.MappingNode, path: KeyPath, above: frozenset[int]
     ) -> Iterator[tuple[str | int, yaml.Node, yaml.Node]]:
         """Yield a mapping's own pairs, then those that it merges (`<<: *anchor`) and doesn't have."""
-        if node.tag != f"{_CORE}map":
-            raise _no_tag(node)
+        if node.tag != f"{CORE}map":
+            raise unknown_tag(node)
         seen: dict[str | int, Mark] = {}
         merged: list[yaml.Node] = []
         for key_node, value_node in node.value:
-            if key_node.tag == f"{_CORE}merge":
+            if key_node.tag == f"{CORE}merge":
                 merged += value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
                 continue
             key, mark = self._key(key_node), _mark(key_node.start_mark)
@@ -349,5 +319,5 @@ class _Builder:
         """Return a key: a whole number (of a label map), or its text, whatever YAML takes it for."""
         if not isinstance(node, yaml.ScalarNode):
             raise yaml.MarkedYAMLError(problem="a key that is no plain word", problem_mark=node.start_mark)
-        value = _scalar(node)
+        value = scalar(node)
         return value if isinstance(value, int) and not isinstance(value, bool) else str(node.value)

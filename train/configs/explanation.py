@@ -24,7 +24,7 @@ from train.configs.shared import covered
 from train.configs.wording import dotted, nearest, shown
 
 _HINTS = {"data_dir": f"a folder with train/, val/ and test/, or {DEMO}", "sources": "a list of {image, labels}"}
-"""What a required key stands for, for the message that it is missing."""
+"""Expected value of a required key, for the message that it is missing."""
 
 
 def check_problems(source: Document, said: Overrides, problems: Sequence[Problem]) -> None:

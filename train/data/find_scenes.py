@@ -5,7 +5,8 @@ from pathlib import Path
 
 from inference.common.errors import UserError
 from train.configs.config import Config
-from train.data.pairs import SPLITS, Scene, find_pairs, read_scenes
+from train.configs.data import SPLITS
+from train.data.pairs import Scene, find_pairs, read_scenes
 from train.data.prepared import DATASET, PreparedSet
 from train.data.prepared_scenes import guard_problems, prepared_scenes, resolution_notices, tile_notices
 from train.data.read_prepared import is_prepared, prepared_splits, read_prepared

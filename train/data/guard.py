@@ -11,7 +11,7 @@ from pyproj import Proj
 
 from inference.common.areas import usable_crs
 from inference.common.raster import Header
-from train.data.overlap import box, transformer
+from train.data.overlap import box, rectangle_outline, transformer
 from train.data.prepared import Block
 
 DEGREE = 110_500.0
@@ -114,8 +114,7 @@ def rectangles(header: Header, blocks: Sequence[Block], plane: Plane | None) -> 
     Each side has a point in its middle, because it may be a curve on the plane.
     """
     sides = np.array([[block.col, block.row, block.width, block.height] for block in blocks], np.float64)
-    share = np.array([(0, 0), (0.5, 0), (1, 0), (1, 0.5), (1, 1), (0.5, 1), (0, 1), (0, 0.5)])
-    at = sides[:, None, :2] + sides[:, None, 2:] * share
+    at = sides[:, None, :2] + sides[:, None, 2:] * rectangle_outline(2)
     flat = at.reshape(-1, 2)
     placed = flat if plane is None else plane.place(header, flat)
     outlines: NDArray[Any] = shapely.polygons(placed.reshape(at.shape))

@@ -17,7 +17,8 @@ from train.data.pairs import Scene
 # Neighbouring tiles share an edge, and rounding makes a sliver of it; shares of the smaller image's area.
 TOLERANCE = 1e-3
 
-_EDGE = np.linspace(0, 1, 9)[:-1]
+_POINTS = 8
+"""Points on each side of an outline: it may be a curve in another CRS."""
 
 
 @lru_cache(maxsize=256)
@@ -31,13 +32,25 @@ def transformer(source: Any, target: Any) -> Transformer:
     return Transformer.from_crs(CRS.from_wkt(source.to_wkt()), crs, always_xy=True)
 
 
+def rectangle_outline(points: int) -> NDArray[np.float64]:
+    """Return points along the edge of a rectangle of size 1, (4 points, 2) as (column, row).
+
+    They begin at the upper left corner and go to the right; every `points`-th is a corner.
+
+    Args:
+        points: Points on each side, its first corner included.
+    """
+    corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float64)
+    along = np.arange(points)[:, None] / points
+    sides = np.roll(corners, -1, axis=0) - corners
+    outline: NDArray[np.float64] = (corners[:, None] + along * sides[:, None]).reshape(-1, 2)
+    return outline
+
+
 def outline(header: Header) -> NDArray[np.float64]:
     """Return points along the edge of an image in its CRS, (32, 2) float64; every eighth is a corner."""
-    h, w = header.height, header.width
-    corners = np.array([header.transform @ corner for corner in ((0, 0), (w, 0), (w, h), (0, h))])
-    sides = np.roll(corners, -1, axis=0) - corners
-    points: NDArray[np.float64] = (corners[:, None] + _EDGE[:, None] * sides[:, None]).reshape(-1, 2)
-    return points
+    at = rectangle_outline(_POINTS) * (header.width, header.height)
+    return np.column_stack(header.transform @ (at[:, 0], at[:, 1]))
 
 
 def box(header: Header) -> tuple[float, float, float, float] | None:

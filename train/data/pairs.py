@@ -15,8 +15,6 @@ from inference.common.paths import user_path
 from inference.common.raster import Header, read_header
 from train.data.prepared import Block
 
-SPLITS = ("train", "val", "test")
-
 # Files that a user may take for images that are used; sidecars, notes and thumbnails are skipped without a notice.
 _OTHER_IMAGES = {".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".webp", ".img", ".vrt", ".ecw", ".sid"}
 _LOSSY = {".jpg", ".jpeg"}

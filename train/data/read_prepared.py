@@ -16,7 +16,7 @@ from inference.common.documents import check_regular_file
 from inference.common.errors import UserError
 from inference.common.paths import leaves_folder
 from inference.common.text import limited, quoted
-from train.data.pairs import SPLITS
+from train.configs.data import SPLITS
 from train.data.prepared import (
     BLOCKS_TABLE,
     DATASET,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from train.data.pairs import SPLITS
+from train.configs.data import SPLITS
 from train.preparation.blocks import NONE, trim
 from train.preparation.cells import Cell, frame_guard
 from train.preparation.config import SplitConfig

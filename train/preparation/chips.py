@@ -6,8 +6,9 @@ from inference.common.errors import UserError
 from inference.common.progress import progress
 from inference.common.raster import GDAL_ERRORS, open_raster
 from inference.common.targets import make_folder
+from train.configs.data import SPLITS
 from train.data.chip import CHIP, write_chip
-from train.data.pairs import SPLITS, Scene
+from train.data.pairs import Scene
 from train.data.prepared import PreparedSet
 from train.data.prepared_scenes import prepared_scenes
 from train.data.read_prepared import prepared_splits

@@ -56,7 +56,6 @@ Length = Annotated[
     BeforeValidator(_check_distance),
 ]
 ClassIndex = Annotated[int, Field(ge=0, lt=IGNORED)]
-SPLITS = ("train", "val", "test")
 
 
 class SourceConfig(Section):
@@ -119,7 +118,7 @@ class SplitConfig(Section):
     """Division into train, val and test."""
 
     by: Literal["block", "site", "date", "column", "given"] = "block"
-    """What is drawn as a whole: blocks of ground, sites, dates, values of a column; given: by the sources."""
+    """Unit that is drawn as a whole: block of ground, site, date, value of a column; given: each source has a split."""
     column: Text | None = None
     """Column of the areas (without areas: of the labels) for by: column; train, val and test are the split itself."""
     block_size: Length | None = None

@@ -19,7 +19,8 @@ from inference.common.geopackage import finish, write_layer
 from inference.common.palette import BLUE, GREEN, ORANGE, PURPLE
 from inference.common.qgis_style import Category, polygon_style
 from inference.common.raster import Header
-from train.data.pairs import SPLITS
+from train.configs.data import SPLITS
+from train.data.overlap import rectangle_outline
 from train.data.prepared import BLOCKS_TABLE, SETTINGS_TABLE, SHARE, SOURCES_TABLE, Block, PreparedSet, Settings
 
 SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
@@ -27,9 +28,8 @@ SPLIT_COLOURS = {"train": BLUE, "val": ORANGE, "test": GREEN}
 UNUSED_COLOUR = "#808080"
 """Colour of blocks that aren't selected."""
 _WORLD = "EPSG:4326"
-# Points on the outline of a rectangle: its sides may be curves in another CRS.
-_OUTLINE = np.array([(x, 0) for x in (0, 0.25, 0.5, 0.75)] + [(1, y) for y in (0, 0.25, 0.5, 0.75)]
-                    + [(x, 1) for x in (1, 0.75, 0.5, 0.25)] + [(0, y) for y in (1, 0.75, 0.5, 0.25)])  # fmt: skip
+_POINTS = 4
+"""Points on each side of an outline: it may be a curve in another CRS."""
 
 
 def write_dataset(path: Path, prepared: PreparedSet, headers: Sequence[Header]) -> None:
@@ -94,10 +94,10 @@ def outline(header: Header, area: tuple[int, int, int, int], crs: str) -> Any:
     row, col, height, width = area
     if usable_crs(header) is None or header.transform.is_identity:
         return None
-    at = np.array([col, row]) + _OUTLINE * (width, height)
+    at = np.array([col, row]) + rectangle_outline(_POINTS) * (width, height)
     x, y = header.transform @ (at[:, 0], at[:, 1])
     if header.crs == CRS.from_user_input(crs):
-        return shapely.Polygon(np.column_stack([x, y])[::4])
+        return shapely.Polygon(np.column_stack([x, y])[::_POINTS])
     x, y = np.array(to_crs(header.crs, crs, x, y))
     if crs == _WORLD:  # a block across 180 degrees isn't a band around the Earth
         x = x[0] + (x - x[0] + 180) % 360 - 180

@@ -17,9 +17,9 @@ from rasterio.warp import transform as to_crs
 from inference.common.areas import ground_sample_distance, pixel_sides, pixel_sides_at
 from inference.common.raster import GDAL_ERRORS, Header
 from train.data.guard import near_images
-from train.data.overlap import box, transformer
+from train.data.overlap import box, rectangle_outline, transformer
 
-_POINTS = 17
+_POINTS = 16
 """Points on a side of an outline that is placed in another CRS."""
 _SQUARE = 1e-3
 """Deviation of a pixel's area from that of a rectangle that is taken for rounding."""
@@ -88,12 +88,7 @@ def _perpendicular(header: Header) -> float:
 
 def _outline(header: Header) -> NDArray[np.float64]:
     """Return points along the edge of an image, (n, 2) as (column, row)."""
-    share = np.linspace(0, 1, _POINTS)[:-1]
-    none, all_ = np.zeros_like(share), np.ones_like(share)
-    sides = np.concatenate(
-        [np.stack(s, 1) for s in ((share, none), (all_, share), (1 - share, all_), (none, 1 - share))]
-    )
-    return sides * (header.width, header.height)
+    return rectangle_outline(_POINTS) * (header.width, header.height)
 
 
 def extent(header: Header, frame: Header) -> tuple[float, float, float, float]:
@@ -182,7 +177,7 @@ def rectangles(
     if header is frame:
         inside = cells.astype(np.float64)
     else:
-        share = np.linspace(0, 1, _POINTS)[:-1, None]
+        share = np.arange(_POINTS)[:, None] / _POINTS
         corners = np.stack([cells[:, [2, 0]], cells[:, [3, 0]], cells[:, [3, 1]], cells[:, [2, 1]]], 1).astype(
             np.float64
         )

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,7 +252,7 @@ def _near(layer: VectorLayer, header: Header) -> NDArray[np.bool_]:
     if header.crs is None or header.transform.is_identity or not len(layer.geometries):
         return every
     try:
-        west, south, east, north = transform_bounds(header.crs, layer.crs, *_bounds(header))
+        west, south, east, north = transform_bounds(header.crs, layer.crs, *bounds_of(header))
     except (*GDAL_ERRORS, ValueError):
         return every
     if not np.isfinite([west, south, east, north]).all() or west >= east or south >= north:
@@ -263,7 +263,7 @@ def _near(layer: VectorLayer, header: Header) -> NDArray[np.bool_]:
     return np.asarray(near & (bounds[:, 1] <= north + high) & (bounds[:, 3] >= south - high))
 
 
-def _bounds(header: Header) -> tuple[float, float, float, float]:
+def bounds_of(header: Header) -> tuple[float, float, float, float]:
     """Return west, south, east and north of an image in its CRS."""
     corners = [header.transform @ (col, row) for col in (0, header.width) for row in (0, header.height)]
     x, y = zip(*corners, strict=True)
@@ -289,63 +289,3 @@ def _column(layer: VectorLayer | None, column: str | None, header: Header) -> tu
         geometries.append(placed.geometries)
         found += [value] * len(placed)
     return np.concatenate(geometries), tuple(found)
-
-
-def where(layer: VectorLayer, header: Header) -> str:
-    """Describe where a layer's polygons and an image lie, in degrees, for a message; empty if that isn't known."""
-    try:
-        one = transform_bounds(layer.crs, "EPSG:4326", *shapely.total_bounds(layer.geometries))
-        other = transform_bounds(header.crs, "EPSG:4326", *_bounds(header))
-    except (*GDAL_ERRORS, ValueError):
-        return ""
-    if not np.isfinite([*one, *other]).all():
-        return ""
-    return f": they lie at {_degrees(one)}, the image at {_degrees(other)}"
-
-
-def _degrees(bounds: tuple[float, float, float, float]) -> str:
-    west, south, east, north = bounds
-    return f"longitude {west:.4f} to {east:.4f}, latitude {south:.4f} to {north:.4f}"
-
-
-def touch_problems(
-    labels: Sequence[ImageLabels], known: Collection[str] = ()
-) -> tuple[list[str], dict[str, list[str]]]:
-    """Check that the polygons of every file touch one of its images.
-
-    Args:
-        labels: Labels of images.
-        known: Files that are known to touch other images.
-
-    Returns:
-        Problems: files none of whose polygons touches an image. Notices, by the name of an image: images that no
-        polygon of a file touches.
-    """
-    problems: list[str] = []
-    notices: dict[str, list[str]] = {}
-    for what in ("polygon", "area"):
-        touched: set[int] = set()
-        missed: dict[int, list[ImageLabels]] = {}
-        for each in labels:
-            layer, placed = each.placed(what)
-            if layer is not None and len(placed):
-                touched.add(id(layer))
-            elif layer is not None:
-                missed.setdefault(id(layer), []).append(each)
-        for key, images in missed.items():
-            layer, _ = images[0].placed(what)
-            assert layer is not None
-            named = f"{layer.path}: layer {quoted(layer.name)}"
-            if key in touched or layer.path in known or (what == "polygon" and not len(layer.geometries)):
-                effect = "it is background" if what == "polygon" else "nothing of it is labelled"
-                for each in images:
-                    line = f"{named} has no {what} on {each.source.image.path}: {effect}"
-                    notices.setdefault(each.source.name, []).append(line)
-            else:
-                first = images[0].source.image
-                also = f" and {len(images) - 1} other images" if len(images) > 1 else ""
-                problems.append(
-                    f"{named}: none of its {len(layer.geometries):,} polygons touches {first.path}{also}"
-                    f"{where(layer, first)} (check the files and their CRS)"
-                )
-    return problems, notices

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from train.configs import document
+from train.configs.data import SPLITS
 from train.configs.document import Document, KeyPath
 from train.configs.explanation import check_problems, explain, problem_line
 from train.configs.overrides import Overrides, override
@@ -17,7 +18,7 @@ from train.configs.problems import Problem
 from train.configs.schema import json_schema
 from train.configs.wording import nearest, shown
 from train.data.prepared import IGNORED
-from train.preparation.config import IGNORE, SPLITS, PrepareConfig, PriorityConfig, distance
+from train.preparation.config import IGNORE, PrepareConfig, PriorityConfig, distance
 
 SHARES_TOLERANCE = 1e-6
 """Difference from 1 that the sum of the shares may have."""

@@ -19,7 +19,7 @@ from inference.common.errors import UserError, first_line
 from inference.common.palette import OVERLAY_COLOURS, class_colours
 from inference.common.raster import GDAL_ERRORS, Header, environment, open_raster
 from inference.common.validity import invalid_pixels
-from train.data.pairs import SPLITS
+from train.configs.data import SPLITS
 from train.data.prepared import IGNORED, Block, PreparedSet
 from train.preparation.geopackage import SPLIT_COLOURS, UNUSED_COLOUR
 from train.run.figures import figure_style, figure_text, save_figure, scale_bar

@@ -1,4 +1,4 @@
-"""What a preparation prints: the images, the classes in each split, and notices."""
+"""Report of a preparation: tables of the images and of the classes in each split, and notices."""
 
 import math
 import re

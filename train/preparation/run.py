@@ -1,19 +1,17 @@
 """Steps of a preparation, in order: sources, labels, blocks and splits, statistics, tables."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.common.areas import ground_sample_distance
 from inference.common.errors import UserError
 from inference.common.paths import is_address, shown_path, user_path
 from inference.common.text import limited, print_line
-from train.data.image_digest import image_bytes, image_digest
+from train.data.image_digest import image_digest
 from train.data.pairs import join_some
-from train.data.prepared import DATASET, LABELS, OVERVIEW, STATISTICS, PreparedSet, Settings, Source
+from train.data.prepared import DATASET, LABELS, OVERVIEW, STATISTICS, PreparedSet
 from train.data.read_prepared import read_prepared
 from train.preparation.band_statistics import write_band_statistics
 from train.preparation.cells import Image, Rectangle
@@ -22,7 +20,7 @@ from train.preparation.config import PrepareConfig
 from train.preparation.count import count_pixels
 from train.preparation.geopackage import write_dataset
 from train.preparation.label_files import write_labels
-from train.preparation.label_sources import ImageLabels, Layers, read_labels, touch_problems
+from train.preparation.label_sources import ImageLabels, Layers, read_labels
 from train.preparation.loader import Loaded
 from train.preparation.overview import draw_overview
 from train.preparation.record import (
@@ -38,6 +36,8 @@ from train.preparation.report import area_notices, overlap_lines, report, split_
 from train.preparation.sources import SourceFiles, find_sources
 from train.preparation.splits import BlockPlan, plan_blocks
 from train.preparation.staging import Staging
+from train.preparation.tables import settings_table, source_table
+from train.preparation.touching import touch_problems
 
 _MOST_LABELS = 20
 """Label files that are listed one by one when they were written."""
@@ -66,7 +66,9 @@ def prepare(loaded: Loaded, check: bool = False, overwrite: bool = False, chips:
     with Staging(None if check else target, "output_dir") as staging:
         _burn_all(loaded, sources, labels, records, target, staging)
         plan = _plan(config, sources, labels, records, staging.folder / LABELS)
-        prepared = PreparedSet(staging.folder, _settings(config, plan), _tables(sources, digests, target), plan.blocks)
+        prepared = PreparedSet(
+            staging.folder, settings_table(config, plan), source_table(sources, digests, target), plan.blocks
+        )
         lines = [*loaded.notices, *notices, *area_notices(config, records, sources), *plan.notices]
         lines += split_notices(config, sources, plan)
         if check:
@@ -310,48 +312,3 @@ def _plan(
     for name, found in used.items():
         records[name].keep(found)
     return plan
-
-
-def _settings(config: PrepareConfig, plan: BlockPlan) -> Settings:
-    return Settings(
-        class_names=tuple(config.class_names),
-        tile_size=config.tile_size,
-        guard=plan.guard,
-        guard_pixels=plan.guard_pixels,
-        by=config.split.by,
-        folds=config.split.folds,
-        seed=config.split.seed,
-    )
-
-
-def _tables(sources: Sequence[SourceFiles], digests: Sequence[str], target: Path) -> dict[str, Source]:
-    """Return the table of the sources."""
-    found = {}
-    for source, digest in zip(sources, digests, strict=True):
-        header = source.image
-        authority = None if header.crs is None else header.crs.to_authority()
-        found[source.name] = Source(
-            name=source.name,
-            image=_relative(source.image_path, target),
-            site=source.site,
-            date=source.date,
-            width=header.width,
-            height=header.height,
-            bands=header.count,
-            dtype=header.dtype,
-            crs=None if header.crs is None else ":".join(authority) if authority else str(header.crs.to_wkt()),
-            gsd=ground_sample_distance(header.crs, header.transform, header.height, header.width),
-            bytes=image_bytes(source.image_path),
-            sha256=digest,
-        )
-    return found
-
-
-def _relative(image: Path | str, folder: Path) -> str:
-    """Return the path of an image relative to a folder where possible; an address as it is."""
-    if isinstance(image, str):
-        return image
-    try:
-        return Path(os.path.relpath(image.resolve(), folder.resolve())).as_posix()
-    except ValueError:  # on another drive
-        return image.resolve().as_posix()

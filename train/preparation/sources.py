@@ -11,10 +11,11 @@ from inference.common.errors import UserError
 from inference.common.paths import is_address, shown_path, user_path
 from inference.common.raster import Header, read_header
 from inference.common.text import limited
+from train.configs.data import SPLITS
 from train.configs.document import KeyPath
 from train.configs.wording import nearest, shown
 from train.data.demo import demo_file
-from train.data.pairs import SPLITS, join_some
+from train.data.pairs import join_some
 from train.preparation.config import SourceConfig
 from train.preparation.loader import Loaded
 

@@ -2,13 +2,14 @@
 
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 from inference.common.errors import UserError
-from inference.common.files import replace, temporary_path
+from inference.common.files import replace
 from inference.common.paths import shown_path
-from inference.common.targets import make_folder
+from inference.common.signals import finishing
+from inference.common.staging import StagingFolder
 
 
 class Staging:
@@ -26,21 +27,18 @@ class Staging:
 
     def __init__(self, target: Path | None, option: str) -> None:
         self._target, self._option = target, option
-        self._made: list[Path] = []
+        self._context = ExitStack()
 
     def __enter__(self) -> "Staging":
         if self._target is None:
-            self.folder = Path(tempfile.mkdtemp(prefix="preparing-"))
-            return self
-        self._made = [folder for folder in (self._target, *self._target.parents) if not folder.exists()]
-        try:
-            make_folder(self._target, self._option)
-            self.folder = temporary_path(self._target / "prepared")
-            self.folder.mkdir()
-        except BaseException:
-            self._remove_made()
-            raise
+            temporary = tempfile.TemporaryDirectory(prefix="preparing-", ignore_cleanup_errors=True)
+            self.folder = Path(self._context.enter_context(temporary))
+        else:
+            self.folder = self._context.enter_context(StagingFolder(self._target, self._option, "prepared")).folder
         return self
+
+    def __exit__(self, *_: object) -> None:
+        self._context.close()
 
     def keep(self, place: Path, name: str) -> None:
         """Let a file that stays as it is be found in the staging folder too, under its name there."""
@@ -52,43 +50,28 @@ class Staging:
     def commit(self) -> list[str]:
         """Move all files to their places, those of subfolders first; return the names of those that changed."""
         assert self._target is not None
-        changed = []
         files = [
             path.relative_to(self.folder) for path in self.folder.rglob("*") if path.is_file() and not path.is_symlink()
         ]
-        for name in sorted(files, key=lambda name: (-len(name.parts), str(name))):
-            place = self._target / name
-            place.parent.mkdir(exist_ok=True)
-            if place.is_file() and _same(self.folder / name, place):
-                continue
-            try:
-                replace(self.folder / name, place)
-            except OSError as error:
-                raise UserError(
-                    f"{shown_path(place)}: can't be written: {error.strerror} (close it in other programs, or choose "
-                    f"another {self._option})"
-                ) from None
-            changed.append(name.as_posix())
-        self._made = []
-        return changed
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._remove_made()
-
-    def _remove_made(self) -> None:
-        for folder in self._made:
-            try:
-                folder.rmdir()
-            except OSError:  # another program has put something there
-                return
+        files.sort(key=lambda name: (-len(name.parts), str(name)))
+        changed = [name for name in files if not _same(self.folder / name, self._target / name)]
+        with finishing():
+            for name in changed:
+                place = self._target / name
+                place.parent.mkdir(exist_ok=True)
+                try:
+                    replace(self.folder / name, place)
+                except OSError as error:
+                    raise UserError(
+                        f"{shown_path(place)}: can't be written: {error.strerror} (close it in other programs, or "
+                        f"choose another {self._option})"
+                    ) from None
+        return [name.as_posix() for name in changed]
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Return True if two files have the same bytes."""
-    if one.stat().st_size != other.stat().st_size:
+    """Return True if both files are there and have the same bytes."""
+    if not other.is_file() or one.stat().st_size != other.stat().st_size:
         return False
     with one.open("rb") as first, other.open("rb") as second:
         while part := first.read(2**20):

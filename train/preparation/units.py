@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from inference.common.errors import UserError
 from inference.common.text import quoted
-from train.data.pairs import SPLITS, join_some
+from train.configs.data import SPLITS
+from train.data.pairs import join_some
 
 Place = tuple[int, int, int]
 """Number of a frame, and row and column of a cell in it."""

@@ -1,10 +1,13 @@
 """The files of a data set appear all at once, or not at all."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from inference.common.errors import UserError
+from inference.common.files import replace
+from inference.common.signals import STOP_SIGNALS
 from train.preparation.staging import Staging
 
 
@@ -45,6 +48,21 @@ def test_files_that_stay_are_found_in_both_folders(tmp_path: Path) -> None:
         assert staging.commit() == []
     assert names(tmp_path) == ["x"]
     assert not (tmp_path / "x").is_symlink()
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_while_files_get_their_names_has_no_effect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def stopped(temporary: Path, path: Path) -> None:
+        signal.raise_signal(number)
+        replace(temporary, path)
+
+    monkeypatch.setattr("train.preparation.staging.replace", stopped)
+    with Staging(tmp_path, "output_dir") as staging:
+        fill(staging, x="1", y="2")
+        assert staging.commit() == ["x", "y"]
+    assert names(tmp_path) == ["x", "y"]
 
 
 def fail(target: Path) -> None:
