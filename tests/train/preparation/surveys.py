@@ -1,7 +1,7 @@
 """Tiny surveys for tests of a preparation: mosaics, and polygons on them."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +68,41 @@ def write_polygons(
             **options,
         )
     return path
+
+
+CONFIG = """\
+output_dir: out
+tile_size: 16
+sources:
+  - {image: "m/{name}.tif", labels: kelp.gpkg}
+classes: {column: label, map: {kelp: 1, eelgrass: 2, unsure: ignore}}
+split: {block_size: 40 px, guard: 8 px, shares: {train: 0.6, val: 0.2, test: 0.2}}
+"""
+Run = Callable[..., tuple[int, str, str]]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of all files below a folder, by name."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def refused(run: Run, *arguments: str, config: str | None = None) -> str:
+    """Run the command on bad input: one line, and the folder is as it was."""
+    folder = Path("out")
+    before = contents(folder) if folder.exists() else None
+    code, out, err = run(*arguments, config=config)
+    assert code == 2, err
+    assert out == ""
+    lines = [line for line in err.splitlines() if not line.startswith("notice: ")]
+    assert len(lines) == 1, err
+    assert (contents(folder) if folder.exists() else None) == before
+    return lines[0]
+
+
+def source(**keys: str) -> str:
+    """Return a config with one source, whose file of labels is the given one."""
+    lines = CONFIG.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("  - "))
+    values = {"image": "m/north.tif", "labels": "kelp.gpkg"} | keys
+    lines[at] = "  - {" + ", ".join(f"{key}: {value}" for key, value in values.items()) + "}"
+    return "\n".join(lines) + "\n"
