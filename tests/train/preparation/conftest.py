@@ -20,7 +20,7 @@ def survey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for row in range(5, 115, 20):
         for col in range(5, 155, 20):
             for at in ((0.0, 0.0), (0.0, 900.0)):
-                shapes.append(ground(row, col, 10 + rng.integers(5), 10 + rng.integers(5), at))
+                shapes.append(ground(row, col, 10 + int(rng.integers(5)), 10 + int(rng.integers(5)), at))
                 labels.append(str(rng.choice(["kelp", "eelgrass", "unsure"], p=[0.6, 0.3, 0.1])))
     write_polygons(tmp_path / "kelp.gpkg", shapes, {"label": labels}, "EPSG:4326")
     (tmp_path / "p.yml").write_text(CONFIG)
