@@ -1,0 +1,1 @@
+"""Polygons of a map, and tables of sites."""

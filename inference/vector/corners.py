@@ -1,0 +1,155 @@
+"""Corners of the regions of a map, and the rings through them: pure functions of arrays.
+
+A region is a set of connected pixels of one class. Its outline runs along the lattice lines between pixels, from corner
+to corner. A corner joins one horizontal edge, which extends to its left or to its right, and one vertical edge, which
+extends upwards or downwards. Along a lattice row the corners of a region, in order, are the two ends of one edge after
+the other, and along a lattice column likewise, so that sorting finds all edges.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+RIGHT, DOWN, REFLEX = 1, 2, 4
+"""Bits of a corner's kind: its edges extend to the right, and downwards; it is a corner of a hole or a notch."""
+
+
+@dataclass(frozen=True)
+class Corners:
+    """Corners of regions.
+
+    Attributes:
+        region: Number of the region of each corner, (n,) int64.
+        row: Lattice row, the number of pixel rows above it, (n,) int32.
+        col: Lattice column, (n,) int32.
+        kind: Bits RIGHT, DOWN and REFLEX, (n,) uint8.
+    """
+
+    region: NDArray[np.int64]
+    row: NDArray[np.int32]
+    col: NDArray[np.int32]
+    kind: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.region)
+
+    def __getitem__(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "Corners":
+        return Corners(self.region[chosen], self.row[chosen], self.col[chosen], self.kind[chosen])
+
+    @classmethod
+    def joined(cls, parts: "list[Corners]") -> "Corners":
+        """Return the corners of several parts as one."""
+        if not parts:
+            return cls(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.uint8))
+        return cls(
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("region", "row", "col", "kind"))
+        )
+
+
+def find_corners(regions: NDArray[np.int32], first: int) -> Corners:
+    """Find the corners on the lattice lines between the rows of an array of regions.
+
+    Args:
+        regions: Number of the region of each pixel, (rows + 1, width), -1 for none; pixels that share a side and belong
+            to one region have the same number.
+        first: Lattice row between the array's first two rows.
+
+    Returns:
+        Corners on `rows` lattice lines, those at the left and the right end included.
+    """
+    rows, width = regions.shape[0] - 1, regions.shape[1]
+    padded = np.full((rows + 1, width + 2), -1, np.int32)
+    padded[:, 1:-1] = regions
+    beside = padded[:, 1:] == padded[:, :-1]
+    below = padded[1:] == padded[:-1]
+    # Elsewhere the outline is straight, or there is none.
+    at = np.flatnonzero(~((beside[1:] & beside[:-1]) | (below[:, 1:] & below[:, :-1])))
+    row, col = np.divmod(at, width + 1)
+    a, b, c, d = padded[row, col], padded[row, col + 1], padded[row + 1, col], padded[row + 1, col + 1]
+    parts = []
+    for kind, own, beside_own, below_own, opposite in (
+        (0, a, b, c, d),
+        (RIGHT, b, a, d, c),
+        (DOWN, c, d, a, b),
+        (RIGHT | DOWN, d, c, b, a),
+    ):
+        convex = np.flatnonzero((own >= 0) & (beside_own != own) & (below_own != own))
+        reflex = np.flatnonzero(
+            (opposite >= 0) & (beside_own == opposite) & (below_own == opposite) & (own != opposite)
+        )
+        for found, region, bits in ((convex, own, kind), (reflex, opposite, kind | REFLEX)):
+            parts.append(
+                Corners(
+                    region[found].astype(np.int64),
+                    (row[found] + first).astype(np.int32),
+                    col[found].astype(np.int32),
+                    np.full(len(found), bits, np.uint8),
+                )
+            )
+    return Corners.joined(parts)
+
+
+@dataclass(frozen=True)
+class Rings:
+    """Closed rings of regions.
+
+    Attributes:
+        coordinates: Corners along the rings as (column, row), (n, 2) float64; a ring's first corner isn't repeated.
+        start: Position of each ring's first corner, (rings,) int64.
+        region: Number of each ring's region, (rings,) int64, ascending; the first ring of a region is its shell, the
+            others are holes.
+    """
+
+    coordinates: NDArray[np.float64]
+    start: NDArray[np.int64]
+    region: NDArray[np.int64]
+
+
+def trace(corners: Corners) -> Rings:
+    """Join all corners of whole regions to rings.
+
+    Where two pixels of a region touch at a corner only, the rings of the pixels between them meet there, and do not
+    cross: a hole that touches another hole or the shell is a ring of its own, as the OGC's simple features demand.
+    """
+    rank = np.lexsort((corners.kind & RIGHT, corners.col, corners.row, corners.region))
+    corners = corners[rank]
+    region, row, col, kind = corners.region, corners.row, corners.col, corners.kind.copy()
+    twice = np.flatnonzero((region[1:] == region[:-1]) & (row[1:] == row[:-1]) & (col[1:] == col[:-1]))
+    for side in (twice, twice + 1):
+        kind[side] = (kind[side] ^ DOWN) | REFLEX
+    # In this order corners 2 i and 2 i + 1 are the ends of a horizontal edge; in the other one, of a vertical edge.
+    columns = np.lexsort((kind & DOWN, row, col, region))
+    partner = np.empty(len(columns), np.int64)
+    partner[columns[0::2]], partner[columns[1::2]] = columns[1::2], columns[0::2]
+    order, start = _cycles(partner.tolist())
+    coordinates = np.stack([col[order], row[order]], axis=1).astype(np.float64)
+    # A ring is found at its uppermost corner, the leftmost of these, and a region's shell has the first of all.
+    return Rings(coordinates, np.array(start, np.int64), region[order[start]])
+
+
+def _cycles(partner: list[int]) -> tuple[NDArray[np.int64], list[int]]:
+    """Follow horizontal edges (from i to i ^ 1) and vertical edges (from i to partner[i]) in turn.
+
+    Returns:
+        Corners in the order of the rings, and the position of each ring's first corner.
+    """
+    seen = bytearray(len(partner))
+    order: list[int] = []
+    start: list[int] = []
+    add = order.append
+    for first in range(0, len(partner), 2):
+        if seen[first]:
+            continue
+        start.append(len(order))
+        at = first
+        while True:
+            seen[at] = 1
+            add(at)
+            at ^= 1
+            seen[at] = 1
+            add(at)
+            at = partner[at]
+            if at == first:
+                break
+    return np.array(order, np.int64), start
