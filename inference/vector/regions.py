@@ -5,6 +5,7 @@ kept, and nothing of its pixels. Once it ends, its corners are joined to polygon
 not depend on the height of the bands, and memory holds one band and the outlines of the open regions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +13,14 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from inference.vector.clusters import Clusters, touching_regions
 from inference.vector.corners import Corners, find_corners, trace
 from inference.vector.runs import Runs, connected, find_runs, touching
 
 
 @dataclass(frozen=True)
 class Regions:
-    """Regions in the order of their last rows, then of their first pixels.
+    """Regions, in the order of their last rows, then of their first pixels.
 
     Attributes:
         geometry: Polygon of each region, (n,) of shapely geometries, x the column and y the row of the map. With
@@ -28,6 +30,8 @@ class Regions:
         area: Sum of the areas of the pixels, (n,) float64.
         probability: Mean probability of the pixels, (n,) float64; NaN where none was given.
         lowest: Lowest probability, (n,) float32; NaN where none was given.
+        first: First pixel, (n,) int64: row times width of the map, plus column.
+        last: Last row, (n,) int64.
     """
 
     geometry: NDArray[Any]
@@ -36,6 +40,8 @@ class Regions:
     area: NDArray[np.float64]
     probability: NDArray[np.float64]
     lowest: NDArray[np.float32]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -43,18 +49,23 @@ class Regions:
     def __getitem__(self, chosen: Any) -> "Regions":
         return Regions(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Regions]") -> "Regions":
+        """Return the regions of several parts, at least one, as one."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
+
 
 @dataclass(frozen=True)
 class _Totals:
-    """Totals of regions; `+` adds those of equal numbers."""
+    """Totals of regions, see `Regions`; `probability` is the sum of the probabilities."""
 
     value: NDArray[np.uint8]
     pixels: NDArray[np.int64]
     area: NDArray[np.float64]
-    probability: NDArray[np.float64]  # sum
+    probability: NDArray[np.float64]
     lowest: NDArray[np.float32]
-    first: NDArray[np.int64]  # row * width + column of the first pixel
-    last: NDArray[np.int64]  # last row
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
 
 
 class RegionFinder:
@@ -63,10 +74,12 @@ class RegionFinder:
     Args:
         width: Width of the map, pixels.
         diagonal: True if pixels of one class that share a corner belong to one region (8-connectivity).
+        clustered: True to return regions that touch each other, whatever their classes, once all of them have ended.
     """
 
-    def __init__(self, width: int, diagonal: bool = False) -> None:
+    def __init__(self, width: int, diagonal: bool = False, clustered: bool = False) -> None:
         self._width, self._diagonal = width, diagonal
+        self._clusters = Clusters() if clustered else None
         self._row = 0
         self._above = find_runs(np.zeros((1, width), np.uint8), np.zeros((1, width), np.bool_))
         self._above_region = np.zeros(0, np.int64)  # number of the open region of each of these runs
@@ -100,8 +113,14 @@ class RegionFinder:
             count,
             [(open_region, self._open), (run_region, self._totals(runs, wanted, areas, probability))],
         )
+        touch = None
+        if self._clusters is not None:
+            touch = touching_regions(runs, self._above, self._width, run_region, open_region[self._above_region])
         last = runs.row == len(values) - 1
-        return self._close(len(values), runs[last], run_region[last], totals, corners)
+        stays, ended, regions = self._close(len(values), runs[last], run_region[last], totals, corners)
+        if self._clusters is None or touch is None:
+            return regions
+        return self._clusters.release(open_region, touch, stays, ended, regions)
 
     def finish(self) -> Regions:
         """Return the regions that reach the last row."""
@@ -141,8 +160,12 @@ class RegionFinder:
 
     def _close(
         self, rows: int, last: Runs, last_region: NDArray[np.int64], totals: _Totals, corners: Corners
-    ) -> Regions:
-        """Keep the regions of the last row open, and return the others."""
+    ) -> tuple[NDArray[np.bool_], NDArray[np.int64], Regions]:
+        """Keep the regions of the last row open.
+
+        Returns:
+            True for the regions that stay open; numbers of the others, in the order of the result; the others.
+        """
         stays = np.zeros(len(totals.value), np.bool_)
         stays[last_region] = True
         number = np.cumsum(stays) - 1  # of the open regions, from 0
@@ -159,14 +182,17 @@ class RegionFinder:
         rank[ended] = np.arange(len(ended))
         done = corners[~staying]
         geometry = _polygons(Corners(rank[done.region], done.row, done.col, done.kind), self._diagonal)
-        return Regions(
+        regions = Regions(
             geometry,
             totals.value[ended],
             totals.pixels[ended],
             totals.area[ended],
             totals.probability[ended] / totals.pixels[ended],
             np.where(np.isfinite(totals.lowest[ended]), totals.lowest[ended], np.float32(np.nan)),
+            totals.first[ended],
+            totals.last[ended],
         )
+        return stays, ended, regions
 
 
 def _paint(ids: NDArray[np.int32], runs: Runs, region: NDArray[np.int64]) -> None:

@@ -18,15 +18,16 @@ MAPS = st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 3)).flat
 )
 
 
-def found(values: NDArray[np.uint8], height: int, diagonal: bool = False, **more: Any) -> Regions:
+def found(
+    values: NDArray[np.uint8], height: int, diagonal: bool = False, clustered: bool = False, **more: Any
+) -> Regions:
     """Find the regions of all classes but 0, in bands of some height."""
-    finder = RegionFinder(values.shape[1], diagonal)
+    finder = RegionFinder(values.shape[1], diagonal, clustered)
     parts = []
     for row in range(0, len(values), height):
         band = np.s_[row : row + height]
         parts.append(finder.add(values[band], values[band] > 0, **{name: array[band] for name, array in more.items()}))
-    parts.append(finder.finish())
-    return Regions(*(np.concatenate([getattr(p, name) for p in parts]) for name in Regions.__dataclass_fields__))
+    return Regions.joined([*parts, finder.finish()])
 
 
 def by_gdal(values: NDArray[np.uint8], diagonal: bool) -> list[tuple[str, int]]:
@@ -111,3 +112,29 @@ def test_open_regions_alone_are_kept_between_bands() -> None:
     second = np.array([[0, 0, 0, 0]], np.uint8)
     assert finder.add(second, second > 0).value.tolist() == [2]
     assert len(finder.finish()) == 0
+
+
+@settings(max_examples=200)
+@given(MAPS, st.integers(1, 14), st.booleans())
+def test_all_polygons_form_a_valid_coverage(values: NDArray[np.uint8], height: int, diagonal: bool) -> None:
+    geometry = found(values, height, diagonal).geometry
+    assert shapely.coverage_is_valid(geometry)
+    assert shapely.area(shapely.union_all(geometry)) == (values > 0).sum()
+
+
+@settings(max_examples=200)
+@given(MAPS, st.integers(1, 14))
+def test_regions_that_touch_are_returned_together(values: NDArray[np.uint8], height: int) -> None:
+    finder = RegionFinder(values.shape[1], clustered=True)
+    parts = []
+    for row in range(0, len(values), height):
+        band = values[row : row + height]
+        parts.append(finder.add(band, band > 0))
+    parts.append(finder.finish())
+    clusters = [shapely.union_all(part.geometry) for part in parts if len(part)]
+    for i, one in enumerate(clusters):
+        assert not any(shapely.intersects(one, other) for other in clusters[i + 1 :])
+    together = Regions.joined(parts)
+    whole = found(values, len(values), clustered=True)
+    assert shapely.equals_exact(together.geometry, whole.geometry).all()
+    assert sorted(map(form, together.geometry)) == sorted(map(form, found(values, height).geometry))
