@@ -1,4 +1,7 @@
-"""GeoPackages: layers written in batches, with the styles of QGIS, and the same bytes for the same content."""
+"""GeoPackages: layers written in batches, with the styles of QGIS, and the same bytes for the same content.
+
+Layers of other formats are written by the same function, at once.
+"""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -29,8 +32,10 @@ def write_layer(
     columns: Mapping[str, Sequence[Any] | NDArray[Any]],
     crs: str | None = None,
     kind: str = "Polygon",
+    driver: str = "GPKG",
+    options: Mapping[str, str] | None = None,
 ) -> None:
-    """Write features to a layer of a GeoPackage; a file or layer that exists gets them in addition.
+    """Write features to a layer of a vector file; a GeoPackage or a layer that exists gets them in addition.
 
     Args:
         path: The file.
@@ -39,15 +44,19 @@ def write_layer(
         columns: Values of each column, (n,) each; None, or masked, where there is no value.
         crs: CRS, an authority's code or WKT.
         kind: Type of the geometries.
+        driver: Driver of OGR.
+        options: Options of the layer and the data set, for the driver.
 
     Raises:
         OSError: The file can't be written.
     """
     pyogrio, shapely = vector_libraries()
     arrays, masks = zip(*(_column(values) for values in columns.values()), strict=True)
-    options: dict[str, Any] = {"append": path.exists()}
-    if not path.exists():
-        options["dataset_options"] = {"VERSION": VERSION}
+    more: dict[str, Any] = dict(options or {})
+    if driver == "GPKG":
+        more["append"] = path.exists()
+        if not path.exists():
+            more["dataset_options"] = {"VERSION": VERSION}
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _TIME})
     try:
         pyogrio.raw.write(
@@ -57,10 +66,10 @@ def write_layer(
             field_mask=list(masks),
             fields=list(columns),
             layer=layer,
-            driver="GPKG",
+            driver=driver,
             geometry_type=None if geometries is None else kind,
             crs=crs,
-            **options,
+            **more,
         )
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError) as error:
         raise OSError(str(error)) from None

@@ -129,6 +129,52 @@ def polygons_of(geometries: NDArray[Any]) -> NDArray[Any]:
     return kept
 
 
+def valid_pixels(layer: VectorLayer, header: Header) -> tuple[NDArray[Any], list[str]]:
+    """Convert the polygons of a layer to the pixel coordinates of a raster, see `to_pixels`, and repair invalid ones.
+
+    Returns:
+        (n,) valid Polygons and MultiPolygons, empty where nothing was left; lines about what was repaired or left out.
+
+    Raises:
+        UserError: The raster isn't georeferenced, or there is no way from one CRS to the other.
+    """
+    _, shapely = vector_libraries()
+    notices = []
+    if layer.nulls or layer.empties:
+        notices.append(
+            f"{layer.path}: layer {quoted(layer.name)}: {layer.nulls} features have no geometry and {layer.empties} an "
+            "empty one; they are left out"
+        )
+    # Before edges get more points, so that crossings of the drawn edges become corners.
+    invalid = ~shapely.is_valid(layer.geometries)
+    if not invalid.any():
+        return _valid(shapely, to_pixels(layer, header)), notices
+    fixed = layer.geometries.copy()
+    fixed[invalid] = polygons_of(shapely.make_valid(fixed[invalid]))
+    broken = VectorLayer(layer.path, layer.name, layer.geometries[invalid], {}, layer.crs)
+    before = ground_areas(to_pixels(broken, header), header)
+    kept = ~shapely.is_empty(fixed)
+    repaired = np.full(len(fixed), shapely.Polygon(), object)
+    whole = VectorLayer(layer.path, layer.name, fixed[kept], {}, layer.crs)
+    repaired[kept] = _valid(shapely, to_pixels(whole, header))
+    after = ground_areas(repaired[invalid], header)
+    reason = str(shapely.is_valid_reason(layer.geometries[invalid][0])).partition("[")[0].lower()
+    notices.append(
+        f"{layer.path}: layer {quoted(layer.name)}: {int(invalid.sum())} invalid polygons were repaired (the first: "
+        f"{reason}): {np.nansum(before):,.2f} m² as drawn, {np.nansum(after):,.2f} m² repaired"
+    )
+    return repaired, notices
+
+
+def _valid(shapely: Any, geometries: NDArray[Any]) -> NDArray[Any]:
+    """Repair what a projection made invalid: edges that touched may cross by a rounding."""
+    invalid = ~shapely.is_valid(geometries)
+    if invalid.any():
+        geometries = geometries.copy()
+        geometries[invalid] = polygons_of(shapely.make_valid(geometries[invalid]))
+    return geometries
+
+
 def _pixels(inverse: tuple[float, ...], at: NDArray[np.float64]) -> NDArray[np.float64]:
     c0, c1, c2, c3, c4, c5 = inverse
     x, y = at[:, 0], at[:, 1]

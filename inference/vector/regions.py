@@ -5,7 +5,7 @@ kept, and nothing of its pixels. Once it ends, its corners are joined to polygon
 not depend on the height of the bands, and memory holds one band and the outlines of the open regions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,11 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from inference.vector.clusters import Clusters, touching_regions
 from inference.vector.corners import Corners, find_corners, trace
 from inference.vector.runs import Runs, connected, find_runs, touching
+
+AreaOfRuns = Callable[[Runs], NDArray[np.float64]]
+"""Function that returns the area of each run, (n,) float64; rows count from the first row of the band."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,10 @@ class RegionFinder:
     Args:
         width: Width of the map, pixels.
         diagonal: True if pixels of one class that share a corner belong to one region (8-connectivity).
-        clustered: True to return regions that touch each other, whatever their classes, once all of them have ended.
     """
 
-    def __init__(self, width: int, diagonal: bool = False, clustered: bool = False) -> None:
+    def __init__(self, width: int, diagonal: bool = False) -> None:
         self._width, self._diagonal = width, diagonal
-        self._clusters = Clusters() if clustered else None
         self._row = 0
         self._above = find_runs(np.zeros((1, width), np.uint8), np.zeros((1, width), np.bool_))
         self._above_region = np.zeros(0, np.int64)  # number of the open region of each of these runs
@@ -90,7 +90,7 @@ class RegionFinder:
         self,
         values: NDArray[np.uint8],
         wanted: NDArray[np.bool_],
-        areas: NDArray[np.float64] | None = None,
+        areas: AreaOfRuns | None = None,
         probability: NDArray[np.float32] | None = None,
     ) -> Regions:
         """Add the next rows of the map, and return the regions that end above their last row.
@@ -98,7 +98,7 @@ class RegionFinder:
         Args:
             values: Class of each pixel, (n, width).
             wanted: True at pixels that belong to a region, (n, width).
-            areas: Sums of the areas of the pixels before each column, (n, width + 1); None for areas of 1.
+            areas: Function that returns the areas of runs of these rows; None for pixels with an area of 1.
             probability: Probability of each pixel's class, (n, width) float32; None if it isn't known.
         """
         runs = find_runs(values, wanted)
@@ -113,14 +113,18 @@ class RegionFinder:
             count,
             [(open_region, self._open), (run_region, self._totals(runs, wanted, areas, probability))],
         )
-        touch = None
-        if self._clusters is not None:
-            touch = touching_regions(runs, self._above, self._width, run_region, open_region[self._above_region])
         last = runs.row == len(values) - 1
-        stays, ended, regions = self._close(len(values), runs[last], run_region[last], totals, corners)
-        if self._clusters is None or touch is None:
-            return regions
-        return self._clusters.release(open_region, touch, stays, ended, regions)
+        return self._close(len(values), runs[last], run_region[last], totals, corners)
+
+    @property
+    def open(self) -> int:
+        """Number of regions that reach the last row."""
+        return len(self._open.value)
+
+    @property
+    def oldest(self) -> int:
+        """First pixel of the region that began first of those that reach the last row; if there is none, the next."""
+        return int(self._open.first.min(initial=self._row * self._width))
 
     def finish(self) -> Regions:
         """Return the regions that reach the last row."""
@@ -143,13 +147,11 @@ class RegionFinder:
         self,
         runs: Runs,
         wanted: NDArray[np.bool_],
-        areas: NDArray[np.float64] | None,
+        areas: AreaOfRuns | None,
         probability: NDArray[np.float32] | None,
     ) -> _Totals:
         length = runs.stop - runs.start
-        area = length.astype(np.float64)
-        if areas is not None:
-            area = areas[runs.row, runs.stop] - areas[runs.row, runs.start]
+        area = length.astype(np.float64) if areas is None else areas(runs)
         total, lowest = np.full(len(runs), np.nan), np.full(len(runs), np.inf, np.float32)
         if probability is not None and len(runs):
             # The wanted pixels in order are the pixels of one run after the other.
@@ -160,12 +162,8 @@ class RegionFinder:
 
     def _close(
         self, rows: int, last: Runs, last_region: NDArray[np.int64], totals: _Totals, corners: Corners
-    ) -> tuple[NDArray[np.bool_], NDArray[np.int64], Regions]:
-        """Keep the regions of the last row open.
-
-        Returns:
-            True for the regions that stay open; numbers of the others, in the order of the result; the others.
-        """
+    ) -> Regions:
+        """Keep the regions of the last row open, and return the others."""
         stays = np.zeros(len(totals.value), np.bool_)
         stays[last_region] = True
         number = np.cumsum(stays) - 1  # of the open regions, from 0
@@ -182,7 +180,7 @@ class RegionFinder:
         rank[ended] = np.arange(len(ended))
         done = corners[~staying]
         geometry = _polygons(Corners(rank[done.region], done.row, done.col, done.kind), self._diagonal)
-        regions = Regions(
+        return Regions(
             geometry,
             totals.value[ended],
             totals.pixels[ended],
@@ -192,7 +190,6 @@ class RegionFinder:
             totals.first[ended],
             totals.last[ended],
         )
-        return stays, ended, regions
 
 
 def _paint(ids: NDArray[np.int32], runs: Runs, region: NDArray[np.int64]) -> None:

@@ -47,17 +47,14 @@ def find_runs(values: NDArray[np.uint8], wanted: NDArray[np.bool_]) -> Runs:
     return Runs(row, start, start + after - first, values.ravel()[first])
 
 
-def touching(
-    runs: Runs, above: Runs, width: int, diagonal: bool, same_class: bool = True
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find the runs that touch runs in the row above theirs.
+def touching(runs: Runs, above: Runs, width: int, diagonal: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the runs that touch runs of their class in the row above theirs.
 
     Args:
         runs: Runs of the rows.
         above: Runs that may lie above them, in order; `runs` itself, or those of the row before.
         width: Width of the map, pixels.
         diagonal: True if pixels that share a corner touch.
-        same_class: False to find runs of different classes, too.
 
     Returns:
         Number of the run, and number of the one above it that it touches, of each pair.
@@ -70,8 +67,6 @@ def touching(
     count = np.maximum(high - low, 0)
     one = np.repeat(np.arange(len(runs)), count)
     other = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(low, count)
-    if not same_class:
-        return one, other
     same = runs.value[one] == above.value[other]
     return one[same], other[same]
 

@@ -13,7 +13,7 @@ from inference.common.errors import UserError
 from inference.common.raster import Header
 from inference.common.text import limited, quoted
 from inference.common.vector import VectorLayer
-from inference.common.vector_grid import ground_areas, polygons_of, to_pixels
+from inference.common.vector_grid import valid_pixels
 from train.data.prepared import IGNORED
 
 OTHERS = "*"
@@ -84,45 +84,8 @@ def label_polygons(layer: VectorLayer, classes: NDArray[np.uint8], header: Heade
     Raises:
         UserError: They can't be placed on the image.
     """
-    notices = []
-    if layer.nulls or layer.empties:
-        notices.append(
-            f"{layer.path}: layer {quoted(layer.name)}: {layer.nulls} features have no geometry and {layer.empties} an "
-            "empty one; they are left out"
-        )
-    geometries, repaired = _repaired(layer, header)
-    notices += repaired
+    geometries, notices = valid_pixels(layer, header)
     near = shapely.intersects(geometries, shapely.box(0, 0, header.width, header.height)) & ~shapely.is_empty(
         geometries
     )
     return LabelPolygons(geometries[near], classes[near], tuple(notices))
-
-
-def _repaired(layer: VectorLayer, header: Header) -> tuple[NDArray[Any], list[str]]:
-    """Return valid polygons in pixel coordinates, and a notice about those that were invalid."""
-    # Before edges get more points, so that crossings of the drawn edges become corners.
-    invalid = ~shapely.is_valid(layer.geometries)
-    if not invalid.any():
-        return _valid(to_pixels(layer, header)), []
-    fixed = layer.geometries.copy()
-    fixed[invalid] = polygons_of(shapely.make_valid(fixed[invalid]))
-    broken = VectorLayer(layer.path, layer.name, layer.geometries[invalid], {}, layer.crs)
-    before = ground_areas(to_pixels(broken, header), header)
-    kept = ~shapely.is_empty(fixed)
-    mended = np.full(len(fixed), shapely.Polygon(), object)
-    mended[kept] = _valid(to_pixels(VectorLayer(layer.path, layer.name, fixed[kept], {}, layer.crs), header))
-    after = ground_areas(mended[invalid], header)
-    reason = str(shapely.is_valid_reason(layer.geometries[invalid][0])).partition("[")[0].lower()
-    return mended, [
-        f"{layer.path}: layer {quoted(layer.name)}: {int(invalid.sum())} invalid polygons were repaired (the first: "
-        f"{reason}): {np.nansum(before):,.2f} m² as drawn, {np.nansum(after):,.2f} m² repaired"
-    ]
-
-
-def _valid(geometries: NDArray[Any]) -> NDArray[Any]:
-    """Repair what a projection made invalid: edges that touched may cross by a rounding."""
-    invalid = ~shapely.is_valid(geometries)
-    if invalid.any():
-        geometries = geometries.copy()
-        geometries[invalid] = polygons_of(shapely.make_valid(geometries[invalid]))
-    return geometries

@@ -1,5 +1,6 @@
 """Regions of a map as polygons: equal to GDAL's polygons of the whole map, for bands of any height."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize, shapes
 
 from inference.vector.regions import RegionFinder, Regions
+from inference.vector.runs import Runs
 
 MAPS = st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 3)).flatmap(
     lambda size: arrays(np.uint8, size[:2], elements=st.integers(0, size[2]))
@@ -19,15 +21,24 @@ MAPS = st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 3)).flat
 
 
 def found(
-    values: NDArray[np.uint8], height: int, diagonal: bool = False, clustered: bool = False, **more: Any
+    values: NDArray[np.uint8], height: int, diagonal: bool = False, areas: Any = None, probability: Any = None
 ) -> Regions:
     """Find the regions of all classes but 0, in bands of some height."""
-    finder = RegionFinder(values.shape[1], diagonal, clustered)
+    finder = RegionFinder(values.shape[1], diagonal)
     parts = []
     for row in range(0, len(values), height):
         band = np.s_[row : row + height]
-        parts.append(finder.add(values[band], values[band] > 0, **{name: array[band] for name, array in more.items()}))
+        of_runs = None if areas is None else partial(area_of_runs, areas[band])
+        parts.append(
+            finder.add(values[band], values[band] > 0, of_runs, None if probability is None else probability[band])
+        )
     return Regions.joined([*parts, finder.finish()])
+
+
+def area_of_runs(before: NDArray[np.float64], runs: Runs) -> NDArray[np.float64]:
+    """Return the area of runs from the sums of the areas before each column, (rows, width + 1)."""
+    areas: NDArray[np.float64] = before[runs.row, runs.stop] - before[runs.row, runs.start]
+    return areas
 
 
 def by_gdal(values: NDArray[np.uint8], diagonal: bool) -> list[tuple[str, int]]:
@@ -109,8 +120,10 @@ def test_open_regions_alone_are_kept_between_bands() -> None:
     finder = RegionFinder(4)
     first = np.array([[1, 0, 2, 2], [0, 0, 2, 0]], np.uint8)
     assert finder.add(first, first > 0).value.tolist() == [1]
+    assert finder.open == 1
     second = np.array([[0, 0, 0, 0]], np.uint8)
     assert finder.add(second, second > 0).value.tolist() == [2]
+    assert finder.open == 0
     assert len(finder.finish()) == 0
 
 
@@ -120,21 +133,3 @@ def test_all_polygons_form_a_valid_coverage(values: NDArray[np.uint8], height: i
     geometry = found(values, height, diagonal).geometry
     assert shapely.coverage_is_valid(geometry)
     assert shapely.area(shapely.union_all(geometry)) == (values > 0).sum()
-
-
-@settings(max_examples=200)
-@given(MAPS, st.integers(1, 14))
-def test_regions_that_touch_are_returned_together(values: NDArray[np.uint8], height: int) -> None:
-    finder = RegionFinder(values.shape[1], clustered=True)
-    parts = []
-    for row in range(0, len(values), height):
-        band = values[row : row + height]
-        parts.append(finder.add(band, band > 0))
-    parts.append(finder.finish())
-    clusters = [shapely.union_all(part.geometry) for part in parts if len(part)]
-    for i, one in enumerate(clusters):
-        assert not any(shapely.intersects(one, other) for other in clusters[i + 1 :])
-    together = Regions.joined(parts)
-    whole = found(values, len(values), clustered=True)
-    assert shapely.equals_exact(together.geometry, whole.geometry).all()
-    assert sorted(map(form, together.geometry)) == sorted(map(form, found(values, height).geometry))

@@ -1,0 +1,95 @@
+"""Output of one file, or of a file with companions (.shp), written in a temporary folder until it is whole."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from inference.common.errors import UserError, first_line
+from inference.common.files import claim, full_disk, replace, temporary_path
+from inference.common.raster import GDAL_ERRORS
+
+
+class StagedFile:
+    """Output that appears under its name when it is whole; whatever happens, the target is the old file or the new one.
+
+    Args:
+        path: Target.
+        overwrite: True if it may replace an existing file.
+        companions: Names of files that belong to an earlier output of this name, and are removed when it is replaced.
+
+    Attributes:
+        path: Target.
+        file: File to write; others beside it are published with it.
+
+    Raises:
+        UserError: The temporary folder can't be made.
+    """
+
+    def __init__(self, path: Path, overwrite: bool, companions: Sequence[str] = ()) -> None:
+        self.path, self._overwrite, self._companions = path, overwrite, companions
+        self._folder = temporary_path(path)
+        self.file = self._folder / path.name
+        self._claimed: list[Path] = []
+        with self.failing():
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir()
+
+    def write_text(self, text: str) -> None:
+        """Write text as the content of the file, in UTF-8."""
+        with self.failing():
+            self.file.write_text(text, encoding="utf-8", newline="\n")
+
+    def complete(self) -> None:
+        """Complete the file; it keeps its temporary name."""
+
+    def publish(self) -> None:
+        """Give the files their names; existing ones are replaced only if that is allowed.
+
+        Raises:
+            UserError: One can't be renamed, or another command has written a file of this name in the meantime.
+        """
+        others = sorted(found for found in self._folder.iterdir() if found != self.file)
+        with self.failing():
+            for found in (*others, self.file):  # the target last: where it exists, the others do too
+                target = self.path.with_name(found.name)
+                if self._overwrite:
+                    replace(found, target)
+                    continue
+                try:
+                    claim(found, target)
+                except FileExistsError:
+                    raise UserError(
+                        f"{target}: was written by another command in the meantime and is kept (replace it with "
+                        "--overwrite, or choose another name)"
+                    ) from None
+                self._claimed.append(target)
+            written = {found.name for found in others}
+            for suffix in self._companions:
+                stale = (
+                    self.path.with_suffix(suffix)
+                    if suffix.startswith(".")
+                    else self.path.with_name(self.path.name + suffix)
+                )
+                if stale.name not in written:
+                    stale.unlink(missing_ok=True)
+            self._folder.rmdir()
+
+    def discard(self) -> None:
+        """Remove the temporary files, and what was published under a name that was free."""
+        for path in self._claimed:
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            shutil.rmtree(self._folder)
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Convert errors of GDAL and the system into a `UserError`."""
+        try:
+            yield
+        except (*GDAL_ERRORS, OSError) as error:
+            free = shutil.disk_usage(self.path.parent).free if self.path.parent.is_dir() else 0
+            raise UserError(
+                f"{self.path}: can't be written: {first_line(full_disk(error) or error)} ({free / 2**20:.0f} MiB are "
+                "free in its folder)"
+            ) from None
