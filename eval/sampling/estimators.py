@@ -1,0 +1,331 @@
+"""Estimators of areas and accuracies from a stratified random sample of labelled units.
+
+Areas are estimated by the difference estimator: the total of an auxiliary variable x that is known for every unit of
+the map, corrected by the mean difference between the labels and x in the sample,
+
+    T_k = sum_h (X_hk + A_h mean_h(y_k - x_k)),    Var(T_k) = sum_h A_h² (1 - n_h / N_h) s²_h(y_k - x_k) / n_h
+
+(Särndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, section 6.3, doi:10.1007/978-1-4612-4378-6;
+prediction-powered inference is the same idea: Angelopoulos et al. 2023, doi:10.1126/science.adi6000). y_k is 1 where
+the label is class k, otherwise 0; A_h is the area of stratum h. Three choices of x:
+
+- "map": 1 where the map shows class k. In strata that are the classes of the map this is the stratified estimator of
+  Olofsson et al. 2014, equations 9 to 11, doi:10.1016/j.rse.2014.02.015.
+- "none": 0, the stratified estimator for any strata (Stehman 2014, equations 14 and 25,
+  doi:10.1080/01431161.2014.930207).
+- "probability": the model's probability of class k.
+
+With "map" and "probability" the areas of all classes sum to the known area, in a domain (site) too: there the
+differences of units outside the domain count as 0.
+
+Accuracies are ratios of two totals with x = 0; see `estimate_accuracy`.
+
+Units of different ground area (a map in degrees, for example) are weighted by it: every mean is sum(a y) / sum(a).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from eval.sampling.design import Floats, Sample, Strata, Totals
+from eval.sampling.intervals import LEVEL, ResidualMoments, area_interval, effective_jeffreys
+
+Auxiliary = Literal["map", "probability", "none"]
+
+
+@dataclass(frozen=True)
+class Areas:
+    """Estimated area of each of K classes.
+
+    Attributes:
+        class_names: Names of the classes.
+        auxiliary: Auxiliary variable of the difference estimator.
+        mapped: (K,), area of the pixels of each class on the map, in m².
+        area: (K,), estimated area in m². An unbiased estimate of a class that is nearly absent can be below 0.
+        standard_error: (K,), design-based standard error of `area` in m²; 0 where all differences in the sample are
+            equal. The interval does not rely on it.
+        low: (K,), lower bound of the confidence interval in m².
+        high: (K,), upper bound of the confidence interval in m².
+        level: Confidence level.
+    """
+
+    class_names: tuple[str, ...]
+    auxiliary: Auxiliary
+    mapped: Floats
+    area: Floats
+    standard_error: Floats
+    low: Floats
+    high: Floats
+    level: float
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """Estimated proportions, with standard errors and confidence intervals; arrays of the same shape.
+
+    NaN where a proportion is undefined: no unit in the sample belongs to its denominator.
+    """
+
+    value: Floats
+    standard_error: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy of a map of K classes.
+
+    Attributes:
+        counts: (K, K), number of labelled units by mapped class (rows) and label (columns).
+        matrix: (K, K), error matrix in area proportions, mapped class by reference class; it sums to 1.
+        overall: (), share of the area that is mapped correctly.
+        users: (K,), user's accuracy: share of the area mapped as a class that belongs to it.
+        producers: (K,), producer's accuracy: share of the area of a class that is mapped as it.
+    """
+
+    counts: Floats
+    matrix: Floats
+    overall: Ratios
+    users: Ratios
+    producers: Ratios
+
+
+def default_auxiliary(strata: Strata, sample: Sample) -> Auxiliary:
+    """Return the most precise auxiliary variable that is known for the whole map and for the sample."""
+    return "map" if strata.totals.probability is None or sample.probability is None else "probability"
+
+
+def estimate_areas(
+    strata: Strata,
+    sample: Sample,
+    auxiliary: Auxiliary | None = None,
+    domain: str | None = None,
+    level: float = LEVEL,
+) -> Areas:
+    """Estimate the area of each class, over the whole population or in one domain.
+
+    Units without a class label are left out: they are taken to be missing at random within their stratum;
+    `areas_at_extremes` shows what depends on that.
+
+    Args:
+        strata: Strata and their known totals.
+        sample: Units that were drawn from them.
+        auxiliary: Auxiliary variable; None chooses `default_auxiliary`.
+        domain: Name of a domain (site) of `strata`; None for the whole population.
+        level: Confidence level.
+
+    Raises:
+        ValueError: A stratum has fewer than two labelled units (one, if it has no other), the auxiliary variable is
+            not known, or the domain is not one of the strata's.
+    """
+    auxiliary = auxiliary or default_auxiliary(strata, sample)
+    known = sample.keep(sample.labelled)
+    check_sizes(strata, known)
+    moments = residual_moments(strata, known, auxiliary, domain)
+    totals, position = _totals(strata, domain)
+    low, high = area_interval(moments, level)
+    # What was seen in the sample is certain.
+    seen = _indicators(known.label, len(strata.class_names)) * known.area[:, None]
+    share = np.ones(len(known)) if position is None else _membership(known)[:, position]
+    least = (seen * share[:, None]).sum(axis=0)
+    total = totals.area.sum()
+    return Areas(
+        strata.class_names,
+        auxiliary,
+        totals.mapped.sum(axis=0),
+        moments.total,
+        np.sqrt(moments.design_variance.sum(axis=0)),
+        np.clip(low, least, total - (least.sum() - least)),
+        np.clip(high, least, total - (least.sum() - least)),
+        level,
+    )
+
+
+def areas_at_extremes(
+    strata: Strata, sample: Sample, auxiliary: Auxiliary | None = None, domain: str | None = None
+) -> tuple[Floats, Floats]:
+    """Estimate the area of each class if all units without a class label belong to other classes, or all to it.
+
+    Returns:
+        (K,) and (K,): estimates in m² for no such unit, and for each such unit, in the class.
+    """
+    auxiliary = auxiliary or default_auxiliary(strata, sample)
+    check_sizes(strata, sample.relabel(np.zeros_like(sample.label)))
+    none = _indicators(sample.label, len(strata.class_names))
+    every = none + ~sample.labelled[:, None]
+    least, most = (residual_moments(strata, sample, auxiliary, domain, labels).total for labels in (none, every))
+    return least, most
+
+
+def estimate_accuracy(strata: Strata, sample: Sample, level: float = LEVEL) -> Accuracy:
+    """Estimate the error matrix in area proportions, and overall, user's and producer's accuracy.
+
+    Each accuracy is a ratio R = Y / X of two stratified totals, and Var(R) is that of the total of y - R x, over X²
+    (Stehman 2014, equations 27 and 28, doi:10.1080/01431161.2014.930207). In strata that are the classes of the map
+    these are equations 4 to 8 of Olofsson et al. 2014, doi:10.1016/j.rse.2014.02.015. Intervals: see
+    `effective_jeffreys`.
+
+    Raises:
+        ValueError: A stratum has fewer than two labelled units (one, if it has no other).
+    """
+    known = sample.keep(sample.labelled)
+    check_sizes(strata, known)
+    classes = len(strata.class_names)
+    mapped, label = _indicators(known.mapped, classes), _indicators(known.label, classes)
+    correct = mapped * label
+    cells = (mapped[:, :, None] * label[:, None, :]).reshape(len(known), -1)
+    area = strata.totals.area.sum()
+    overall = _ratio(strata, known, correct.sum(axis=1, keepdims=True), np.ones((len(known), 1)), level)
+    return Accuracy(
+        cells.sum(axis=0).reshape(classes, classes),
+        (stratified_total(strata, known, cells)[0] / area).reshape(classes, classes),
+        Ratios(*(values[0] for values in (overall.value, overall.standard_error, overall.low, overall.high))),
+        _ratio(strata, known, correct, mapped, level),
+        _ratio(strata, known, correct, label, level),
+    )
+
+
+def check_sizes(strata: Strata, sample: Sample) -> None:
+    """Check that each stratum has two labelled units, or one if it has no other.
+
+    Raises:
+        ValueError: A stratum has fewer; the message names it.
+    """
+    sizes = sample.sizes(len(strata.names))
+    short = sizes < np.minimum(2, np.ceil(strata.totals.units))
+    if short.any():
+        found = ", ".join(f"{strata.names[i]} ({sizes[i]})" for i in np.flatnonzero(short))
+        raise ValueError(f"strata with fewer than 2 labelled units: {found}")
+
+
+def stratified_total(strata: Strata, sample: Sample, values: Floats) -> tuple[Floats, Floats]:
+    """Estimate totals of values per unit area, and their variances.
+
+    Args:
+        strata: Strata, each with at least one unit in `sample` (two for a variance).
+        sample: Units, all of them used.
+        values: (n, M), values of the units.
+
+    Returns:
+        (M,): sum_h A_h mean_h(values). (M,): sum_h A_h² (1 - n_h / N_h) s²_h / n_h.
+    """
+    mean, variance = stratum_moments(sample, values, len(strata.names))
+    area = strata.totals.area[:, None]
+    return (area * mean).sum(axis=0), (area**2 * _variance_of_mean(strata, sample, variance)).sum(axis=0)
+
+
+def stratum_moments(sample: Sample, values: Floats, strata: int) -> tuple[Floats, Floats]:
+    """Return the mean and the sample variance of values (n, M) in each stratum, (H, M) each, weighted by ground area.
+
+    Both are 0 in a stratum without units, and the variance is 0 in one with a single unit.
+    """
+    sizes = np.bincount(sample.stratum, minlength=strata)
+    areas = np.bincount(sample.stratum, sample.area, strata)
+    weight = (sample.area * (sizes / np.where(areas > 0, areas, 1))[sample.stratum])[:, None]
+    mean = _sum_by_stratum(sample, weight * values, strata) / np.maximum(sizes, 1)[:, None]
+    squares = _sum_by_stratum(sample, (weight * (values - mean[sample.stratum])) ** 2, strata)
+    return mean, squares / np.maximum(sizes - 1, 1)[:, None]
+
+
+def residual_moments(
+    strata: Strata,
+    sample: Sample,
+    auxiliary: Auxiliary,
+    domain: str | None = None,
+    labels: Floats | None = None,
+) -> ResidualMoments:
+    """Return the moments of the differences between the labels and the auxiliary variable, by stratum.
+
+    Args:
+        strata: Strata and their known totals.
+        sample: Units, all of them used.
+        auxiliary: Auxiliary variable.
+        domain: Name of a domain of `strata`; None for the whole population.
+        labels: (n, K), 1 in the column of each unit's class, otherwise 0; None for those of `sample`.
+
+    Raises:
+        ValueError: The auxiliary variable is not known, or the domain is not one of the strata's.
+    """
+    totals, position = _totals(strata, domain)
+    classes = len(strata.class_names)
+    labels = _indicators(sample.label, classes) if labels is None else labels
+    share = np.ones((len(sample), 1)) if position is None else _membership(sample)[:, [position]]
+    whole = strata.totals.area[:, None]
+    positive, negative = totals.area[:, None] / whole, np.zeros_like(totals.mapped)
+    prior = expected = None
+    if auxiliary == "probability":
+        if totals.probability is None or totals.variance is None or sample.probability is None:
+            raise ValueError("the probabilities of the map and of the sample are not known")
+        residual, known = share * (labels - sample.probability), totals.probability
+        prior, negative = totals.variance / whole, positive
+        expected = _sum_by_stratum(sample, share**2 * sample.probability * (1 - sample.probability), len(strata.names))
+    elif auxiliary == "map":
+        residual, known = share * (labels - _indicators(sample.mapped, classes)), totals.mapped
+        negative = totals.mapped / whole
+        positive = positive - negative
+    else:
+        residual, known = share * labels, np.zeros_like(totals.mapped)
+    number = len(strata.names)
+    mean, variance = stratum_moments(sample, residual, number)
+    return ResidualMoments(
+        area=strata.totals.area,
+        units=strata.totals.units,
+        sizes=np.bincount(sample.stratum, minlength=number).astype(np.float64),
+        total=(known + whole * mean).sum(axis=0),
+        surplus=stratum_moments(sample, np.maximum(residual, 0), number)[0],
+        deficit=stratum_moments(sample, np.maximum(-residual, 0), number)[0],
+        variance=variance,
+        surplus_limit=positive,
+        deficit_limit=negative,
+        squares=_sum_by_stratum(sample, residual**2, number),
+        prior=prior,
+        expected=expected,
+    )
+
+
+def _ratio(strata: Strata, sample: Sample, numerator: Floats, denominator: Floats, level: float) -> Ratios:
+    """Estimate ratios of totals of (n, M) over totals of (n, M); the numerators are parts of the denominators."""
+    part, whole = (stratified_total(strata, sample, values)[0] for values in (numerator, denominator))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = np.where(whole > 0, part / whole, np.nan)
+        error = np.sqrt(stratified_total(strata, sample, numerator - value * denominator)[1]) / whole
+    census = bool((sample.sizes(len(strata.names)) >= strata.totals.units).all())
+    low, high = effective_jeffreys(value, error, (denominator > 0).sum(axis=0).astype(np.float64), level, census)
+    return Ratios(value, error, low, high)
+
+
+def _variance_of_mean(strata: Strata, sample: Sample, variance: Floats) -> Floats:
+    sizes = np.bincount(sample.stratum, minlength=len(strata.names))
+    factor = (1 - np.minimum(sizes / strata.totals.units, 1)) / np.maximum(sizes, 1)
+    product: Floats = factor[:, None] * variance
+    return product
+
+
+def _totals(strata: Strata, domain: str | None) -> tuple[Totals, int | None]:
+    """Return the totals of a domain and its position, or those of the whole population and None."""
+    if domain is None:
+        return strata.totals, None
+    names = [name for name, _ in strata.domains]
+    if domain not in names:
+        raise ValueError(f"{domain!r} is not one of the domains: {', '.join(names)}")
+    return strata.domains[names.index(domain)][1], names.index(domain)
+
+
+def _membership(sample: Sample) -> Floats:
+    if sample.membership is None:
+        raise ValueError("the sample does not say which domains its units lie in")
+    return sample.membership
+
+
+def _indicators(classes: np.ndarray, number: int) -> Floats:
+    """Return (n, number) float64: 1 in the column of each unit's class; a row of 0 where there is none."""
+    indicators: Floats = (classes[:, None] == np.arange(number)).astype(np.float64)
+    return indicators
+
+
+def _sum_by_stratum(sample: Sample, values: Floats, strata: int) -> Floats:
+    sums = np.zeros((strata, values.shape[1]))
+    np.add.at(sums, sample.stratum, values)
+    return sums
