@@ -6,6 +6,7 @@ cylindrical equal-area projection of the WGS84 ellipsoid, on which the area of a
 """
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,16 @@ def pixel_areas(
 def cell_edges(length: int, step: int) -> NDArray[np.int64]:
     """Return the edges of cells of `step` pixels along an axis; the last cell may be shorter."""
     return np.append(np.arange(0, length, step), length)
+
+
+def count_in_cells(found: NDArray[np.bool_], rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Count the True pixels of (H, W) bool in each cell, (n, m), between edges of n + 1 rows and m + 1 columns."""
+    return np.array(
+        [
+            [np.count_nonzero(found[top:bottom, left:right]) for left, right in pairwise(cols)]
+            for top, bottom in pairwise(rows)
+        ]
+    )
 
 
 def georeference_problem(crs: Any, transform: Any, height: int, width: int) -> str | None:

@@ -10,10 +10,11 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from inference.common.errors import UserError
+from inference.common.errors import UserError, first_line
 
 TEMPORARY = ".writing"
 """Suffix of temporary files."""
@@ -98,6 +99,52 @@ def claim(temporary: Path, path: Path) -> None:
     else:
         temporary.unlink()
     _sync_folder(path.parent)
+
+
+def publish(temporary: Path, path: Path, overwrite: bool) -> bool:
+    """Give a finished file its name; an existing file is replaced only if that is allowed.
+
+    Args:
+        temporary: The finished file.
+        path: Its name.
+        overwrite: True if it may replace another file.
+
+    Returns:
+        True if the name was free, so that the file may be removed again.
+
+    Raises:
+        UserError: Another command has written a file of this name in the meantime.
+    """
+    if overwrite:
+        replace(temporary, path)
+        return False
+    try:
+        claim(temporary, path)
+    except FileExistsError:
+        raise UserError(
+            f"{path}: was written by another command in the meantime and is kept (replace it with --overwrite, or "
+            "choose another name)"
+        ) from None
+    return True
+
+
+@contextmanager
+def write_errors(path: Path, *others: type[Exception]) -> Iterator[None]:
+    """Convert errors of the system, and `others`, into a `UserError` that says how much room is left.
+
+    Args:
+        path: File that is written.
+        others: Further types of errors, of the library that writes.
+    """
+    errors: tuple[type[Exception], ...] = (OSError, *others)
+    try:
+        yield
+    except errors as error:
+        free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
+        raise UserError(
+            f"{path}: can't be written: {first_line(full_disk(error) or error)} ({free / 2**20:.0f} MiB are free in "
+            "its folder)"
+        ) from None
 
 
 def clear_temporaries(folder: Path, target: str = "") -> None:

@@ -12,6 +12,16 @@ from inference.common.paths import is_address, shown_path, user_path
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 """Suffixes of GeoTIFFs, in lower case."""
+VECTOR_SUFFIXES = (".gpkg", ".fgb", ".geojson", ".shp", ".pmtiles")
+"""Suffixes of vector files that are written, in lower case."""
+TABLE_SUFFIXES = (".csv",)
+"""Suffixes of tables, in lower case."""
+_FORMATS = {
+    TIFF_SUFFIXES: ("a GeoTIFF", "map"),
+    VECTOR_SUFFIXES: ("a vector file", "polygons"),
+    TABLE_SUFFIXES: ("a CSV table", "sites"),
+}
+"""What a file with one of these suffixes is, and how one may be called."""
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISCHR, "a device"),
@@ -39,7 +49,7 @@ def check_target(
         option: Option or key that names the output, for error messages.
         overwrite: True if an existing file may be replaced.
         inputs: Files that the command reads, each with what it is, such as "the model"; addresses are skipped.
-        suffixes: Allowed suffixes, in lower case; empty for all.
+        suffixes: Allowed suffixes, such as TIFF_SUFFIXES; empty for all.
 
     Returns:
         The path to write to. For a symbolic link that is the file that the link leads to, so that the link stays.
@@ -50,7 +60,8 @@ def check_target(
     path = user_path(target, option)
     shown = shown_path(target)
     another = f"choose another {option}"
-    example = f"map{suffixes[0]}" if suffixes else ""
+    written_as, stem = _FORMATS[tuple(suffixes)] if suffixes else ("", "")
+    example = f"{stem}{suffixes[0]}" if suffixes else ""
     if path.is_symlink():
         path = path.resolve()
     mode = _mode(path)
@@ -62,7 +73,8 @@ def check_target(
         such = f", such as {shown}{example}" if suffixes else ""
         raise UserError(f"{shown}: ends like a folder ({option} is a file{such})")
     if suffixes and Path(target).suffix.lower() not in suffixes:
-        raise UserError(f"{shown}: is written as a GeoTIFF (give {option} a name that ends in {' or '.join(suffixes)})")
+        ends = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
+        raise UserError(f"{shown}: is written as {written_as} (give {option} a name that ends in {ends})")
     check_no_input(path, option, inputs or {})
     if not path.parent.is_dir():
         raise UserError(f"{shown_path(path.parent)}: no such folder (make it first, or {another})")

@@ -5,7 +5,8 @@ pyogrio and shapely are imported when a file is read: commands that don't read p
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class VectorLayer:
         crs: Coordinate reference system: an authority's code, or WKT.
         nulls: Features without a geometry, which are left out.
         empties: Features with an empty geometry, which are left out.
+        fids: Number of each feature in the file, (n,), as QGIS shows it; None if the layer wasn't read from a file.
     """
 
     path: str
@@ -46,6 +48,7 @@ class VectorLayer:
     crs: str
     nulls: int = 0
     empties: int = 0
+    fids: NDArray[np.int64] | None = None
 
 
 def vector_libraries() -> tuple[Any, Any]:
@@ -78,27 +81,16 @@ def read_layer(
     """
     pyogrio, shapely = vector_libraries()
     shown = shown_path(path)
-    if not is_address(str(path)):
-        check_regular_file(Path(path))
-    names = ("DataSourceError", "DataLayerError", "GeometryError", "FeatureError", "FieldError", "CRSError")
-    errors = tuple(getattr(pyogrio.errors, error) for error in names)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pyogrio repeats GDAL's remarks on the file as warnings
-            name = _layer_name(pyogrio.list_layers(path), layer, shown, option)
-            info = pyogrio.read_info(path, layer=name)
-            missing = [column for column in columns if column not in info["fields"]]
-            if missing:
-                has = ", ".join(quoted(field) for field in info["fields"]) or "none"
-                raise UserError(f"{shown}: layer {quoted(name)} has no column {quoted(missing[0])} (it has {has})")
-            meta, _, encoded, values = pyogrio.raw.read(path, layer=name, columns=list(columns), force_2d=True)
-    except errors as error:
-        # SQLite's own words name tables of the format, and no cause.
-        reason = "it is damaged or cut short" if "malformed" in str(error) else first_line(error)
-        raise UserError(
-            f"{shown}: can't be read as a vector file: {reason} (the file is damaged, in use or of another "
-            "kind; allowed: GeoPackage, Shapefile, GeoJSON, FlatGeobuf and other formats of OGR, zipped or not)"
-        ) from None
+    with _readable(pyogrio, path, shown):
+        name = _layer_name(pyogrio.list_layers(path), layer, shown, option)
+        info = pyogrio.read_info(path, layer=name)
+        missing = [column for column in columns if column not in info["fields"]]
+        if missing:
+            has = ", ".join(quoted(field) for field in info["fields"]) or "none"
+            raise UserError(f"{shown}: layer {quoted(name)} has no column {quoted(missing[0])} (it has {has})")
+        meta, fids, encoded, values = pyogrio.raw.read(
+            path, layer=name, columns=list(columns), force_2d=True, return_fids=True
+        )
     if not info["crs"]:
         raise UserError(
             f"{shown}: layer {quoted(name)} has no coordinate reference system (give it the one of its coordinates: "
@@ -117,7 +109,56 @@ def read_layer(
         info["crs"],
         int(null.sum()),
         int(empty.sum()),
+        fids[kept],
     )
+
+
+def column_types(path: str | Path, layer: str | None = None, option: str = "") -> dict[str, str]:
+    """Return the columns of a layer, each with the name of its NumPy type; `object` for text.
+
+    Args:
+        path: File, zipped file or address.
+        layer: Name of the layer; None if the file has a single one.
+        option: Option or key that chooses the layer, for error messages.
+
+    Raises:
+        UserError: The file or the layer can't be read.
+    """
+    pyogrio, _ = vector_libraries()
+    shown = shown_path(path)
+    with _readable(pyogrio, path, shown):
+        name = _layer_name(pyogrio.list_layers(path), layer, shown, option)
+        info = pyogrio.read_info(path, layer=name)
+    return dict(zip(map(str, info["fields"]), map(str, info["dtypes"]), strict=True))
+
+
+def value_text(value: Any) -> str:
+    """Return a value of a column as text: whole numbers without a decimal point, no value as empty."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+@contextmanager
+def _readable(pyogrio: Any, path: str | Path, shown: str) -> Iterator[None]:
+    """Convert the errors of reading a vector file into a `UserError`."""
+    if not is_address(str(path)):
+        check_regular_file(Path(path))
+    names = ("DataSourceError", "DataLayerError", "GeometryError", "FeatureError", "FieldError", "CRSError")
+    errors = tuple(getattr(pyogrio.errors, error) for error in names)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pyogrio repeats GDAL's remarks on the file as warnings
+            yield
+    except errors as error:
+        # SQLite's own words name tables of the format, and no cause.
+        reason = "it is damaged or cut short" if "malformed" in str(error) else first_line(error)
+        raise UserError(
+            f"{shown}: can't be read as a vector file: {reason} (the file is damaged, in use or of another "
+            "kind; allowed: GeoPackage, Shapefile, GeoJSON, FlatGeobuf and other formats of OGR, zipped or not)"
+        ) from None
 
 
 def _layer_name(layers: NDArray[Any], wanted: str | None, shown: str, option: str) -> str:

@@ -6,8 +6,8 @@ The file is written beside its target under a temporary name, copied once into t
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ from rasterio.crs import CRS
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
-from inference.common.errors import UserError, first_line
-from inference.common.files import TEMPORARY, claim, replace, temporary_path
+from inference.common.files import TEMPORARY, publish, temporary_path, write_errors
 from inference.common.raster import GDAL_ERRORS, Header, open_raster
 
 BLOCK = 512
@@ -152,16 +151,8 @@ class Output:
         with self._failing():
             if self._overwrite:
                 self._remove_sidecars()
-                replace(self._whole, self.path)
-            else:
-                try:
-                    claim(self._whole, self.path)
-                except FileExistsError:
-                    raise UserError(
-                        f"{self.path}: was written by another command in the meantime and is kept (replace it with "
-                        "--overwrite, or choose another name)"
-                    ) from None
-                self._claimed = True
+            self._claimed = publish(self._whole, self.path, self._overwrite)
+            if self._claimed:
                 self._remove_sidecars()
             self._temporary.unlink(missing_ok=True)
 
@@ -187,16 +178,9 @@ class Output:
         for path in self.path.parent.glob(_escaped(self._temporary.name.removesuffix(TEMPORARY)) + ".*"):
             path.unlink(missing_ok=True)
 
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
+    def _failing(self) -> AbstractContextManager[None]:
         """Convert errors of GDAL and the system into a `UserError`."""
-        try:
-            yield
-        except (*GDAL_ERRORS, OSError) as error:
-            free = shutil.disk_usage(self.path.parent).free if self.path.parent.is_dir() else 0
-            raise UserError(
-                f"{self.path}: can't be written: {first_line(error)} ({free / 2**20:.0f} MiB are free in its folder)"
-            ) from None
+        return write_errors(self.path, *GDAL_ERRORS)
 
 
 def _check_whole(path: Path) -> None:

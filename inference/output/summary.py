@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.common.areas import CELL_COLS, CELL_ROWS, cell_edges, pixel_areas
+from inference.common.areas import CELL_COLS, CELL_ROWS, cell_edges, count_in_cells, pixel_areas
 from inference.common.bands import AlphaSurvey
 from inference.common.raster import Header
 from inference.common.text import LONGEST_NAME, clean_line
@@ -50,12 +49,16 @@ class ClassCounter:
         """
         rows = cell_edges(len(values), CELL_ROWS)
         counts = np.zeros((len(self.pixels), len(rows) - 1, len(self._cols) - 1), np.int64)
-        valid = np.outer(np.diff(rows), np.diff(self._cols)) if invalid is None else _count(~invalid, rows, self._cols)
+        valid = (
+            np.outer(np.diff(rows), np.diff(self._cols))
+            if invalid is None
+            else count_in_cells(~invalid, rows, self._cols)
+        )
         for number in range(1, len(counts)):
             found = values == number
             if invalid is not None:
                 found &= ~invalid
-            counts[number] = _count(found, rows, self._cols)
+            counts[number] = count_in_cells(found, rows, self._cols)
         counts[0] = valid - counts[1:].sum(axis=0)
         self.pixels += counts.sum(axis=(1, 2))
         self.invalid += values.size - int(valid.sum())
@@ -112,16 +115,6 @@ def alpha_notices(header: Header, bands: Sequence[int], surveys: Sequence[AlphaS
         f"--bands {','.join(map(str, (*bands, band)))}; to drop the mark: gdal_edit.py -colorinterp_{band} undefined)"
         for band, survey in found
         if survey.holds_data
-    )
-
-
-def _count(found: NDArray[np.bool_], rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Count the True pixels of (H, W) bool in each cell."""
-    return np.array(
-        [
-            [np.count_nonzero(found[top:bottom, left:right]) for left, right in pairwise(cols)]
-            for top, bottom in pairwise(rows)
-        ]
     )
 
 

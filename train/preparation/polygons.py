@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from inference.common.errors import UserError
 from inference.common.raster import Header
 from inference.common.text import limited, quoted
-from inference.common.vector import VectorLayer
+from inference.common.vector import VectorLayer, value_text
 from inference.common.vector_grid import valid_pixels
 from train.data.prepared import IGNORED
 
@@ -53,7 +53,7 @@ def classes_of(layer: VectorLayer, column: str | None, values: Mapping[str, int]
     """
     if column is None:
         return np.full(len(layer.geometries), values[OTHERS], np.uint8)
-    names = [_name(value) for value in layer.columns[column]]
+    names = [value_text(value) for value in layer.columns[column]]
     unknown = Counter(name for name in names if name not in values)
     if unknown and OTHERS not in values:
         found = limited((f"{quoted(name)} ({count})" for name, count in unknown.most_common()), _SHOWN, len(unknown))
@@ -62,15 +62,6 @@ def classes_of(layer: VectorLayer, column: str | None, values: Mapping[str, int]
             f'name: {", ".join(found)} (give each a class or ignore, or all others with "*": ignore)'
         )
     return np.array([values.get(name, values.get(OTHERS, IGNORED)) for name in names], np.uint8)
-
-
-def _name(value: Any) -> str:
-    """Return the value of a column as a class map names it: whole numbers without a decimal point, none as empty."""
-    if value is None or value != value:
-        return ""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def label_polygons(layer: VectorLayer, classes: NDArray[np.uint8], header: Header) -> LabelPolygons:

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from inference.common.errors import UserError
-from inference.common.targets import check_space, check_target, make_folder
+from inference.common.targets import (
+    TABLE_SUFFIXES,
+    VECTOR_SUFFIXES,
+    check_space,
+    check_target,
+    make_folder,
+)
 
 
 def refusal(target: str | Path, **options: object) -> str:
@@ -104,6 +110,23 @@ def test_names(target: str, said: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert refusal(target, suffixes=(".tif", ".tiff")) == said
     assert list(tmp_path.iterdir()) == []
     assert check_target("O.TIFF", "OUT.tif", overwrite=False, suffixes=(".tif", ".tiff")) == Path("O.TIFF")
+
+
+@pytest.mark.parametrize(
+    ("target", "suffixes", "said"),
+    [
+        ("OUT/", TABLE_SUFFIXES, "OUT/: ends like a folder (OUT.tif is a file, such as OUT/sites.csv)"),
+        ("o.tif", TABLE_SUFFIXES, "o.tif: is written as a CSV table (give OUT.tif a name that ends in .csv)"),
+        (
+            "o.tif",
+            VECTOR_SUFFIXES,
+            "o.tif: is written as a vector file (give OUT.tif a name that ends in .gpkg, .fgb, .geojson, .shp or "
+            ".pmtiles)",
+        ),
+    ],
+)
+def test_names_of_other_formats(target: str, suffixes: tuple[str, ...], said: str) -> None:
+    assert refusal(target, suffixes=suffixes) == said
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
