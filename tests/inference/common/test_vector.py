@@ -11,7 +11,7 @@ import pytest
 import shapely
 
 from inference.common.errors import UserError
-from inference.common.vector import read_layer
+from inference.common.vector import column_types, read_layer, value_text
 
 SQUARE = shapely.box(500_000, 5_700_000, 500_010, 5_700_010)
 
@@ -152,3 +152,23 @@ def test_without_the_libraries_one_line_says_how_to_install_them(
     monkeypatch.setitem(sys.modules, "pyogrio", None)
     with pytest.raises(UserError, match="polygons need pyogrio and shapely \\(install them: uv pip install"):
         read_layer(tmp_path / "a.gpkg")
+
+
+def test_columns_and_numbers_of_features(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.gpkg", [SQUARE, None, SQUARE], name=np.array(["a", "b", "c"], object), n=[1, 2, 3])
+    assert column_types(path) == {"name": "object", "n": "int64"}
+    layer = read_layer(path, columns=["n"])
+    assert layer.fids is not None
+    assert layer.fids.tolist() == [1, 3]
+    assert layer.columns["n"].tolist() == [1, 3]
+    (tmp_path / "b.gpkg").write_text("no vector file")
+    for read in (column_types, read_layer):
+        with pytest.raises(UserError, match=r"b\.gpkg: can't be read as a vector file"):
+            read(tmp_path / "b.gpkg")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, ""), (float("nan"), ""), (np.float64(2), "2"), (2.5, "2.5"), (7, "7"), ("x ", "x ")]
+)
+def test_values_as_text(value: Any, text: str) -> None:
+    assert value_text(value) == text
