@@ -16,14 +16,12 @@ from scipy import stats
 
 from eval.sampling.design import Floats, Ints, Sample, Strata, Totals
 from eval.sampling.estimators import residual_moments
-from eval.sampling.intervals import LEVEL, moderated_variance
+from eval.sampling.intervals import LEVEL, MISTRUST, expected_variance, moderated_variance
 
 Allocation = Literal["neyman", "proportional", "equal"]
 
-MISTRUST = 0.02
-"""Share of the area of each stratum in which the model is taken to know nothing but how frequent the classes are."""
 ERROR_SHARE = 0.05
-"""The same share without probabilities, where the classes of the map are all that is known."""
+"""Share of the area of each class of the map that is taken to be of any class, where probabilities aren't known."""
 MINIMUM = 5
 """Fewest units drawn from a stratum, so that its variance can be estimated."""
 _RAREST = 1e-4  # share of the area; classes that are rarer get no more weight in an allocation
@@ -67,20 +65,16 @@ def sigma_cuts(histogram: Floats, edges: Floats, strata: int, mistrust: float = 
     return chosen
 
 
-def guess_variance(totals: Totals, mistrust: float | None = None) -> Floats:
+def guess_variance(totals: Totals) -> Floats:
     """Guess the variance of the differences between labels and auxiliary variable in each stratum, (H, K).
 
-    With probabilities it is (1 - λ) mean(p (1 - p)) + λ π_k (1 - π_k), with the share π_k of class k in the whole area
-    that the model predicts, and λ = MISTRUST. Without, it is q (1 - q), with q = (1 - λ) m + λ π_k, the share m of the
-    stratum's area that is mapped as class k, and λ = ERROR_SHARE.
+    With probabilities it is that of `expected_variance`. Without, it is q (1 - q), with q = (1 - λ) m + λ π, the share
+    m of the stratum's area that is mapped as the class, the share π of the whole area, and λ = ERROR_SHARE.
     """
-    area = totals.area[:, None]
-    if totals.variance is not None and totals.probability is not None:
-        share = MISTRUST if mistrust is None else mistrust
-        overall = totals.probability.sum(axis=0) / totals.area.sum()
-        return _blend(totals.variance / area, overall * (1 - overall), share)
-    share = ERROR_SHARE if mistrust is None else mistrust
-    expected = _blend(totals.mapped / area, totals.mapped.sum(axis=0) / totals.area.sum(), share)
+    if totals.probability is not None:
+        return expected_variance(totals)
+    share = totals.mapped.sum(axis=0) / totals.area.sum()
+    expected = _blend(totals.mapped / totals.area[:, None], share, ERROR_SHARE)
     return expected * (1 - expected)
 
 
@@ -149,19 +143,16 @@ def allocate_more(strata: Strata, sample: Sample, extra: int, minimum: int = MIN
 def known_variance(strata: Strata, sample: Sample) -> Floats:
     """Return the variance of the differences in each stratum, (H, K), a mean of the guess and what was observed.
 
-    With probabilities it is the variance of `moderated_interval`, but at least the guess for a share `MISTRUST` of the
-    area; without, one in which the guess weighs as much as `MINIMUM` labelled units.
+    With probabilities it is the variance that `moderated_interval` uses. Without, the guess weighs as much as `MINIMUM`
+    labelled units.
     """
-    guess = guess_variance(strata.totals)
     known = sample.keep(sample.labelled)
-    sizes = known.sizes(len(strata.names))[:, None].astype(np.float64)
     if strata.totals.probability is not None and sample.probability is not None:
-        moments = residual_moments(strata, known, "probability")
-        variance, _ = moderated_variance(moments)
-        floor = guess - (1 - MISTRUST) * guess_variance(strata.totals, 0)
-        return np.where(sizes > 1, np.maximum(variance, floor), guess)
+        return moderated_variance(residual_moments(strata, known, "probability"))[0]
     observed = residual_moments(strata, known, "map").variance
-    return (MINIMUM * guess + sizes * observed) / (MINIMUM + sizes)
+    sizes = known.sizes(len(strata.names))[:, None]
+    variance: Floats = (MINIMUM * guess_variance(strata.totals) + sizes * observed) / (MINIMUM + sizes)
+    return variance
 
 
 def expected_half_widths(

@@ -55,7 +55,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class Strata:
-    """Strata of a population and their known totals.
+    """Strata of a population, none of them empty, and their known totals.
 
     Attributes:
         kind: "class": one stratum per class of the map; "probability": strata by predicted probability.
@@ -72,6 +72,8 @@ class Strata:
     domains: tuple[tuple[str, Totals], ...] = ()
 
     def __post_init__(self) -> None:
+        if not (self.totals.area > 0).all() or not (self.totals.units > 0).all():
+            raise ValueError("a stratum is empty")
         for totals in (self.totals, *(totals for _, totals in self.domains)):
             if totals.mapped.shape != (len(self.names), len(self.class_names)):
                 shape = (len(self.names), len(self.class_names))

@@ -5,15 +5,17 @@ the map, corrected by the mean difference between the labels and x in the sample
 
     T_k = sum_h (X_hk + A_h mean_h(y_k - x_k)),    Var(T_k) = sum_h A_h² (1 - n_h / N_h) s²_h(y_k - x_k) / n_h
 
-(Särndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, section 6.3, doi:10.1007/978-1-4612-4378-6;
-prediction-powered inference is the same idea: Angelopoulos et al. 2023, doi:10.1126/science.adi6000). y_k is 1 where
-the label is class k, otherwise 0; A_h is the area of stratum h. Three choices of x:
+(Särndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, chapter 6, doi:10.1007/978-1-4612-4378-6). y_k is
+1 where the label is class k, otherwise 0; A_h is the area of stratum h. Three choices of x:
 
 - "map": 1 where the map shows class k. In strata that are the classes of the map this is the stratified estimator of
   Olofsson et al. 2014, equations 9 to 11, doi:10.1016/j.rse.2014.02.015.
-- "none": 0, the stratified estimator for any strata (Stehman 2014, equations 14 and 25,
-  doi:10.1080/01431161.2014.930207).
-- "probability": the model's probability of class k.
+- "none": 0, the stratified estimator for any strata (Stehman 2014, equation 14, doi:10.1080/01431161.2014.930207).
+- "probability": a_h + b p_k, a linear function of the model's probability p_k of class k. The intercepts a_h only
+  matter in domains. The slope b is that of the labels on the probabilities in the sample, between 0 and 1: near 1 for
+  calibrated probabilities (then this is prediction-powered inference: Angelopoulos et al. 2023,
+  doi:10.1126/science.adi6000), near 0 for worthless ones, where the estimator becomes that of "none" (Angelopoulos,
+  Duchi and Zrnic, PPI++, 2023, arXiv:2311.01453). It is the generalised regression estimator with one slope.
 
 With "map" and "probability" the areas of all classes sum to the known area, in a domain (site) too: there the
 differences of units outside the domain count as 0.
@@ -29,7 +31,7 @@ from typing import Literal
 import numpy as np
 
 from eval.sampling.design import Floats, Sample, Strata, Totals
-from eval.sampling.intervals import LEVEL, ResidualMoments, area_interval, effective_jeffreys
+from eval.sampling.intervals import LEVEL, ResidualMoments, area_interval, effective_jeffreys, expected_variance
 
 Auxiliary = Literal["map", "probability", "none"]
 
@@ -126,7 +128,7 @@ def estimate_areas(
     moments = residual_moments(strata, known, auxiliary, domain)
     totals, position = _totals(strata, domain)
     low, high = area_interval(moments, level)
-    # What was seen in the sample is certain.
+    # The labelled units themselves are certain.
     seen = _indicators(known.label, len(strata.class_names)) * known.area[:, None]
     share = np.ones(len(known)) if position is None else _membership(known)[:, position]
     least = (seen * share[:, None]).sum(axis=0)
@@ -146,17 +148,24 @@ def estimate_areas(
 def areas_at_extremes(
     strata: Strata, sample: Sample, auxiliary: Auxiliary | None = None, domain: str | None = None
 ) -> tuple[Floats, Floats]:
-    """Estimate the area of each class if all units without a class label belong to other classes, or all to it.
+    """Estimate the area of each class if all units without a class label belong to another class, or all to it.
+
+    The other class is the most frequent one among the labels.
 
     Returns:
         (K,) and (K,): estimates in m² for no such unit, and for each such unit, in the class.
     """
     auxiliary = auxiliary or default_auxiliary(strata, sample)
-    check_sizes(strata, sample.relabel(np.zeros_like(sample.label)))
-    none = _indicators(sample.label, len(strata.class_names))
-    every = none + ~sample.labelled[:, None]
-    least, most = (residual_moments(strata, sample, auxiliary, domain, labels).total for labels in (none, every))
-    return least, most
+    classes = len(strata.class_names)
+    frequency = np.bincount(sample.label[sample.labelled], minlength=classes)
+    bounds = np.zeros((2, classes))
+    for index in range(classes):
+        other = int(np.argmax(np.where(np.arange(classes) == index, -1, frequency)))
+        for row, filling in enumerate((other, index)):
+            filled = sample.relabel(np.where(sample.labelled, sample.label, filling))
+            check_sizes(strata, filled)
+            bounds[row, index] = residual_moments(strata, filled, auxiliary, domain).total[index]
+    return bounds[0], bounds[1]
 
 
 def estimate_accuracy(strata: Strata, sample: Sample, level: float = LEVEL) -> Accuracy:
@@ -230,11 +239,7 @@ def stratum_moments(sample: Sample, values: Floats, strata: int) -> tuple[Floats
 
 
 def residual_moments(
-    strata: Strata,
-    sample: Sample,
-    auxiliary: Auxiliary,
-    domain: str | None = None,
-    labels: Floats | None = None,
+    strata: Strata, sample: Sample, auxiliary: Auxiliary, domain: str | None = None
 ) -> ResidualMoments:
     """Return the moments of the differences between the labels and the auxiliary variable, by stratum.
 
@@ -243,31 +248,36 @@ def residual_moments(
         sample: Units, all of them used.
         auxiliary: Auxiliary variable.
         domain: Name of a domain of `strata`; None for the whole population.
-        labels: (n, K), 1 in the column of each unit's class, otherwise 0; None for those of `sample`.
 
     Raises:
         ValueError: The auxiliary variable is not known, or the domain is not one of the strata's.
     """
     totals, position = _totals(strata, domain)
-    classes = len(strata.class_names)
-    labels = _indicators(sample.label, classes) if labels is None else labels
+    classes, number = len(strata.class_names), len(strata.names)
+    labels = _indicators(sample.label, classes)
     share = np.ones((len(sample), 1)) if position is None else _membership(sample)[:, [position]]
     whole = strata.totals.area[:, None]
-    positive, negative = totals.area[:, None] / whole, np.zeros_like(totals.mapped)
-    prior = expected = None
-    if auxiliary == "probability":
-        if totals.probability is None or totals.variance is None or sample.probability is None:
-            raise ValueError("the probabilities of the map and of the sample are not known")
-        residual, known = share * (labels - sample.probability), totals.probability
-        prior, negative = totals.variance / whole, positive
-        expected = _sum_by_stratum(sample, share**2 * sample.probability * (1 - sample.probability), len(strata.names))
-    elif auxiliary == "map":
-        residual, known = share * (labels - _indicators(sample.mapped, classes)), totals.mapped
+    inside = totals.area[:, None] / whole
+    positive, negative = np.broadcast_to(inside, totals.mapped.shape), np.zeros_like(totals.mapped)
+    known, predicted = np.zeros_like(totals.mapped), np.zeros_like(labels)
+    prior = squares = expected = None
+    if auxiliary == "map":
+        known, predicted = totals.mapped, _indicators(sample.mapped, classes)
         negative = totals.mapped / whole
         positive = positive - negative
-    else:
-        residual, known = share * labels, np.zeros_like(totals.mapped)
-    number = len(strata.names)
+    elif auxiliary == "probability":
+        if strata.totals.probability is None or totals.probability is None or sample.probability is None:
+            raise ValueError("the probabilities of the map and of the sample are not known")
+        chance = sample.probability
+        slope = calibration_slope(labels, chance, strata.totals.probability.sum(axis=0))
+        intercepts = stratum_moments(sample, labels - slope * chance, number)[0]
+        known = totals.area[:, None] * intercepts + slope * totals.probability
+        predicted = intercepts[sample.stratum] + slope * chance
+        negative = positive
+        prior = inside * expected_variance(strata.totals, slope)
+        squares = _sum_by_stratum(sample, (labels - chance) ** 2, number)
+        expected = _sum_by_stratum(sample, chance * (1 - chance), number)
+    residual = share * (labels - predicted)
     mean, variance = stratum_moments(sample, residual, number)
     return ResidualMoments(
         area=strata.totals.area,
@@ -279,10 +289,27 @@ def residual_moments(
         variance=variance,
         surplus_limit=positive,
         deficit_limit=negative,
-        squares=_sum_by_stratum(sample, residual**2, number),
         prior=prior,
+        squares=squares,
         expected=expected,
     )
+
+
+def calibration_slope(labels: Floats, probability: Floats, predicted: Floats) -> float:
+    """Return the slope of labels on probabilities by least squares over all units and classes, between 0 and 1.
+
+    Args:
+        labels: (n, K), 1 in the column of each unit's class, otherwise 0.
+        probability: (n, K).
+        predicted: (K,), area that the model predicts for each class; the squares of class k have the weight 1 / area.
+
+    Returns:
+        The slope; 1 if the probabilities of all units are equal. With one slope for all classes their areas sum to the
+        whole area.
+    """
+    centred = (probability - probability.mean(axis=0)) / np.maximum(predicted, np.finfo(float).tiny)
+    spread = (centred * probability).sum()
+    return float(np.clip((centred * labels).sum() / spread, 0, 1)) if spread > 1e-12 * np.abs(centred).sum() else 1.0
 
 
 def _ratio(strata: Strata, sample: Sample, numerator: Floats, denominator: Floats, level: float) -> Ratios:

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from eval.sampling.design import Floats
+from eval.sampling.design import Floats, Totals
 
 LEVEL = 0.95
-PRIOR_DEGREES = 10.0
+PRIOR_DEGREES = 5.0
 """Degrees of freedom of the model's variance in each stratum: it weighs as much as that many labelled units."""
+MISTRUST = 0.02
+"""Share of the area of each stratum in which the model is taken to know nothing but how frequent the classes are."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class ResidualMoments:
         surplus_limit: (H, K), largest possible population mean of max(r, 0): the share of the stratum's area where r
             can be positive.
         deficit_limit: (H, K), likewise of max(-r, 0).
-        prior: (H, K), variance of r that the model expects, the mean of p (1 - p); None without probabilities.
-        squares: (H, K), sum of r² over the labelled units.
+        prior: (H, K), variance of r that the model expects, see `expected_variance`; None without probabilities.
+        squares: (H, K), sum of (y - p)² over the labelled units; None without probabilities.
         expected: (H, K), sum of p (1 - p) over the labelled units; None without probabilities.
     """
 
@@ -55,8 +57,8 @@ class ResidualMoments:
     variance: Floats
     surplus_limit: Floats
     deficit_limit: Floats
-    squares: Floats
     prior: Floats | None = None
+    squares: Floats | None = None
     expected: Floats | None = None
 
     @property
@@ -107,10 +109,10 @@ def mover_interval(moments: ResidualMoments, level: float = LEVEL) -> tuple[Floa
 def moderated_interval(moments: ResidualMoments, level: float = LEVEL) -> tuple[Floats, Floats]:
     """Return T ± t sqrt(V), with a variance that is shrunk towards the model's in each stratum.
 
-    s̃²_h = (d_0 φ v_h + (n_h - 1) s²_h) / (d_0 + n_h - 1), with the mean v_h of p (1 - p) over the stratum, d_0 =
-    PRIOR_DEGREES, and d_0 + n_h - 1 degrees of freedom (moderated t: Smyth, Stat. Appl. Genet. Mol. Biol. 3(1), 2004,
-    doi:10.2202/1544-6115.1027). The strata's degrees of freedom are combined by Satterthwaite's formula (Cochran,
-    Sampling Techniques, 1977, equation 5.16). φ is `dispersion`.
+    s̃²_h = (d_0 φ v_h + (n_h - 1) s²_h) / (d_0 + n_h - 1), with v_h of `expected_variance`, φ of `dispersion` and d_0 =
+    PRIOR_DEGREES, has d_0 + n_h - 1 degrees of freedom (moderated t: Smyth, Stat. Appl. Genet. Mol. Biol. 3(1), 2004,
+    doi:10.2202/1544-6115.1027). Those of the strata are combined by Satterthwaite's formula (Cochran, Sampling
+    Techniques, 1977, equation 5.16).
 
     Raises:
         ValueError: The moments have no prior variance.
@@ -137,14 +139,39 @@ def moderated_variance(moments: ResidualMoments) -> tuple[Floats, Floats]:
     return (PRIOR_DEGREES * prior + free * moments.variance) / (PRIOR_DEGREES + free), PRIOR_DEGREES + free
 
 
+def expected_variance(totals: Totals, slope: float | Floats = 1.0, mistrust: float = MISTRUST) -> Floats:
+    """Return the variance of y - b p in each stratum that the model expects, (..., H, K).
+
+    v = (1 - λ) mean(p (1 - p)) + λ π (1 - π) + (1 - b)² var(p), with the share π of the class in the whole area that
+    the model predicts: with λ > 0, no probabilities are so extreme that errors are impossible.
+
+    Args:
+        totals: Totals of the strata, with probabilities.
+        slope: Slope b, or slopes (...) of several samples.
+        mistrust: λ.
+
+    Raises:
+        ValueError: The totals have no probabilities.
+    """
+    if totals.probability is None or totals.variance is None:
+        raise ValueError("the variance that a model expects needs its probabilities")
+    area = totals.area[:, None]
+    mean, within = totals.probability / area, totals.variance / area
+    overall = totals.probability.sum(axis=0) / totals.area.sum()
+    spread = np.maximum(mean * (1 - mean) - within, 0)  # var(p) = mean(p²) - mean(p)²
+    factor = (1 - np.asarray(slope)[..., None, None]) ** 2
+    variance: Floats = (1 - mistrust) * within + mistrust * overall * (1 - overall) + factor * spread
+    return variance
+
+
 def dispersion(moments: ResidualMoments) -> Floats:
     """Return the factor by which the model understates the variance of the labels, (K,), at least 1.
 
-    φ = sum r² / sum p (1 - p) over all labelled units, the dispersion of quasi-likelihood (Wedderburn, Biometrika
+    φ = sum (y - p)² / sum p (1 - p) over all labelled units, the dispersion of quasi-likelihood (Wedderburn, Biometrika
     61(3), 1974, doi:10.1093/biomet/61.3.439). It is 1 for calibrated probabilities. Values below 1 are not used: with
     few errors in a sample they are due to chance.
     """
-    if moments.expected is None:
+    if moments.expected is None or moments.squares is None:
         raise ValueError("the dispersion needs the model's probabilities")
     expected = np.maximum(moments.expected.sum(axis=-2), np.finfo(float).tiny)
     factor: Floats = np.maximum(moments.squares.sum(axis=-2) / expected, 1)
