@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from eval.sampling.allocation import Allocation, allocate, sigma_cuts
 from eval.sampling.design import Floats, Ints, Strata, Totals
-from eval.sampling.intervals import ResidualMoments, area_interval, expected_variance
+from eval.sampling.intervals import ResidualMoments, area_interval, estimated_share, expected_variance, label_moments
 from eval.scoring.calibration import LOWER_EDGES
 
 EDGES = np.append(LOWER_EDGES, 1.0)
@@ -200,17 +200,40 @@ def draw_moments(
         assert totals.probability is not None
         slope = calibration_slopes(truth, probability, np.concatenate(picked, axis=1))
         known = slope * totals.probability[:, 1].sum()
-        prior = expected_variance(totals, slope)[..., [1]]
-        squares = by_stratum((truth[units] - probability[units]) ** 2 for units in picked) * sizes[:, None]
-        expected = by_stratum(probability[units] * (1 - probability[units]) for units in picked) * sizes[:, None]
     residuals = [truth[units] - slope[:, None] * probability[units] for units in picked]
     mean = by_stratum(residuals)
+    total = known[:, None] + (totals.area[:, None] * mean).sum(axis=1)
+    if design.assisted:
+        assert totals.probability is not None
+        predicted = totals.probability[:, 1].sum() / totals.area.sum()
+        found, expecting = (
+            np.concatenate([values[units] for units in picked], axis=1).sum(axis=1)
+            for values in (truth.astype(np.float64), probability)
+        )
+        share = estimated_share(
+            both_classes(total[:, 0], float(totals.area.sum())),
+            totals,
+            both_classes(found, float(sizes.sum())),
+            both_classes(expecting, float(sizes.sum())),
+        )
+        prior = expected_variance(totals, slope, share)[..., [1]]
+        pairs = [
+            label_moments(
+                truth[units].astype(np.float64)[..., None],
+                probability[units][..., None],
+                slope,
+                share[:, [1]],
+                predicted,
+            )
+            for units in picked
+        ]
+        squares, expected = (np.stack([pair[which].sum(axis=1) for pair in pairs], axis=1) for which in (0, 1))
     limit = np.ones((len(sizes), 1))
     return ResidualMoments(
         area=totals.area,
         units=totals.units,
         sizes=sizes.astype(np.float64),
-        total=known[:, None] + (totals.area[:, None] * mean).sum(axis=1),
+        total=total,
         surplus=by_stratum(np.maximum(residual, 0) for residual in residuals),
         deficit=by_stratum(np.maximum(-residual, 0) for residual in residuals),
         variance=by_stratum(
@@ -223,6 +246,11 @@ def draw_moments(
         squares=squares,
         expected=expected,
     )
+
+
+def both_classes(target: Floats, whole: float) -> Floats:
+    """Return values of the other class and of the target, (draws, 2), that sum to the whole."""
+    return np.stack([whole - target, target], axis=1)
 
 
 def by_stratum(values: Iterable[Floats]) -> Floats:

@@ -31,7 +31,15 @@ from typing import Literal
 import numpy as np
 
 from eval.sampling.design import Floats, Sample, Strata, Totals
-from eval.sampling.intervals import LEVEL, ResidualMoments, area_interval, effective_jeffreys, expected_variance
+from eval.sampling.intervals import (
+    LEVEL,
+    ResidualMoments,
+    area_interval,
+    effective_jeffreys,
+    estimated_share,
+    expected_variance,
+    label_moments,
+)
 
 Auxiliary = Literal["map", "probability", "none"]
 
@@ -274,9 +282,14 @@ def residual_moments(
         known = totals.area[:, None] * intercepts + slope * totals.probability
         predicted = intercepts[sample.stratum] + slope * chance
         negative = positive
-        prior = inside * expected_variance(strata.totals, slope)
-        squares = _sum_by_stratum(sample, (labels - chance) ** 2, number)
-        expected = _sum_by_stratum(sample, chance * (1 - chance), number)
+        everywhere = strata.totals.probability.sum(axis=0)
+        everything = (whole * intercepts).sum(axis=0) + slope * everywhere
+        share_of_class = estimated_share(everything, strata.totals, labels.sum(axis=0), chance.sum(axis=0))
+        prior = inside * expected_variance(strata.totals, slope, share_of_class)
+        squares, expected = (
+            _sum_by_stratum(sample, values, number)
+            for values in label_moments(labels, chance, slope, share_of_class, everywhere / whole.sum())
+        )
     residual = share * (labels - predicted)
     mean, variance = stratum_moments(sample, residual, number)
     return ResidualMoments(

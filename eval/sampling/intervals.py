@@ -20,8 +20,10 @@ from scipy import stats
 from eval.sampling.design import Floats, Totals
 
 LEVEL = 0.95
-PRIOR_DEGREES = 5.0
+PRIOR_DEGREES = 10.0
 """Degrees of freedom of the model's variance in each stratum: it weighs as much as that many labelled units."""
+PRIOR_COUNT = 5.0
+"""Weight of the share of a class that the model predicts, in labelled units of the class."""
 MISTRUST = 0.02
 """Share of the area of each stratum in which the model is taken to know nothing but how frequent the classes are."""
 
@@ -44,8 +46,8 @@ class ResidualMoments:
             can be positive.
         deficit_limit: (H, K), likewise of max(-r, 0).
         prior: (H, K), variance of r that the model expects, see `expected_variance`; None without probabilities.
-        squares: (H, K), sum of (y - p)² over the labelled units; None without probabilities.
-        expected: (H, K), sum of p (1 - p) over the labelled units; None without probabilities.
+        squares: (H, K), sum of (y - p')² over the labelled units, see `label_moments`; None without probabilities.
+        expected: (H, K), the value of `squares` that the model expects; None without probabilities.
     """
 
     area: Floats
@@ -139,16 +141,17 @@ def moderated_variance(moments: ResidualMoments) -> tuple[Floats, Floats]:
     return (PRIOR_DEGREES * prior + free * moments.variance) / (PRIOR_DEGREES + free), PRIOR_DEGREES + free
 
 
-def expected_variance(totals: Totals, slope: float | Floats = 1.0, mistrust: float = MISTRUST) -> Floats:
-    """Return the variance of y - b p in each stratum that the model expects, (..., H, K).
+def expected_variance(totals: Totals, slope: float | Floats = 1.0, share: Floats | None = None) -> Floats:
+    """Return the variance of the labels around b p in each stratum that the model expects, (..., H, K).
 
-    v = (1 - λ) mean(p (1 - p)) + λ π (1 - π) + (1 - b)² var(p), with the share π of the class in the whole area that
-    the model predicts: with λ > 0, no probabilities are so extreme that errors are impossible.
+    The probabilities are recalibrated first, p' = π + b (p - π_p), with the estimated share π of a class in the area,
+    the share π_p that the model predicts, and the slope b of labels on probabilities. The variance is (1 - λ) mean(p'
+    (1 - p')) + λ π (1 - π), with λ = MISTRUST: no probabilities are so extreme that errors become impossible.
 
     Args:
         totals: Totals of the strata, with probabilities.
         slope: Slope b, or slopes (...) of several samples.
-        mistrust: λ.
+        share: (..., K), shares π; None for those that the model predicts.
 
     Raises:
         ValueError: The totals have no probabilities.
@@ -156,20 +159,72 @@ def expected_variance(totals: Totals, slope: float | Floats = 1.0, mistrust: flo
     if totals.probability is None or totals.variance is None:
         raise ValueError("the variance that a model expects needs its probabilities")
     area = totals.area[:, None]
-    mean, within = totals.probability / area, totals.variance / area
-    overall = totals.probability.sum(axis=0) / totals.area.sum()
-    spread = np.maximum(mean * (1 - mean) - within, 0)  # var(p) = mean(p²) - mean(p)²
-    factor = (1 - np.asarray(slope)[..., None, None]) ** 2
-    variance: Floats = (1 - mistrust) * within + mistrust * overall * (1 - overall) + factor * spread
+    mean = totals.probability / area
+    square = mean - totals.variance / area  # mean(p²)
+    predicted = totals.probability.sum(axis=0) / totals.area.sum()
+    overall = predicted if share is None else share[..., None, :]
+    b = np.asarray(slope)[..., None, None]
+    constant = overall - b * predicted
+    within = constant + b * mean - (constant**2 + 2 * constant * b * mean + b**2 * square)
+    variance: Floats = _mistrusted(within, overall)
     return variance
 
 
-def dispersion(moments: ResidualMoments) -> Floats:
-    """Return the factor by which the model understates the variance of the labels, (K,), at least 1.
+def label_moments(
+    labels: Floats, probability: Floats, slope: float | Floats, share: Floats, predicted: Floats
+) -> tuple[Floats, Floats]:
+    """Return (y - p')² and its expectation for labelled units, with p' of `expected_variance`, (..., n, K) each.
 
-    φ = sum (y - p)² / sum p (1 - p) over all labelled units, the dispersion of quasi-likelihood (Wedderburn, Biometrika
-    61(3), 1974, doi:10.1093/biomet/61.3.439). It is 1 for calibrated probabilities. Values below 1 are not used: with
-    few errors in a sample they are due to chance.
+    Args:
+        labels: (..., n, K), 1 in the column of each unit's class, otherwise 0.
+        probability: (..., n, K).
+        slope: Slope b, (...).
+        share: (..., K), estimated share of each class in the area.
+        predicted: (K,), share that the model predicts.
+    """
+    overall = share[..., None, :]
+    recalibrated = overall + np.asarray(slope)[..., None, None] * (probability - predicted)
+    return (labels - recalibrated) ** 2, _mistrusted(recalibrated * (1 - recalibrated), overall)
+
+
+def estimated_share(area: Floats, totals: Totals, found: Floats, expected: Floats) -> Floats:
+    """Return the share of each class in the area, (..., K), for `expected_variance`; it sums to 1 and is never 0.
+
+    The share that the model predicts, times (x + c) / (e + c), with x labelled units of a class in the sample where the
+    model expected e, and c = PRIOR_COUNT: the mean of a gamma distribution, updated by a Poisson count. With more units
+    of the class the estimate takes over, with the weight x / (x + c). The share of a class that isn't found in a small
+    sample thus stays near the predicted one.
+
+    Args:
+        area: (..., K), estimated areas.
+        totals: Totals over the population, with probabilities.
+        found: (..., K), number of labelled units of each class.
+        expected: (..., K), sum of the probabilities of the labelled units.
+
+    Raises:
+        ValueError: The totals have no probabilities.
+    """
+    if totals.probability is None:
+        raise ValueError("the share that a model predicts needs its probabilities")
+    predicted = totals.probability.sum(axis=0) / totals.area.sum()
+    prior = predicted * (found + PRIOR_COUNT) / (expected + PRIOR_COUNT)
+    weight = found / (found + PRIOR_COUNT)
+    share = weight * np.clip(area / totals.area.sum(), 0, 1) + (1 - weight) * prior
+    shares: Floats = share / share.sum(axis=-1, keepdims=True)
+    return shares
+
+
+def _mistrusted(variance: Floats, share: Floats) -> Floats:
+    mixed: Floats = (1 - MISTRUST) * np.maximum(variance, 0) + MISTRUST * share * (1 - share)
+    return mixed
+
+
+def dispersion(moments: ResidualMoments) -> Floats:
+    """Return the factor by which the recalibrated model understates the variance of the labels, (K,), at least 1.
+
+    φ = sum (y - p')² / sum p' (1 - p') over all labelled units (see `label_moments`), the dispersion of
+    quasi-likelihood (Wedderburn, Biometrika 61(3), 1974, doi:10.1093/biomet/61.3.439). It is 1 for calibrated
+    probabilities. Values below 1 are not used: with few errors in a sample they are due to chance.
     """
     if moments.expected is None or moments.squares is None:
         raise ValueError("the dispersion needs the model's probabilities")
