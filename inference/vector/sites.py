@@ -233,8 +233,8 @@ def _date_notice(layer: VectorLayer, sites: Sequence[tuple[str, str]], date: str
     if not other:
         return []
     return [
-        f"{layer.path}: {len(other):,} sites have another date than the map's, {date}, but all are measured on this "
-        f"map: {', '.join(limited(other, _SHOWN))}"
+        f"{layer.path}: sites with another date than the map's, {date}, which are measured on this map all the same: "
+        f"{', '.join(limited(other, _SHOWN))}"
     ]
 
 
@@ -243,7 +243,7 @@ def _outside_notice(sites: Sites, header: Header) -> list[str]:
     if not len(outside):
         return []
     names = limited((quoted(sites.names[at]) for at in outside), _SHOWN, len(outside))
-    return [f"{sites.path}: {len(outside):,} sites lie outside {header.path}, 100 % unmapped: {', '.join(names)}"]
+    return [f"{sites.path}: sites outside {header.path}, 100 % unmapped: {', '.join(names)}"]
 
 
 def _overlap_notice(sites: Sites) -> list[str]:
@@ -258,6 +258,6 @@ def _overlap_notice(sites: Sites) -> list[str]:
         return []
     pairs = (f"{quoted(sites.names[one[at]])} and {quoted(sites.names[other[at]])}" for at in found)
     return [
-        f"{sites.path}: {len(found):,} pairs of sites overlap; each site counts in full, so that a sum over sites "
-        f"counts the common area more than once: {', '.join(limited(pairs, _SHOWN, len(found)))}"
+        f"{sites.path}: sites that overlap count in full each, so that a sum over sites counts their common area more "
+        f"than once: {', '.join(limited(pairs, _SHOWN, len(found)))}"
     ]

@@ -91,7 +91,8 @@ def test_features_of_one_name_are_one_site(tmp_path: Path) -> None:
     assert shapely.area(sites.geometries).tolist() == pytest.approx([60 * 40, 2000, 40.5 * 40], abs=1e-4)
     # Sites of one name overlap, being the same place on several dates.
     assert [line.partition(": ")[2] for line in sites.notices] == [
-        '1 sites have another date than the map\'s, 2026-08-02, but all are measured on this map: "a" (2025-08-01)'
+        "sites with another date than the map's, 2026-08-02, which are measured on this map all the same: "
+        '"a" (2025-08-01)'
     ]
 
 
@@ -108,8 +109,8 @@ def test_overlaps_are_noticed(tmp_path: Path) -> None:
     path = write_sites(tmp_path / "a.gpkg", on_ground(shapes), site=["a", "b", "c", "d"])
     (line,) = read_sites(path, MAP).notices
     assert line == (
-        f"{path}: 2 pairs of sites overlap; each site counts in full, so that a sum over sites counts the common area "
-        'more than once: "a" and "b", "c" and "d"'
+        f"{path}: sites that overlap count in full each, so that a sum over sites counts their common area more than "
+        'once: "a" and "b", "c" and "d"'
     ), "b and c share an edge only"
 
 
@@ -118,7 +119,7 @@ def test_sites_outside_the_map(tmp_path: Path) -> None:
     path = write_sites(tmp_path / "a.gpkg", on_ground([FAR, ONE, beside]), site=["far", "one", "beside"])
     sites = read_sites(path, MAP)
     assert sites.names == ("far", "one", "beside")
-    assert sites.notices == (f'{path}: 2 sites lie outside map.tif, 100 % unmapped: "far", "beside"',)
+    assert sites.notices == (f'{path}: sites outside map.tif, 100 % unmapped: "far", "beside"',)
     alone = write_sites(tmp_path / "b.gpkg", on_ground([FAR, beside]), site=["far", "beside"])
     assert refusal(alone) == (
         f"{alone}: no site lies on map.tif: the sites reach x 562030 to 562095, y 5721905 to 5722000, the map x 562000 "
