@@ -1,17 +1,15 @@
 """Report as one self-contained HTML file that needs no network."""
 
 import base64
-import html
 import math
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from eval.report.figures import draw_curves, draw_images, select_images
+from eval.report.page import cell, escape, page, table
 from eval.report.results import Evaluation
 from eval.report.verdict import format_score, verdict
 from eval.scoring import calibration
 from eval.scoring.bootstrap import FEW_GROUPS, REPLICATES
-from inference.common.text import clean_lines
 
 _SHOWN = 3  # panels of each kind: worst, median, best
 _DIFFERENCES = 5  # images in each table of differences
@@ -27,38 +25,6 @@ _LABELS = {
     "predicted_area": "predicted area, m²",
 }
 
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-.verdict { background: #f3f7fa; border-left: 4px solid #0072B2; padding: .8rem 1rem; font-size: 1.05rem; }
-table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-.sortable th { cursor: pointer; } .sortable th:hover { background: #f3f7fa; }
-h1, p, .sortable td:nth-child(-n+2), .classes td:first-child { overflow-wrap: anywhere; }
-.note { color: #555; font-size: .9rem; } img, svg { max-width: 100%; height: auto; }
-pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .8rem; }
-.wide { overflow-x: auto; } .classes { font-size: .8rem; } .classes th, .classes td { padding: .25rem .35rem; }
-"""
-
-_SCRIPT = """
-for (const table of document.querySelectorAll("table.sortable"))
-  table.querySelectorAll("th").forEach((head, column) => head.addEventListener("click", () => {
-    const down = head.dataset.order !== "down";
-    table.querySelectorAll("th").forEach(other => delete other.dataset.order);
-    head.dataset.order = down ? "down" : "up";
-    const key = row => row.cells[column].dataset.value ?? row.cells[column].textContent;
-    const rows = [...table.tBodies[0].rows];
-    rows.sort((one, other) => {
-      const a = key(one), b = key(other), x = parseFloat(a), y = parseFloat(b);
-      if (a === "" || b === "") return (a === "") - (b === "");  // n/a last in either order
-      return (isNaN(x) || isNaN(y) ? a.localeCompare(b) : x - y) * (down ? -1 : 1);
-    });
-    table.tBodies[0].append(...rows);
-  }));
-"""
-
 
 def html_report(evaluation: Evaluation, folder: Path) -> str:
     """Return the report as HTML.
@@ -70,9 +36,9 @@ def html_report(evaluation: Evaluation, folder: Path) -> str:
     predictions = evaluation.predictions
     split, name = predictions.split, predictions.model.name
     parts = [
-        f"<h1>{_escape(name)}</h1>",
-        f'<p class="note">{_escape(split.name)} split of {_escape(split.data)} · {_escape(predictions.backend)}</p>',
-        f'<p class="verdict">{_escape(verdict(evaluation))}</p>',
+        f"<h1>{escape(name)}</h1>",
+        f'<p class="note">{escape(split.name)} split of {escape(split.data)} · {escape(predictions.backend)}</p>',
+        f'<p class="verdict">{escape(verdict(evaluation))}</p>',
         "<h2>Scores</h2>",
         _scores_table(evaluation),
         "<h2>Scores by class</h2>",
@@ -91,13 +57,10 @@ def html_report(evaluation: Evaluation, folder: Path) -> str:
         "<h2>Methods</h2>",
         _methods(evaluation),
         "<h2>Model card</h2>",
-        f"<pre>{_escape(predictions.model.card.dumps())}</pre>",
+        f"<pre>{escape(predictions.model.card.dumps())}</pre>",
     ]
     title = f"{name}: {split.name} split of {split.data}"
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{_escape(title)}</title>'
-        f"<style>{_STYLE}</style></head><body>\n" + "\n".join(parts) + f"\n<script>{_SCRIPT}</script></body></html>\n"
-    )
+    return page(title, parts)
 
 
 def score_label(name: str) -> str:
@@ -105,28 +68,6 @@ def score_label(name: str) -> str:
     score, _, distance = name.partition("@")
     label = _LABELS.get(score, score.replace("_", " "))
     return f"{label}, {distance}" if distance else label
-
-
-class _Cell(str):
-    """HTML of a table cell with a sort key other than its text."""
-
-    __slots__ = ()
-
-
-def _cell(value: float, text: str) -> _Cell:
-    return _Cell(f'<td data-value="{"" if math.isnan(value) else value}">{_escape(text)}</td>')
-
-
-def _escape(text: object) -> str:
-    """Return text as HTML, with hidden characters as their escapes."""
-    return html.escape(clean_lines(str(text)))
-
-
-def _table(heads: Iterable[object], rows: Iterable[Sequence[object]], attributes: str = "") -> str:
-    head = "".join(f"<th>{_escape(one)}</th>" for one in heads)
-    cells = ("".join(one if isinstance(one, _Cell) else f"<td>{_escape(one)}</td>" for one in row) for row in rows)
-    body = "\n".join(f"<tr>{row}</tr>" for row in cells)
-    return f'<div class="wide"><table {attributes}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _scores_table(evaluation: Evaluation) -> str:
@@ -142,7 +83,7 @@ def _scores_table(evaluation: Evaluation) -> str:
             row.append(format_score(evaluation.baseline.scores[name], name))
             row += [_format_difference(difference, name), _format_interval(bounds, name, signed=True)]
         rows.append(row)
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _class_table(evaluation: Evaluation) -> str:
@@ -154,7 +95,7 @@ def _class_table(evaluation: Evaluation) -> str:
         [one, *(format_score(evaluation.scores.get(f"{name}/{one}", math.nan), f"{name}/{one}") for name in names)]
         for one in settings.class_names
     ]
-    return _table(["class", *map(score_label, names)], rows, 'class="classes"')
+    return table(["class", *map(score_label, names)], rows, 'class="classes"')
 
 
 def _confusion_table(evaluation: Evaluation) -> str:
@@ -164,7 +105,7 @@ def _confusion_table(evaluation: Evaluation) -> str:
         total = counts.sum()
         shares = [f"{int(n):,} ({n / total:.1%})" if total else "0" for n in counts]
         rows.append([f"labelled {name}", *shares])
-    return _table(["pixels (share of the labelled class)", *(f"predicted {name}" for name in names)], rows)
+    return table(["pixels (share of the labelled class)", *(f"predicted {name}" for name in names)], rows)
 
 
 def _differences(evaluation: Evaluation) -> str:
@@ -177,8 +118,8 @@ def _differences(evaluation: Evaluation) -> str:
     lowest = [[name, f"{change:+.4f}"] for name, change in changes[: shown - 1 : -1][:shown]]
     return (
         "<h2>Images with the largest differences in Dice from the baseline</h2>"
-        + _table(["image, highest difference first", "Dice difference"], highest)
-        + (_table(["image, lowest difference first", "Dice difference"], lowest) if lowest else "")
+        + table(["image, highest difference first", "Dice difference"], highest)
+        + (table(["image, lowest difference first", "Dice difference"], lowest) if lowest else "")
     )
 
 
@@ -191,13 +132,13 @@ def _image_table(evaluation: Evaluation) -> str:
         evaluation.image_names, evaluation.groups, evaluation.predictions.counts, evaluation.images, strict=True
     ):
         pixels = int(counts["confusion"].sum())
-        row: list[object] = [name, group, _cell(pixels, f"{pixels:,}")]
-        row += [_cell(scores[one], format_score(scores[one], one)) for one in columns]
+        row: list[object] = [name, group, cell(pixels, f"{pixels:,}")]
+        row += [cell(scores[one], format_score(scores[one], one)) for one in columns]
         if changes:
             change = changes.get(name, math.nan)
-            row.append(_cell(change, _format_difference(change, "dice")))
+            row.append(cell(change, _format_difference(change, "dice")))
         rows.append(row)
-    return _table(heads, rows, 'class="sortable"')
+    return table(heads, rows, 'class="sortable"')
 
 
 def _format_interval(bounds: tuple[float, float], name: str, signed: bool = False) -> str:
@@ -215,7 +156,7 @@ def _format_difference(value: float, name: str) -> str:
 
 def _picture(path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode("ascii")
-    return f'<img alt="{_escape(path.stem)}" src="data:image/png;base64,{data}">'
+    return f'<img alt="{escape(path.stem)}" src="data:image/png;base64,{data}">'
 
 
 def _methods(evaluation: Evaluation) -> str:
@@ -247,4 +188,4 @@ def _methods(evaluation: Evaluation) -> str:
         "Areas are true ground areas of the labelled pixels, whatever the coordinate reference system. Area error is "
         "(predicted area - labelled area) / labelled area.",
     ]
-    return "<ul>" + "".join(f"<li>{_escape(line)}</li>" for line in lines) + "</ul>"
+    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"

@@ -14,11 +14,14 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 """Suffixes of GeoTIFFs, in lower case."""
 VECTOR_SUFFIXES = (".gpkg", ".fgb", ".geojson", ".shp", ".pmtiles")
 """Suffixes of vector files that are written, in lower case."""
+GEOPACKAGE_SUFFIXES = (".gpkg",)
+"""Suffix of GeoPackages, in lower case."""
 TABLE_SUFFIXES = (".csv",)
 """Suffixes of tables, in lower case."""
 _FORMATS = {
     TIFF_SUFFIXES: ("a GeoTIFF", "map"),
     VECTOR_SUFFIXES: ("a vector file", "polygons"),
+    GEOPACKAGE_SUFFIXES: ("a GeoPackage", "sample"),
     TABLE_SUFFIXES: ("a CSV table", "sites"),
 }
 """What a file with one of these suffixes is, and how one may be called."""

@@ -132,6 +132,43 @@ def column_types(path: str | Path, layer: str | None = None, option: str = "") -
     return dict(zip(map(str, info["fields"]), map(str, info["dtypes"]), strict=True))
 
 
+@dataclass(frozen=True)
+class Table:
+    """Features of a layer of any geometry, or rows of a table.
+
+    Attributes:
+        columns: Values of all columns, (n,) each, in the order of the file.
+        geometries: (n,) geometries in two dimensions, None where there is none; None for a table without geometries.
+        crs: CRS, an authority's code or WKT; None if there is none.
+    """
+
+    columns: dict[str, NDArray[Any]]
+    geometries: NDArray[Any] | None
+    crs: str | None
+
+
+def read_tables(path: str | Path) -> dict[str, Table]:
+    """Read all layers and tables of a vector file, such as a GeoPackage.
+
+    Raises:
+        UserError: The file or one of its geometries can't be read.
+    """
+    pyogrio, shapely = vector_libraries()
+    shown = shown_path(path)
+    tables = {}
+    with _readable(pyogrio, path, shown):
+        for name, kind in pyogrio.list_layers(path):
+            meta, _, encoded, values = pyogrio.raw.read(path, layer=name, force_2d=True)
+            try:
+                geometries = None if kind is None else shapely.from_wkb(encoded)
+            except shapely.errors.ShapelyError as error:
+                raise UserError(
+                    f"{shown}: layer {quoted(name)} has a geometry that can't be read: {first_line(error)}"
+                ) from None
+            tables[str(name)] = Table(dict(zip(map(str, meta["fields"]), values, strict=True)), geometries, meta["crs"])
+    return tables
+
+
 def value_text(value: Any) -> str:
     """Return a value of a column as text: whole numbers without a decimal point, no value as empty."""
     if value is None or value != value:
