@@ -155,7 +155,7 @@ class _Sums:
         if units.probability is not None:
             for k, chance in enumerate(units.probability[:, inside]):
                 self._by_class[1, :, k] += np.bincount(at, area * chance, height)
-                self._by_class[2, :, k] += np.bincount(at, area * share * chance * (1 - chance), height)
+                self._by_class[2, :, k] += np.bincount(at, area * chance * (1 - chance), height)
 
     def totals(self) -> Totals:
         known = self._totals.probability is not None

@@ -186,7 +186,7 @@ def area_json(estimate: Estimate) -> str:
         ],
         "notices": list(estimate.notices),
     }
-    return json.dumps(_without_nan(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def area_csv(estimate: Estimate) -> str:
@@ -229,14 +229,6 @@ def _extreme_entries(estimate: Estimate, extremes: Extremes | None) -> dict[str,
     return {"points": extremes.points, "classes": [{"name": n, "none": low, "every": high} for n, low, high in pairs]}
 
 
-def _ratio_entry(ratios: Ratios, place: int | None) -> dict[str, float]:
-    return dict(zip(("value", "standard_error", "low", "high"), accuracy_values(ratios, place), strict=True))
-
-
-def _without_nan(value: Any) -> Any:
-    """Replace NaN with None, recursively."""
-    if isinstance(value, dict):
-        return {key: _without_nan(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(one) for one in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+def _ratio_entry(ratios: Ratios, place: int | None) -> dict[str, float | None]:
+    values = [None if math.isnan(value) else value for value in accuracy_values(ratios, place)]
+    return dict(zip(("value", "standard_error", "low", "high"), values, strict=True))

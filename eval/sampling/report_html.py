@@ -193,7 +193,7 @@ def draw_intervals(estimate: Estimate) -> str:
     with figure_style(STYLE | {"svg.fonttype": "none", "svg.hashsalt": "areas"}):
         across = min(2, len(names))
         down = math.ceil(len(names) / across)
-        figure = Figure(figsize=(10, down * (1.1 + 0.28 * len(rows))), layout="constrained")
+        figure = Figure(figsize=(10, 0.3 + down * (1.3 + 0.3 * len(rows))), layout="constrained")
         panels = figure.subplots(down, across, squeeze=False).ravel()
         for k, axis in enumerate(panels):
             if k >= len(names):
@@ -210,7 +210,7 @@ def draw_intervals(estimate: Estimate) -> str:
             axis.set_axisbelow(True)
             axis.ticklabel_format(axis="x", style="plain", useOffset=False)
             axis.tick_params(axis="x", labelrotation=20)
-        panels[0].legend(frameon=False, loc="best", fontsize=8)
+        figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="outside upper right", ncols=2)
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()

@@ -22,6 +22,7 @@ from inference.common.errors import UserError
 from inference.common.geopackage import finish, write_layer
 from inference.common.palette import OVERLAY_COLOURS, class_colours
 from inference.common.qgis_style import Category, Form, point_style, polygon_style
+from inference.common.signals import finishing
 from inference.output.staged import StagedFile
 
 POINTS, PIXELS, DESIGN, STRATA, SITE_TOTALS, DRAWN, MEMBERS = (
@@ -74,11 +75,12 @@ def _stage(path: Path, overwrite: bool, write: Callable[[Path], None]) -> None:
     try:
         with staged.failing():
             write(staged.file)
-        for left in (f"{path.name}-wal", f"{path.name}-shm", f"{path.name}-journal"):
-            staged.file.with_name(left).unlink(missing_ok=True)
-        staged.publish()
-    finally:
+            staged.file.with_name(f"{path.name}-journal").unlink(missing_ok=True)
+        with finishing():
+            staged.publish()
+    except BaseException:
         staged.discard()
+        raise
 
 
 def _write(path: Path, record: SampleRecord) -> None:
