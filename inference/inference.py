@@ -31,6 +31,7 @@ examples:
   python inference.py mosaic.tif kelp.tif --model weights/kelp.onnx --probabilities p.tif --threshold 0.4
   python inference.py mosaic.tif kelp.tif --model kelp.onnx --backend openvino --precision bf16
   python inference.py https://example.org/mosaic.tif kelp.tif --bands 3,2,1
+  python inference.py mosaic.tif kelp.tif --polygons kelp.gpkg --min-area 0.2 --sites sites.gpkg --table kelp.csv
 """
 
 
@@ -38,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser; allowed values and defaults are those of `inference.options`."""
     from inference import options
     from inference.common.cli import Parser, whole_number
+    from inference.vector.options import add_vector_options
 
     default = {field.name: field.default for field in dataclasses.fields(options.Options)}
     arguments = Parser(
@@ -69,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--no-cog", dest="cog", action="store_false", help="write a plain tiled GeoTIFF instead of a COG: faster")
     add("--overwrite", action="store_true", help="replace existing files")
+    add_vector_options(arguments, "--polygons")
     return arguments
 
 

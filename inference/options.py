@@ -10,6 +10,7 @@ from inference.common.cpu import cores
 from inference.common.errors import UserError
 from inference.common.text import LONGEST_NAME, clean_line
 from inference.model.registry import BACKENDS
+from inference.vector.options import VectorOptions
 
 WindowName = Literal["bartlett-hann", "hann", "none"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -33,8 +34,10 @@ def most_threads() -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(VectorOptions):
     """Options of the command and of `inference.predict.predict`; None takes the model card's value.
+
+    Those of polygons and tables of sites are described in `VectorOptions`.
 
     Attributes:
         model: .onnx or .pt file; None for the model in inference/weights.
@@ -105,5 +108,6 @@ class Options:
                 problems.append(f"{option}: {clean_line(str(number), LONGEST_NAME)} (allowed: 1 to {most})")
         if isinstance(self.nodata, str) and self.nodata != "none":
             problems.append(f"--nodata: {self.nodata} (allowed: a number, nan, none)")
+        problems += self.vector_problems("--polygons")
         if problems:
             raise UserError("\n".join(problems))

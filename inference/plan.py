@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from inference.common.areas import (
 from inference.common.bands import bands_in_order, colours_text, contradictions
 from inference.common.cpu import cores, has_tile_units
 from inference.common.errors import UserError
-from inference.common.paths import user_path, user_source
+from inference.common.paths import file_name, user_path, user_source
 from inference.common.raster import Header, read_header
 from inference.common.targets import TIFF_SUFFIXES, check_no_input, check_space, check_target
 from inference.common.validity import check_nodata
@@ -31,6 +31,9 @@ from inference.tiles.memory import check_mapping_memory
 from inference.tiles.resample import resampled_size
 from inference.tiles.strips import Source
 from inference.tiles.tiling import Axis, tile_axis
+
+if TYPE_CHECKING:
+    from inference.vector.outputs import VectorPlan
 
 GSD_TOLERANCE = 0.25
 """Relative difference between the ground sample distances of mosaic and card above which there is a notice."""
@@ -55,6 +58,7 @@ class Plan:
         cols: Tiles from left to right.
         factor: Height and width of the mosaic's pixels over the side of the network's; None if the grids are the same.
         notices: Notices for the user, a line each.
+        vector: Plan of polygons and table of sites; None to write none.
     """
 
     options: Options
@@ -71,6 +75,7 @@ class Plan:
     cols: Axis
     factor: tuple[float, float] | None
     notices: tuple[str, ...]
+    vector: "VectorPlan | None" = None
 
 
 def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
@@ -129,6 +134,11 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
     if header.crs is None:
         notices.append(f"{path}: has no coordinate reference system, so the map has none, and areas aren't known")
     mean, std = np.array(card.mean) * divisor, np.array(card.std) * divisor
+    vector = None
+    if options.polygons is not None or options.table is not None or options.qgis_style:
+        outputs = {target: "the map itself"} | ({} if probabilities is None else {probabilities: "the probabilities"})
+        vector = _vector_plan(header, card, options, inputs | read, outputs)
+        notices += vector.notices
     for file in (target, probabilities):
         if file is not None:
             check_space(
@@ -161,6 +171,37 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
         cols=tile_axis(width, tile, options.overlap),
         factor=factor,
         notices=tuple(notices),
+        vector=vector,
+    )
+
+
+def _vector_plan(
+    header: Header, card: ModelCard, options: Options, inputs: dict[str | Path, str], targets: dict[Path, str]
+) -> "VectorPlan":
+    """Return the plan of polygons and table of sites; `targets` are the map, first, and further files."""
+    from inference.common.vector import vector_libraries
+
+    vector_libraries()
+    from inference.vector.features import MapInfo
+    from inference.vector.plan import plan_vectors
+
+    info = MapInfo(
+        header,
+        card.class_names,
+        card.background_index,
+        image=file_name(header.path),
+        date=options.date or header.date,
+        model=card.name,
+        revision=card.revision or "",
+    )
+    return plan_vectors(
+        options,
+        info,
+        overwrite=options.overwrite,
+        map_path=next(iter(targets)),
+        inputs=inputs,
+        targets=targets,
+        argument="--polygons",
     )
 
 

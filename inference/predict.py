@@ -47,7 +47,7 @@ def predict(source: str | Path, target: str | Path, progress: bool = False, **op
         source: Path or address of the mosaic: anything that GDAL reads, `/vsicurl/` and `s3://` included.
         target: Path of the map, a GeoTIFF on the mosaic's grid.
         progress: Whether to show progress and notices on stderr.
-        **options: Fields of `inference.plan.Options`.
+        **options: Fields of `inference.options.Options`.
 
     Returns:
         Summary of the map: pixels and areas by class, number of tiles, run time, notices.
@@ -136,7 +136,11 @@ def _map_mosaic(plan: Plan, backend: Backend, progress: bool, started: float) ->
         seconds=time.monotonic() - started,
         backend=backend.title,
         model=" ".join(filter(None, [card.name, card.revision, f"({plan.request.path})"])),
-        paths=[str(path) for path in (plan.target, plan.probabilities) if path is not None],
+        paths=[
+            *(str(path) for path in (plan.target, plan.probabilities) if path is not None),
+            *(str(path) for path in ([] if plan.vector is None else plan.vector.paths)),
+        ],
+        lines=writer.lines,
         notices=(*plan.notices, *warnings),
         no_areas=why_no_areas(header),
     )

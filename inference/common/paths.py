@@ -126,6 +126,11 @@ def _exists(text: str, option: str) -> bool:
     return True
 
 
+def file_name(path: str) -> str:
+    """Return the file name of a file or an address, which may hold a key after its question mark."""
+    return "" if path.lstrip().startswith("<") else re.split(r"[/\\]", path.partition("?")[0])[-1]
+
+
 def leaves_folder(name: str) -> bool:
     """Return True unless a name is a relative path that stays below its folder, by the rules of POSIX and Windows."""
     kinds = (PurePosixPath(name), PureWindowsPath(name))

@@ -1,4 +1,4 @@
-"""Styles of QGIS (QML): categories in colours, and forms for editing."""
+"""Styles of QGIS (QML): categories in colours, of polygons, points and rasters, and forms for editing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ NO_VALUE = "{2839923C-8B7D-419E-B84B-CA2FE9B80EC7}"
 
 @dataclass(frozen=True)
 class Category:
-    """Category of a layer of polygons or points.
+    """Category of a layer of polygons or points, or class of a raster.
 
     Attributes:
         value: Value of the expression.
@@ -20,6 +20,7 @@ class Category:
         colour: Colour, #RRGGBB.
         opacity: Opacity of the area, 0 to 1; the outline is opaque.
         hatched: True for a hatching in place of an area of one colour.
+        number: Value of the pixels, in a raster.
     """
 
     value: str
@@ -27,6 +28,7 @@ class Category:
     colour: str
     opacity: float = 0.5
     hatched: bool = False
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,30 @@ def polygon_style(
 def point_style(expression: str, categories: Sequence[Category], form: Form | None = None) -> str:
     """Return the style of a layer of points as QML, rings that leave the place itself free; see `polygon_style`."""
     return _style(expression, categories, [_ring(each) for each in categories], form or Form())
+
+
+def raster_style(categories: Sequence[Category]) -> str:
+    """Return the style of a raster of classes as QML; values that are no category are not drawn."""
+    entries = [
+        f'<paletteEntry value="{each.number}" label={quoteattr(each.label)} color="{each.colour.lower()}" alpha="255"/>'
+        for each in categories
+    ]
+    return "\n".join(
+        [
+            "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>",
+            '<qgis version="3.22" styleCategories="Symbology">',
+            "<pipe>",
+            '<rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1" nodataColor="">',
+            "<rasterTransparency/>",
+            "<colorPalette>",
+            *entries,
+            "</colorPalette>",
+            "</rasterrenderer>",
+            "</pipe>",
+            "</qgis>",
+            "",
+        ]
+    )
 
 
 def _style(expression: str, categories: Sequence[Category], layers: Sequence[str], form: Form) -> str:

@@ -1,5 +1,8 @@
 """Raster files: GDAL settings, errors, opening, and the header of a file."""
 
+import contextlib
+import datetime
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +62,17 @@ def _colour(description: str | None, interpretation: Any) -> str | None:
     return name if name in _COLOURS else None
 
 
+def _date(src: Any) -> str:
+    """Return the date that a file states: a map of this project that of its mosaic, an image when it was taken."""
+    tags = src.tags()
+    for stated in (tags.get("DATE"), src.tags(ns="IMAGERY").get("ACQUISITIONDATETIME"), tags.get("TIFFTAG_DATETIME")):
+        found = re.match(r"(\d{4})[:-](\d{2})[:-](\d{2})(?!\d)", (stated or "").strip())
+        if found is not None:
+            with contextlib.suppress(ValueError):  # cameras without a clock write zeros
+                return datetime.date(*map(int, found.groups())).isoformat()
+    return ""
+
+
 @dataclass(frozen=True)
 class Header:
     """Header of a raster file.
@@ -83,6 +97,7 @@ class Header:
         descriptions: Description of each band; None where there is none.
         palette: True if the values are indices into a colour table.
         pages: Images in the file; those after the first are not read.
+        date: Date that the file states, YYYY-MM-DD; empty if it states none.
     """
 
     path: str
@@ -103,6 +118,7 @@ class Header:
     descriptions: tuple[str | None, ...] = ()
     palette: bool = False
     pages: int = 1
+    date: str = ""
 
     @property
     def georeferenced(self) -> bool:
@@ -163,6 +179,7 @@ def read_header(path: str | Path, kind: str = "an image", fix: str = "") -> Head
                 descriptions=tuple(src.descriptions),
                 palette=src.colorinterp[0] == ColorInterp.palette,
                 pages=max(1, len(src.subdatasets)) if src.driver == "GTiff" else 1,
+                date=_date(src),
             )
     except (*GDAL_ERRORS, OSError, ValueError) as error:
         what = first_line(error).removeprefix(f"{path}: ").removeprefix(f"'{path}' ").rstrip(".")

@@ -21,6 +21,8 @@ from inference.common.text import quoted
 
 INSTALL = "polygons need pyogrio and shapely (install them: uv pip install 'pyogrio>=0.10' 'shapely>=2.1')"
 """Message where the libraries are missing."""
+LAYER_NAME = "|layername="
+"""Text between a file and the name of one of its layers, as in QGIS."""
 CHUNK = 5000
 """Geometries that are worked on at once, which bounds the memory of copies."""
 _POLYGONS = (3, 6)  # shapely's numbers of Polygon and MultiPolygon
@@ -71,7 +73,7 @@ def read_layer(
     """Read the polygons of a layer.
 
     Args:
-        path: File, zipped file or address.
+        path: File, zipped file or address; `FILE|layername=NAME`, as QGIS writes it, also names the layer.
         layer: Name of the layer; None if the file has a single one.
         columns: Columns to read.
         option: Option or key that chooses the layer, for error messages.
@@ -80,6 +82,8 @@ def read_layer(
         UserError: The file, the layer or a column can't be read; the layer has no CRS, or has other geometries.
     """
     pyogrio, shapely = vector_libraries()
+    if layer is None and LAYER_NAME in str(path):
+        path, _, layer = str(path).partition(LAYER_NAME)
     shown = shown_path(path)
     with _readable(pyogrio, path, shown):
         name = _layer_name(pyogrio.list_layers(path), layer, shown, option)
@@ -210,7 +214,11 @@ def _layer_name(layers: NDArray[Any], wanted: str | None, shown: str, option: st
         return names[0]
     if not names:
         raise UserError(f"{shown}: has no layer with geometries (give a file with polygons)")
-    raise UserError(f"{shown}: has several layers: {listed} (choose one with {option or 'layer'})")
+    raise UserError(
+        f"{shown}: has several layers: {listed} (choose one: {option} '{shown}{LAYER_NAME}NAME')"
+        if option.startswith("--")
+        else f"{shown}: has several layers: {listed} (choose one with {option or 'layer'})"
+    )
 
 
 def _polygons(shapely: Any, encoded: NDArray[Any], shown: str, name: str) -> NDArray[Any]:

@@ -134,3 +134,16 @@ def classify(
 def class_probabilities(probability: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return a band for each class, (classes, H, W), from (C, H, W) as `probabilities` returns them."""
     return np.concatenate([1 - probability, probability]) if len(probability) == 1 else probability
+
+
+def of_class(bands: NDArray[np.float32], values: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the probability of each pixel's class.
+
+    Args:
+        bands: A band for each class, (classes, H, W).
+        values: Class of each pixel, (H, W).
+    """
+    found = np.full(values.shape, np.nan, np.float32)
+    for number, band in enumerate(bands):
+        np.copyto(found, band, where=values == number)
+    return found

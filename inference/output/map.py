@@ -1,21 +1,27 @@
-"""Writing of a map: probabilities to classes, files and totals by class, block by block from top to bottom."""
+"""Writing of a map: probabilities to classes, files and totals by class, block by block from top to bottom.
+
+The blocks also go to the polygons and the table of sites.
+"""
 
 import json
-import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.common.areas import usable_crs
 from inference.common.palette import MAP_COLOURS, class_colours, red_green_blue
-from inference.model.probabilities import class_probabilities, classify, probability_channels
+from inference.common.paths import file_name
+from inference.model.probabilities import class_probabilities, classify, of_class, probability_channels
 from inference.output.geotiff import BLOCK, Output
 from inference.output.summary import ClassCounter, ClassTotal
 from inference.plan import Plan
+
+if TYPE_CHECKING:
+    from inference.vector.outputs import VectorOutputs, VectorPlan
 
 SOFTWARE = "hakai-ml-train"
 """Name of the software in the metadata of a map."""
@@ -67,7 +73,8 @@ class MapWriter:
             "cog": plan.options.cog,
             "threads": plan.source.threads,
         }
-        self._files: list[Output] = []
+        self._files: list[Output | VectorOutputs] = []
+        self._vector: VectorOutputs | None = None
         try:
             self._map = Output(
                 plan.target,
@@ -96,13 +103,17 @@ class MapWriter:
                     **common,
                 )
                 self._files.append(self._floats)
+            if plan.vector is not None:
+                self._vector = _vector_outputs(plan.vector)
+                self._files.append(self._vector)
         except BaseException:
             self.discard()
             raise
         rows = min(BLOCK, header.height)
         self._row = self._filled = 0
         self._block = np.empty((rows, header.width), np.uint8)
-        count = probability_channels(card) if self._floats is not None else 0
+        self._kept = self._floats is not None or self._vector is not None
+        count = probability_channels(card) if self._kept else 0
         self._probability = np.empty((count, rows, header.width), np.float32)
         self._validity: deque[Validity] = deque()
 
@@ -117,7 +128,7 @@ class MapWriter:
             part = min(len(self._block) - self._filled, probability.shape[1] - done)
             rows, place = np.s_[done : done + part], np.s_[self._filled : self._filled + part]
             classify(probability[:, rows], self._threshold, self._block[place], self._presence_first)
-            if self._floats is not None:
+            if self._kept:
                 self._probability[:, place] = probability[:, rows]
             self._filled += part
             done += part
@@ -145,6 +156,11 @@ class MapWriter:
         for file in self._files:
             file.discard()
 
+    @property
+    def lines(self) -> list[str]:
+        """Lines about further files for the summary."""
+        return [] if self._vector is None else self._vector.lines
+
     def _flush(self) -> None:
         block = self._block[: self._filled]
         parts = self._parts(self._row, self._filled)
@@ -156,11 +172,14 @@ class MapWriter:
         if invalid is not None:
             block[invalid] = self._blank
         self._map.write(self._row, block[None], invalid)
-        if self._floats is not None:
+        if self._kept:
             bands = class_probabilities(self._probability[:, : self._filled])
-            if invalid is not None:
-                bands[:, invalid] = np.nan
-            self._floats.write(self._row, bands, invalid)
+            if self._vector is not None:
+                self._vector.add(self._row, block, invalid, of_class(bands, block))
+            if self._floats is not None:
+                if invalid is not None:
+                    bands[:, invalid] = np.nan
+                self._floats.write(self._row, bands, invalid)
         self._row, self._filled = self._row + self._filled, 0
 
     def _parts(self, row: int, rows: int) -> list[Validity]:
@@ -180,6 +199,12 @@ class MapWriter:
                 start, stop = max(row, part.row), min(row + rows, part.stop)
                 found[start - row : stop - row] = values[start - part.row : stop - part.row]
         return found
+
+
+def _vector_outputs(plan: "VectorPlan") -> "VectorOutputs":
+    from inference.vector.outputs import VectorOutputs  # needs pyogrio and shapely
+
+    return VectorOutputs(plan)
 
 
 def _colours(classes: int, background: int | None) -> dict[int, tuple[int, int, int]]:
@@ -204,10 +229,12 @@ def _tags(plan: Plan, backend: str) -> dict[str, str]:
         "MODEL_REVISION": card.revision or "",
         "MODEL_LICENCE": card.licence or "",
         "MODEL_FILE": plan.request.path.name,
-        "MOSAIC": _file_name(plan.source.header.path),
+        "MOSAIC": file_name(plan.source.header.path),
         "BANDS": ",".join(map(str, plan.source.bands)),
         "NODATA": "none" if plan.source.nodata is None else f"{plan.source.nodata:.17g}",
         "INVALID_PIXELS": _invalid_pixels(plan),
+        "BACKGROUND": "none" if card.background_index is None else str(card.background_index),
+        "DATE": options.date or plan.source.header.date,
         "BACKEND": backend,
         "TILE_SIZE": str(plan.rows.tile),
         "OVERLAP": f"{options.overlap:g}",
@@ -218,11 +245,6 @@ def _tags(plan: Plan, backend: str) -> dict[str, str]:
         "TIFFTAG_SOFTWARE": SOFTWARE,
     }
     return {key: value for key, value in tags.items() if value}
-
-
-def _file_name(path: str) -> str:
-    """Return the file name of a mosaic; a web address may hold a key after its question mark."""
-    return "" if path.lstrip().startswith("<") else re.split(r"[/\\]", path.partition("?")[0])[-1]
 
 
 def _invalid_pixels(plan: Plan) -> str:

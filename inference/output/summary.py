@@ -135,6 +135,29 @@ class ClassTotal:
     area: float | None
 
 
+def class_table(classes: Sequence[ClassTotal], invalid: int, no_areas: str) -> list[str]:
+    """Return a table of pixels and areas by class, as lines.
+
+    Args:
+        classes: Totals by class.
+        invalid: Number of invalid pixels.
+        no_areas: Reason why areas aren't known, where they aren't.
+    """
+    valid = sum(total.pixels for total in classes)
+    names = [clean_line(total.name, LONGEST_NAME) for total in classes]
+    wide = max(7, *map(len, names))
+    known = all(total.area is not None for total in classes)
+    lines = [f"{'class':<{wide}}  value {'pixels':>14} {'share':>7}" + (f" {'m²':>14} {'ha':>11}" if known else "")]
+    for name, total in zip(names, classes, strict=True):
+        share = 100 * total.pixels / valid if valid else 0.0
+        line = f"{name:<{wide}}  {total.value:>5} {total.pixels:>14,} {share:>6.2f}%"
+        lines.append(line + (f" {total.area:>14,.1f} {total.area / 1e4:>11,.4f}" if total.area is not None else ""))
+    lines.append(f"{'invalid':<{wide}}        {invalid:>14,}")
+    if not known:
+        lines.append(f"no areas: {no_areas}")
+    return lines
+
+
 @dataclass(frozen=True)
 class Summary:
     """Summary of a map and of the run that made it; `str` formats it for the terminal.
@@ -153,6 +176,7 @@ class Summary:
         paths: Files that were written.
         notices: Notices for the user, a line each.
         no_areas: Reason why areas aren't known, where they aren't.
+        lines: Lines about polygons.
     """
 
     classes: Sequence[ClassTotal]
@@ -168,20 +192,10 @@ class Summary:
     paths: Sequence[str]
     notices: Sequence[str] = field(default_factory=tuple)
     no_areas: str = "the mosaic isn't georeferenced"
+    lines: Sequence[str] = field(default_factory=tuple)
 
     def __str__(self) -> str:
-        valid = sum(total.pixels for total in self.classes)
-        names = [clean_line(total.name, LONGEST_NAME) for total in self.classes]
-        wide = max(7, *map(len, names))
-        known = all(total.area is not None for total in self.classes)
-        lines = [f"{'class':<{wide}}  value {'pixels':>14} {'share':>7}" + (f" {'m²':>14} {'ha':>11}" if known else "")]
-        for name, total in zip(names, self.classes, strict=True):
-            share = 100 * total.pixels / valid if valid else 0.0
-            line = f"{name:<{wide}}  {total.value:>5} {total.pixels:>14,} {share:>6.2f}%"
-            lines.append(line + (f" {total.area:>14,.1f} {total.area / 1e4:>11,.4f}" if total.area is not None else ""))
-        lines.append(f"{'invalid':<{wide}}        {self.invalid:>14,}")
-        if not known:
-            lines.append(f"no areas: {self.no_areas}")
+        lines = [*class_table(self.classes, self.invalid, self.no_areas), *self.lines]
         speed = self.height * self.width / 1e6 / self.seconds if self.seconds else 0.0
         lines += [
             f"model: {self.model}",

@@ -25,6 +25,7 @@ class Mask:
         header: Header of the map.
 
     Attributes:
+        path: File of the mask.
         notices: Lines about what was repaired or left out.
 
     Raises:
@@ -32,6 +33,7 @@ class Mask:
     """
 
     def __init__(self, layer: VectorLayer, header: Header) -> None:
+        self.path = layer.path
         placed, self.notices = valid_pixels(layer, header)
         whole = shapely.box(0, 0, header.width, header.height)
         near = placed[shapely.intersects(placed, whole)]

@@ -145,6 +145,6 @@ def _without(geometry: Any, places: set[int]) -> Any:
     parts, hole = [], 0
     for part in shapely.get_parts(geometry):
         shell, *rings = shapely.get_rings(part)
-        parts.append(shapely.polygons(shell, [ring for number, ring in enumerate(rings, hole) if number not in places]))
+        parts.append(shapely.Polygon(shell, [ring for number, ring in enumerate(rings, hole) if number not in places]))
         hole += len(rings)
     return parts[0] if len(parts) == 1 else shapely.multipolygons(parts)

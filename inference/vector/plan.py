@@ -1,0 +1,143 @@
+"""Plan of the vector outputs of a map: all checks, and the polygons to read, before the map is made or read."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from inference.common.errors import UserError
+from inference.common.paths import is_address, user_source
+from inference.common.raster import Header
+from inference.common.targets import check_no_input, check_target
+from inference.common.text import quoted
+from inference.common.vector import read_layer
+from inference.vector.cuts import Mask
+from inference.vector.features import MapInfo
+from inference.vector.formats import FORMATS
+from inference.vector.ground import Ground
+from inference.vector.options import VectorOptions
+from inference.vector.outputs import TablePlan, VectorPlan
+from inference.vector.polygon_writer import PolygonPlan
+from inference.vector.sites import read_sites
+
+
+def plan_vectors(
+    options: VectorOptions,
+    info: MapInfo,
+    *,
+    overwrite: bool,
+    map_path: str | Path,
+    inputs: Mapping[str | Path, str],
+    targets: Mapping[Path, str],
+    argument: str,
+) -> VectorPlan:
+    """Make the plan of the vector outputs of a map; writes nothing.
+
+    Args:
+        options: Options of the user, which have been checked.
+        info: Contents of the map.
+        overwrite: True if existing files may be replaced.
+        map_path: The map, beside which its style is written.
+        inputs: Files that the command reads, each with what it is.
+        targets: Further files that the command writes, each with what it is.
+        argument: Option or argument that names the file of polygons.
+
+    Raises:
+        UserError: An input or an option is invalid.
+    """
+    files = {}
+    for option, file in (("--erase", options.erase), ("--clip", options.clip), ("--sites", options.sites)):
+        if file is not None:
+            files[option] = user_source(file, option)
+    inputs = {**inputs, **{str(file).partition("|")[0]: f"what {option} reads" for option, file in files.items()}}
+    common: dict[str, Any] = {"overwrite": overwrite, "inputs": inputs}
+    taken = dict(targets)
+
+    def target(path: str | Path, option: str, suffixes: Sequence[str] = ()) -> Path:
+        checked = check_target(path, option, suffixes=suffixes, **common)
+        for other, what in taken.items():
+            if checked.resolve() == other.resolve():
+                raise UserError(f"{option}: {checked} is {what} (choose another file)")
+            check_no_input(checked, option, {other: what})
+        taken[checked] = f"the file of {option}"
+        return checked
+
+    header = info.header
+    polygons = table = style = None
+    if options.polygons is not None:
+        path = target(options.polygons, argument, tuple(FORMATS))
+        _check_companions(path, overwrite, argument)
+        _check_georeference(header, options, argument)
+    if options.table is not None:
+        table_path = target(options.table, "--table", (".csv",))
+        _check_georeference(header, options, "--table")
+    if options.qgis_style:
+        if is_address(str(map_path)):
+            raise UserError(
+                f"--qgis-style: {map_path} is an address, beside which nothing can be written (leave it out)"
+            )
+        style = target(Path(map_path).with_suffix(".qml"), "--qgis-style")
+    notices: list[str] = []
+    if options.polygons is not None:
+        masks: dict[str, Mask | None] = {"--erase": None, "--clip": None}
+        for option in masks:
+            if option in files:
+                masks[option] = mask = Mask(read_layer(files[option], option=option), header)
+                notices += mask.notices
+        polygons = PolygonPlan(
+            info=info,
+            path=path,
+            classes=_classes(options, info),
+            overwrite=overwrite,
+            min_area=options.min_area,
+            fill_holes=options.fill_holes,
+            simplify=options.simplify,
+            diagonal=options.connectivity == 8,
+            dissolve=options.dissolve,
+            erase=masks["--erase"],
+            clip=masks["--clip"],
+        )
+    if options.table is not None:
+        sites = read_sites(files["--sites"], header, column=options.site_column, date=info.date)
+        notices += sites.notices
+        table = TablePlan(sites, table_path, options.table_format)
+    return VectorPlan(info, overwrite, polygons, table, style, tuple(notices))
+
+
+def _classes(options: VectorOptions, info: MapInfo) -> list[int]:
+    """Return the classes that the user has named, by their names or numbers; all but the background by default."""
+    if options.classes is None:
+        return info.targets
+    by_name = {name.casefold(): value for value, name in enumerate(info.names)}
+    by_name = {str(value): value for value in range(len(info.names))} | by_name
+    unknown = [name for name in options.classes if name.strip().casefold() not in by_name]
+    if unknown:
+        known = ", ".join(f"{quoted(name)} ({value})" for value, name in enumerate(info.names))
+        raise UserError(f"--classes: the map has no class {quoted(unknown[0])} (it has {known})")
+    return sorted({by_name[name.strip().casefold()] for name in options.classes})
+
+
+def _check_georeference(header: Header, options: VectorOptions, option: str) -> None:
+    if not header.georeferenced:
+        raise UserError(
+            f"{header.path}: isn't georeferenced, so {option} can't be written (give it its CRS and transform; "
+            "ground control points alone don't place pixels: gdalwarp IN.tif OUT.tif)"
+        )
+    if not Ground(header).known:
+        for name, given in (("--min-area", options.min_area), ("--fill-holes", options.fill_holes)):
+            if given:
+                raise UserError(
+                    f"{name}: {header.path} can't be placed on the Earth, so no areas are known (leave it out)"
+                )
+        if option == "--table":
+            raise UserError(
+                f"--table: {header.path} can't be placed on the Earth, so no areas are known (leave it out)"
+            )
+
+
+def _check_companions(path: Path, overwrite: bool, option: str) -> None:
+    """Check that the further files of a format, such as .dbf, don't exist, or may be replaced."""
+    kind = FORMATS[path.suffix.lower()]
+    for name in kind.companion_names(path):
+        found = path.with_name(name)
+        if found.exists() and not overwrite:
+            raise UserError(f"{found}: exists already (replace it with --overwrite, or choose another {option})")
