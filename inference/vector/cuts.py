@@ -55,7 +55,8 @@ class Mask:
         polygon, cell = polygon[order], cell[order]
         found = np.full(len(geometries), None, object)
         together, starts = np.unique(polygon, return_index=True)
-        for number, cells in zip(together, np.split(cell, starts[1:]), strict=True):
+        for number, first, after in zip(together, starts, np.append(starts, len(cell))[1:], strict=True):
+            cells = cell[first:after]
             found[number] = self._cells[cells[0]] if len(cells) == 1 else shapely.union_all(self._cells[cells])
         return found
 

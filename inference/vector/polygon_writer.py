@@ -9,6 +9,7 @@ does to the outlines has no effect on them.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from inference.common.areas import ground_sample_distance
 from inference.common.qgis_style import polygon_style
-from inference.common.vector_grid import ground_areas
+from inference.common.vector_grid import ground_areas, polygons_of
 from inference.vector.cuts import Mask
 from inference.vector.features import Features, MapInfo
 from inference.vector.formats import PolygonFile
@@ -96,7 +97,8 @@ class PolygonWriter:
         header, info = plan.info.header, plan.info
         self._plan, self._ground = plan, Ground(header)
         self._finder = RegionFinder(header.width, plan.diagonal)
-        self._background = RegionFinder(header.width) if plan.fill_holes and info.background is not None else None
+        holes = plan.fill_holes > 0 and info.background is not None and info.background not in plan.classes
+        self._background = RegionFinder(header.width) if holes else None
         self._specks = SpeckFilter(header.width, plan.min_area, plan.fill_holes)
         self._wanted = np.isin(np.arange(256), plan.classes)
         self.counts = PolygonCounts(dropped=self._specks.dropped, filled=self._specks.filled)
@@ -181,7 +183,7 @@ class PolygonWriter:
         exact, area, pixels = regions.geometry, regions.area, regions.pixels
         drawn = exact
         if self._plan.simplify and len(regions):
-            drawn = shapely.coverage_simplify(exact, self._plan.simplify)
+            drawn = _simplified(exact, self._plan.simplify)
         for mask, counts, cut in (
             (self._plan.erase, self.counts.erased, Mask.erase),
             (self._plan.clip, self.counts.clipped, Mask.clip),
@@ -206,3 +208,12 @@ class PolygonWriter:
             regions.lowest.astype(np.float64),
         )
         return features[~(shapely.is_empty(drawn) | shapely.is_empty(exact))]
+
+
+def _simplified(geometries: NDArray[Any], tolerance: float) -> NDArray[Any]:
+    """Return polygons of a coverage with simplified outlines, (n,); common outlines stay common."""
+    drawn: NDArray[Any] = shapely.coverage_simplify(geometries, tolerance)
+    # Parts of one polygon that met at a corner may overlap each other: their union stays within the same neighbours.
+    broken = ~shapely.is_valid(drawn)
+    drawn[broken] = polygons_of(shapely.make_valid(drawn[broken], method="structure", keep_collapsed=False))
+    return drawn
