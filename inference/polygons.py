@@ -21,7 +21,8 @@ examples:
 def parser() -> argparse.ArgumentParser:
     """Return the parser; allowed values and defaults are those of `inference.vector.options`."""
     from inference.common.cli import Parser, nodata_value
-    from inference.vector.options import VECTOR_SUFFIXES, add_vector_options, class_list
+    from inference.common.targets import VECTOR_SUFFIXES
+    from inference.vector.options import add_vector_options, class_list
 
     arguments = Parser(
         prog="polygons.py",

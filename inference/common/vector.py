@@ -82,8 +82,7 @@ def read_layer(
         UserError: The file, the layer or a column can't be read; the layer has no CRS, or has other geometries.
     """
     pyogrio, shapely = vector_libraries()
-    if layer is None and LAYER_NAME in str(path):
-        path, _, layer = str(path).partition(LAYER_NAME)
+    path, layer = _split(path, layer)
     shown = shown_path(path)
     with _readable(pyogrio, path, shown):
         name = _layer_name(pyogrio.list_layers(path), layer, shown, option)
@@ -129,6 +128,7 @@ def column_types(path: str | Path, layer: str | None = None, option: str = "") -
         UserError: The file or the layer can't be read.
     """
     pyogrio, _ = vector_libraries()
+    path, layer = _split(path, layer)
     shown = shown_path(path)
     with _readable(pyogrio, path, shown):
         name = _layer_name(pyogrio.list_layers(path), layer, shown, option)
@@ -200,6 +200,14 @@ def _readable(pyogrio: Any, path: str | Path, shown: str) -> Iterator[None]:
             f"{shown}: can't be read as a vector file: {reason} (the file is damaged, in use or of another "
             "kind; allowed: GeoPackage, Shapefile, GeoJSON, FlatGeobuf and other formats of OGR, zipped or not)"
         ) from None
+
+
+def _split(path: str | Path, layer: str | None) -> tuple[str | Path, str | None]:
+    """Return a file and the name of its layer, which may follow the file's name, as in QGIS."""
+    if layer is None and LAYER_NAME in str(path):
+        file, _, layer = str(path).partition(LAYER_NAME)
+        return file, layer
+    return path, layer
 
 
 def _layer_name(layers: NDArray[Any], wanted: str | None, shown: str, option: str) -> str:

@@ -1,13 +1,11 @@
 """Output of one file, or of a file with companions (.shp), written in a temporary folder until it is whole."""
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from inference.common.errors import UserError, first_line
-from inference.common.files import claim, full_disk, replace, temporary_path
-from inference.common.raster import GDAL_ERRORS
+from inference.common.files import publish, temporary_path, write_errors
 
 
 class StagedFile:
@@ -53,17 +51,8 @@ class StagedFile:
         with self.failing():
             for found in (*others, self.file):  # the target last: where it exists, the others do too
                 target = self.path.with_name(found.name)
-                if self._overwrite:
-                    replace(found, target)
-                    continue
-                try:
-                    claim(found, target)
-                except FileExistsError:
-                    raise UserError(
-                        f"{target}: was written by another command in the meantime and is kept (replace it with "
-                        "--overwrite, or choose another name)"
-                    ) from None
-                self._claimed.append(target)
+                if publish(found, target, self._overwrite):
+                    self._claimed.append(target)
             written = {found.name for found in others}
             for suffix in self._companions:
                 stale = (
@@ -82,14 +71,6 @@ class StagedFile:
         with suppress(OSError):
             shutil.rmtree(self._folder)
 
-    @contextmanager
-    def failing(self) -> Iterator[None]:
-        """Convert errors of GDAL and the system into a `UserError`."""
-        try:
-            yield
-        except (*GDAL_ERRORS, OSError) as error:
-            free = shutil.disk_usage(self.path.parent).free if self.path.parent.is_dir() else 0
-            raise UserError(
-                f"{self.path}: can't be written: {first_line(full_disk(error) or error)} ({free / 2**20:.0f} MiB are "
-                "free in its folder)"
-            ) from None
+    def failing(self) -> AbstractContextManager[None]:
+        """Convert errors of the system into a `UserError`."""
+        return write_errors(self.path)

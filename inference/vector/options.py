@@ -10,14 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from inference.common.targets import VECTOR_SUFFIXES
 from inference.common.text import quoted
 
 Connectivity = Literal[4, 8]
 CONNECTIVITIES: tuple[int, ...] = get_args(Connectivity)
 TableFormat = Literal["plain", "kelp-report-card"]
 TABLE_FORMATS: tuple[str, ...] = get_args(TableFormat)
-VECTOR_SUFFIXES = (".gpkg", ".fgb", ".geojson", ".shp", ".pmtiles")
-"""Suffixes of the vector files that can be written; the first is the default."""
 LARGEST_SIMPLIFY = 100.0
 """Largest tolerance of --simplify, pixels."""
 

@@ -7,7 +7,7 @@ from typing import Any
 from inference.common.errors import UserError
 from inference.common.paths import is_address, user_source
 from inference.common.raster import Header
-from inference.common.targets import check_no_input, check_target
+from inference.common.targets import TABLE_SUFFIXES, VECTOR_SUFFIXES, check_no_input, check_target
 from inference.common.text import quoted
 from inference.common.vector import read_layer
 from inference.vector.cuts import Mask
@@ -64,11 +64,11 @@ def plan_vectors(
     header = info.header
     polygons = table = style = None
     if options.polygons is not None:
-        path = target(options.polygons, argument, tuple(FORMATS))
+        path = target(options.polygons, argument, VECTOR_SUFFIXES)
         _check_companions(path, overwrite, argument)
         _check_georeference(header, options, argument)
     if options.table is not None:
-        table_path = target(options.table, "--table", (".csv",))
+        table_path = target(options.table, "--table", TABLE_SUFFIXES)
         _check_georeference(header, options, "--table")
     if options.qgis_style:
         if is_address(str(map_path)):
