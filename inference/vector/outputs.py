@@ -10,7 +10,8 @@ from inference.output.staged import StagedFile
 from inference.vector.features import MapInfo
 from inference.vector.polygon_writer import PolygonCounts, PolygonPlan, PolygonWriter
 from inference.vector.site_tables import site_table
-from inference.vector.sites import Sites, SiteTotals
+from inference.vector.site_totals import SiteTotals
+from inference.vector.sites import Sites
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ class VectorOutputs:
                 self._polygons = PolygonWriter(plan.polygons)
                 self._files.append(self._polygons)
             if plan.table is not None:
-                self._totals = SiteTotals(plan.table.sites, plan.info.header, len(plan.info.names))
+                self._totals = SiteTotals(
+                    plan.table.sites, plan.info.header, len(plan.info.names), plan.info.background
+                )
                 self._table = StagedFile(plan.table.path, plan.overwrite)
                 self._files.append(self._table)
             if plan.style is not None:

@@ -17,6 +17,7 @@ from inference.vector.ground import Ground
 from inference.vector.options import VectorOptions
 from inference.vector.outputs import TablePlan, VectorPlan
 from inference.vector.polygon_writer import PolygonPlan
+from inference.vector.site_tables import check_table
 from inference.vector.sites import read_sites
 
 
@@ -98,7 +99,7 @@ def plan_vectors(
         )
     if options.table is not None:
         sites = read_sites(files["--sites"], header, column=options.site_column, date=info.date)
-        notices += sites.notices
+        notices += [*sites.notices, *check_table(sites, info, options.table_format)]
         table = TablePlan(sites, table_path, options.table_format)
     return VectorPlan(info, overwrite, polygons, table, style, tuple(notices))
 
@@ -106,6 +107,8 @@ def plan_vectors(
 def _classes(options: VectorOptions, info: MapInfo) -> list[int]:
     """Return the classes that the user has named, by their names or numbers; all but the background by default."""
     if options.classes is None:
+        if not info.targets:
+            raise UserError(f"{info.header.path}: has no class but the background, so there are no polygons to write")
         return info.targets
     by_name = {name.casefold(): value for value, name in enumerate(info.names)}
     by_name = {str(value): value for value in range(len(info.names))} | by_name

@@ -100,7 +100,6 @@ class PolygonWriter:
         holes = plan.fill_holes > 0 and info.background is not None and info.background not in plan.classes
         self._background = RegionFinder(header.width) if holes else None
         self._specks = SpeckFilter(header.width, plan.min_area, plan.fill_holes)
-        self._wanted = np.isin(np.arange(256), plan.classes)
         self.counts = PolygonCounts(dropped=self._specks.dropped, filled=self._specks.filled)
         self._held: list[Regions] = []  # until their outlines can be simplified
         self._ready: list[Features] = []  # until there are enough to write
@@ -136,12 +135,19 @@ class PolygonWriter:
             valid = True if invalid is None else ~invalid[rows]
             areas = self._ground.of_runs(row + start, len(part))
             regions = self._finder.add(
-                part, self._wanted[part] & valid, areas, None if probability is None else probability[rows]
+                part, self._wanted(part) & valid, areas, None if probability is None else probability[rows]
             )
             background = None
             if self._background is not None:
                 background = self._background.add(part, (part == self._plan.info.background) & valid, areas)
             self._process(regions, background)
+
+    def _wanted(self, values: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Return True at pixels of the classes that polygons are made of; some comparisons of bytes beat a look-up."""
+        wanted = np.zeros(values.shape, np.bool_)
+        for value in self._plan.classes:
+            wanted |= values == value
+        return wanted
 
     def complete(self) -> None:
         """Add the polygons that reach the last row, and complete the file; it keeps its temporary name."""

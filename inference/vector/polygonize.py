@@ -101,7 +101,7 @@ def polygonize(
     if chosen.date is not None:
         found = replace(found, info=replace(found.info, date=chosen.date))
     header = found.info.header
-    inputs: dict[str | Path, str] = {path: "the map itself"} | dict.fromkeys(header.files, f"a part of {path}")
+    inputs: dict[str | Path, str] = {path: "the map itself", **dict.fromkeys(header.files, f"a part of {path}")}
     if floats is not None:
         inputs[floats] = "the file of probabilities"
     plan = plan_vectors(
