@@ -37,7 +37,8 @@ def patches(height: int, width: int, classes: int, seed: int, smooth: float = 1.
     """Draw a map of patches of all classes, (height, width)."""
     noise = gaussian_filter(np.random.default_rng(seed).random((height, width)), smooth)
     edges = np.quantile(noise, np.arange(1, classes) / classes)
-    return np.digitize(noise, edges).astype(np.uint8)
+    values: NDArray[np.uint8] = np.digitize(noise, edges).astype(np.uint8)
+    return values
 
 
 def write_polygons(
