@@ -12,11 +12,17 @@ Several classes share one sample. The allocation then minimises the sum of their
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from eval.sampling.design import Floats, Ints, Sample, Strata, Totals
 from eval.sampling.estimators import residual_moments
-from eval.sampling.intervals import LEVEL, MISTRUST, expected_variance, moderated_variance
+from eval.sampling.intervals import (
+    LEVEL,
+    MISTRUST,
+    ResidualMoments,
+    area_interval,
+    expected_variance,
+    moderated_variance,
+)
 
 Allocation = Literal["neyman", "proportional", "equal"]
 
@@ -155,17 +161,34 @@ def known_variance(strata: Strata, sample: Sample) -> Floats:
     return variance
 
 
-def expected_half_widths(
-    strata: Strata, allocation: Ints, variance: Floats | None = None, level: float = LEVEL
-) -> Floats:
+def expected_half_widths(strata: Strata, allocation: Ints, level: float = LEVEL) -> Floats:
     """Return the half width of each class's interval to be expected from an allocation, (K,) in m².
 
-    z sqrt(sum_h A_h² (1 - n_h / N_h) S²_h / n_h), with guessed variances (H, K), `guess_variance` by default.
+    It is that of `area_interval` where everything in the sample is as guessed: the labels as the model expects them, or
+    without probabilities the share of errors in each class of the map as `guess_variance` has it.
     """
-    guess = guess_variance(strata.totals) if variance is None else variance
-    sizes = np.maximum(allocation, 1e-9)
-    factor = strata.totals.area**2 * (1 - np.minimum(sizes / strata.totals.units, 1)) / sizes
-    half: Floats = stats.norm.ppf((1 + level) / 2) * np.sqrt((factor[:, None] * guess).sum(axis=0))
+    totals = strata.totals
+    guess = guess_variance(totals)
+    # Without probabilities: shares of each stratum where a class is mapped, and where it is.
+    mapped = totals.mapped / totals.area[:, None]
+    share = totals.mapped.sum(axis=0) / totals.area.sum()
+    prior = None if totals.variance is None else guess
+    moments = ResidualMoments(
+        area=totals.area,
+        units=totals.units,
+        sizes=np.maximum(allocation, 1).astype(np.float64),
+        total=np.zeros(len(strata.class_names)),
+        surplus=ERROR_SHARE * share * (1 - mapped),
+        deficit=ERROR_SHARE * (1 - share) * mapped,
+        variance=guess if totals.variance is None else totals.variance / totals.area[:, None],
+        surplus_limit=1 - mapped,
+        deficit_limit=mapped,
+        prior=prior,
+        squares=prior,
+        expected=prior,
+    )
+    low, high = area_interval(moments, level)
+    half: Floats = (high - low) / 2
     return half
 
 
@@ -183,7 +206,7 @@ def _class_weights(totals: Totals) -> Floats:
 
 def _share_out(units: float, score: Floats, least: Floats, most: Floats) -> Floats:
     """Return real numbers in proportion to `score`, between `least` and `most`, with the sum `units`."""
-    score = np.maximum(score, 1e-12 * max(float(score.max()), np.finfo(float).tiny))
+    score = np.maximum(score / score.max(), 1e-12) if score.max() > 0 else np.ones_like(score)
     low, high = 0.0, float((most / score).max()) + 1
     for _ in range(200):  # bisection: the sum grows with the factor
         factor = (low + high) / 2
