@@ -138,7 +138,7 @@ def _map_mosaic(plan: Plan, backend: Backend, progress: bool, started: float) ->
         model=" ".join(filter(None, [card.name, card.revision, f"({plan.request.path})"])),
         paths=[
             *(str(path) for path in (plan.target, plan.probabilities) if path is not None),
-            *(str(path) for path in ([] if plan.vector is None else plan.vector.paths)),
+            *map(str, writer.paths),
         ],
         lines=writer.lines,
         notices=(*plan.notices, *warnings),

@@ -7,6 +7,7 @@ import json
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -160,6 +161,11 @@ class MapWriter:
     def lines(self) -> list[str]:
         """Lines about further files for the summary."""
         return [] if self._vector is None else self._vector.lines
+
+    @property
+    def paths(self) -> list[Path]:
+        """Files of polygons, sites and styles that are written."""
+        return [] if self._vector is None else self._vector.paths
 
     def _flush(self) -> None:
         block = self._block[: self._filled]

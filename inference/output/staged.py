@@ -42,26 +42,20 @@ class StagedFile:
         """Complete the file; it keeps its temporary name."""
 
     def publish(self) -> None:
-        """Give the files their names; existing ones are replaced only if that is allowed.
+        """Give the files their names; existing ones are replaced, or removed, only if that is allowed.
 
         Raises:
             UserError: One can't be renamed, or another command has written a file of this name in the meantime.
         """
-        others = sorted(found for found in self._folder.iterdir() if found != self.file)
+        files = sorted(self._folder.iterdir(), key=lambda found: found == self.file)
         with self.failing():
-            for found in (*others, self.file):  # the target last: where it exists, the others do too
+            for found in files:  # the target last: where it exists, the others do too
                 target = self.path.with_name(found.name)
                 if publish(found, target, self._overwrite):
                     self._claimed.append(target)
-            written = {found.name for found in others}
-            for suffix in self._companions:
-                stale = (
-                    self.path.with_suffix(suffix)
-                    if suffix.startswith(".")
-                    else self.path.with_name(self.path.name + suffix)
-                )
-                if stale.name not in written:
-                    stale.unlink(missing_ok=True)
+            if self._overwrite:
+                for name in {self.path.name, *self._companions} - {found.name for found in files}:
+                    self.path.with_name(name).unlink(missing_ok=True)
             self._folder.rmdir()
 
     def discard(self) -> None:

@@ -23,6 +23,7 @@ class Format:
         options: Options of the layer.
         batches: True if features can be added to a file that exists.
         short_names: True if the names of columns have ten characters at most.
+        empty: True if a file without features can be written.
         companions: Endings of further files of the format, or of those that other programs leave beside it: suffixes in
             place of the file's own, and what is added to its name.
     """
@@ -31,6 +32,7 @@ class Format:
     options: Mapping[str, str]
     batches: bool = False
     short_names: bool = False
+    empty: bool = True
     companions: Sequence[str] = ()
 
     def companion_names(self, path: Path) -> list[str]:
@@ -49,7 +51,7 @@ FORMATS = {
         short_names=True,
         companions=(".shx", ".dbf", ".prj", ".cpg", ".qix", ".sbn", ".sbx", ".qpj", ".qmd"),
     ),
-    ".pmtiles": Format("PMTiles", {}),
+    ".pmtiles": Format("PMTiles", {}, empty=False),
 }
 """Formats by suffix."""
 SHORT_NAMES = {"perimeter_m": "perim_m", "mean_probability": "mean_prob", "lowest_probability": "low_prob"}
@@ -85,13 +87,14 @@ class PolygonFile:
         self._options = dict(self._format.options)
         if self._format.driver == "PMTiles":
             self._options |= zoom_levels(pixel)
+        self._count = 0
         self._held: list[tuple[NDArray[Any], Mapping[str, NDArray[Any]]]] = []
         self.staged = StagedFile(path, overwrite, self._format.companion_names(path))
 
     @property
-    def path(self) -> Path:
-        """Target."""
-        return self.staged.path
+    def written(self) -> bool:
+        """True if there is a file: one of vector tiles needs a feature."""
+        return self._count > 0 or self._format.empty
 
     def write(self, geometries: NDArray[Any], columns: Mapping[str, NDArray[Any]]) -> None:
         """Add features.
@@ -101,6 +104,7 @@ class PolygonFile:
             columns: Values of each column, (n,) each; the same columns every time.
         """
         _, shapely = vector_libraries()
+        self._count += len(geometries)
         if self._kind == "MultiPolygon":
             geometries = geometries.copy()
             single = shapely.get_type_id(geometries) == 3
@@ -127,6 +131,8 @@ class PolygonFile:
 
     def complete(self) -> None:
         """Write what is held, and the style; the file keeps its temporary name."""
+        if not self.written:
+            return
         if self._held:
             geometries = np.concatenate([part for part, _ in self._held])
             columns = {name: joined([part[name] for _, part in self._held]) for name in self._held[0][1]}

@@ -49,16 +49,6 @@ class VectorPlan:
     style: Path | None
     notices: tuple[str, ...] = ()
 
-    @property
-    def paths(self) -> list[Path]:
-        """Files to write."""
-        paths = [
-            None if self.polygons is None else self.polygons.path,
-            None if self.table is None else self.table.path,
-            self.style,
-        ]
-        return [path for path in paths if path is not None]
-
 
 class VectorOutputs:
     """Vector outputs that are being written.
@@ -125,10 +115,30 @@ class VectorOutputs:
             file.discard()
 
     @property
+    def paths(self) -> list[Path]:
+        """Files that are written."""
+        polygons, table = self._plan.polygons, self._plan.table
+        paths = [
+            polygons.path if polygons is not None and self._polygons is not None and self._polygons.written else None,
+            None if table is None else table.path,
+            self._plan.style,
+        ]
+        return [path for path in paths if path is not None]
+
+    @property
     def lines(self) -> list[str]:
         """Lines for the summary of the command."""
-        plan = self._plan.polygons
-        return [] if self._polygons is None or plan is None else count_lines(self._polygons.counts, plan)
+        lines = []
+        if self._plan.polygons is not None and self._polygons is not None:
+            lines += count_lines(self._polygons.counts, self._plan.polygons)
+            if not self._polygons.written:
+                lines.append(f"{self._plan.polygons.path}: not written, as vector tiles can't be empty")
+        if self._totals is not None:
+            rows = self._totals.rows()
+            area = sum(row.area for row in rows)
+            unmapped = sum(row.invalid + row.outside for row in rows) / area if area else 0.0
+            lines.append(f"sites: {len(rows):,} ({area:,.1f} m², {unmapped:.1%} unmapped)")
+        return lines
 
 
 def count_lines(counts: PolygonCounts, plan: PolygonPlan) -> list[str]:

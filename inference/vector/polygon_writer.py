@@ -157,6 +157,11 @@ class PolygonWriter:
             self._write(features.dissolved() if self._plan.dissolve else features)
         self._file.complete()
 
+    @property
+    def written(self) -> bool:
+        """True if there is a file, once it is complete."""
+        return self._file.written
+
     def publish(self) -> None:
         """Give the file its name."""
         self._file.publish()

@@ -136,7 +136,7 @@ def polygonize(
         invalid=counter.invalid,
         lines=outputs.lines,
         seconds=time.monotonic() - started,
-        paths=[str(written) for written in plan.paths],
+        paths=[str(written) for written in outputs.paths],
         notices=notices,
         no_areas=why_no_areas(header).replace("mosaic", "map"),
     )
