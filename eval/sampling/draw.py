@@ -183,7 +183,7 @@ def _candidates(units: Units, stratum: Ints, members: Sequence[Floats | None], n
         stratum[near],
         units.mapped[near],
         units.area[near],
-        None if units.probability is None else units.probability[:, near].T.copy(),
+        None if units.probability is None else units.probability[:, near].T.astype(np.float64),
         np.stack(columns, axis=1) if columns else None,
     )
 

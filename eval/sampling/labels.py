@@ -193,7 +193,7 @@ def _be(numbers: Any) -> str:
 def count_labels(path: Path) -> int:
     """Return how many points of a file have a label; 0 if it isn't a sample or can't be read."""
     try:
-        columns: Mapping[str, Any] = read_tables(path)[POINTS].columns
+        columns: Mapping[str, Any] = read_tables(path, (POINTS,))[POINTS].columns
     except (UserError, KeyError):
         return 0
     name = next((column for column in columns if column.casefold() == LABEL), None)

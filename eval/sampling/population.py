@@ -43,7 +43,8 @@ class Units:
         area: (n,), ground area in m² of the valid pixels.
         score: (n,), bin of EDGES of the score, which strata are made from: of two classes, the probability of the
             second; of more, the probability that the mapped class is wrong. 0 without probabilities.
-        probability: (K, n), probability of each class; of a plot, the mean over its pixels. None without probabilities.
+        probability: (K, n) float32, probability of each class; of a plot, the mean over its pixels. None without
+            probabilities.
         pixel_area: (K,), ground area of the pixels of each class.
         window: Pixels that the units lie in.
         valid: (H, W) ground area of each valid pixel of the window, 0 where invalid.
@@ -54,7 +55,7 @@ class Units:
     mapped: Ints
     area: Floats
     score: Ints
-    probability: Floats | None
+    probability: NDArray[np.float32] | None
     pixel_area: Floats
     window: Window
     valid: Floats
@@ -138,16 +139,17 @@ class Population:
             mapped, area_of_unit, chances = self._plots(mapped, area, chances)
         else:
             area_of_unit = area
-        row, col = np.nonzero(area_of_unit > 0)
-        of_unit = mapped[row, col]
-        probability = None if chances is None else chances[:, row, col]
+        place = np.flatnonzero(area_of_unit)
+        row, col = np.divmod(place, area_of_unit.shape[1])
+        of_unit = mapped.ravel()[place]
+        probability = None if chances is None else np.take(chances.reshape(classes, -1), place, axis=1)
         return Units(
             row + window.row_off // self.plot,
             col + window.col_off // self.plot,
             of_unit,
-            area_of_unit[row, col],
+            area_of_unit.ravel()[place],
             np.zeros(len(row), np.int64) if probability is None else _score(probability, of_unit),
-            None if probability is None else probability.astype(np.float64),
+            probability,
             pixel_area,
             window,
             area,

@@ -16,7 +16,7 @@ from eval.sampling.draw import Domain, Drawn, draw
 from eval.sampling.labels import count_labels, read_labels
 from eval.sampling.population import Histogram, Population, count
 from eval.sampling.record import VERSION, Design, SampleRecord, joined
-from eval.sampling.sample_file import extend_sample, write_sample
+from eval.sampling.sample_file import check_not_in_use, extend_sample, write_sample
 from eval.sampling.sample_reading import read_sample
 from eval.sampling.stratify import stratify
 from inference.common.errors import UserError
@@ -125,6 +125,7 @@ def draw_more(options: SampleOptions) -> SampleRecord:
     if not path.is_file():
         raise UserError(f"{path}: no such file (--more adds points to a sample that --out names)")
     path = check_target(path, "--out", overwrite=True, inputs=_inputs(options), suffixes=GEOPACKAGE_SUFFIXES)
+    check_not_in_use(path)
     record, points = read_sample(path)
     labels = read_labels(record, points, str(path))
     if points.crs is None or not _same_crs(points.crs, record.design.crs):
@@ -205,6 +206,7 @@ def check_map(chart: ClassMap, design: Design, path: str) -> None:
 
 def _check_out(options: SampleOptions) -> Path:
     assert options.out is not None
+    check_not_in_use(options.out)
     if options.out.is_file():
         labels = count_labels(options.out)
         if labels and not options.overwrite:

@@ -32,6 +32,7 @@ POINTS, PIXELS, DESIGN, STRATA, SITE_TOTALS, DRAWN, MEMBERS = (
 CHECKSUM = "checksum"
 ID, LABEL, NOTE, MAP = "id", "label", "note", "map"
 """Columns of the points."""
+_COMPANIONS = ("-wal", "-shm", "-journal")  # of SQLite, beside an open database
 _TO_DO = "#FFFFFF"
 _UNSURE = "#808080"
 
@@ -71,11 +72,13 @@ def extend_sample(path: Path, record: SampleRecord, first: int) -> None:
 
 
 def _stage(path: Path, overwrite: bool, write: Callable[[Path], None]) -> None:
-    staged = StagedFile(path, overwrite)
+    check_not_in_use(path)
+    staged = StagedFile(path, overwrite, _COMPANIONS)
     try:
         with staged.failing():
             write(staged.file)
-            staged.file.with_name(f"{path.name}-journal").unlink(missing_ok=True)
+            for ending in _COMPANIONS:
+                staged.file.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
         with finishing():
             staged.publish()
     except BaseException:
@@ -186,11 +189,15 @@ def _pixel_style() -> str:
 
 
 def check_not_in_use(path: Path) -> None:
-    """Check that no other program has unsaved changes of a sample file.
+    """Check that a sample file can be replaced: no other program has it open, with changes beside the file.
 
     Raises:
         UserError: One has.
     """
-    log = path.with_name(f"{path.name}-wal")
-    if log.exists() and log.stat().st_size:
-        raise UserError(f"{path}: another program is writing it (save the edits and close it in QGIS, then try again)")
+    for ending in ("-wal", "-journal"):
+        log = path.with_name(f"{path.name}{ending}")
+        if log.exists():
+            raise UserError(
+                f"{path}: another program has it open: it keeps changes in {log.name} (save the edits, remove the "
+                "layers from QGIS or close it, then try again)"
+            )

@@ -20,7 +20,6 @@ from eval.sampling.sample_file import (
     POINTS,
     SITE_TOTALS,
     STRATA,
-    check_not_in_use,
 )
 from inference.common.errors import UserError
 from inference.common.paths import shown_path
@@ -42,10 +41,8 @@ def read_sample(path: Path) -> tuple[SampleRecord, Table]:
         UserError: It isn't a sample file, or the record of what was drawn was edited.
     """
     shown = shown_path(path)
-    if path.exists():
-        check_not_in_use(path)
-    tables = read_tables(path)
     needed = (POINTS, DESIGN, STRATA, DRAWN)
+    tables = read_tables(path, (*needed, SITE_TOTALS, MEMBERS))
     if missing := [name for name in needed if name not in tables]:
         raise UserError(
             f"{shown}: has no table {quoted(missing[0])}, so that it isn't a sample, or only a part of one "

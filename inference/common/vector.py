@@ -5,7 +5,7 @@ pyogrio and shapely are imported when a file is read: commands that don't read p
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,8 +151,12 @@ class Table:
     crs: str | None
 
 
-def read_tables(path: str | Path) -> dict[str, Table]:
-    """Read all layers and tables of a vector file, such as a GeoPackage.
+def read_tables(path: str | Path, names: Collection[str] | None = None) -> dict[str, Table]:
+    """Read the layers and tables of a vector file, such as a GeoPackage, by name.
+
+    Args:
+        path: File, zipped file or address.
+        names: Layers and tables to read, if they are there; None for all.
 
     Raises:
         UserError: The file or one of its geometries can't be read.
@@ -162,6 +166,8 @@ def read_tables(path: str | Path) -> dict[str, Table]:
     tables = {}
     with _readable(pyogrio, path, shown):
         for name, kind in pyogrio.list_layers(path):
+            if names is not None and name not in names:
+                continue
             meta, _, encoded, values = pyogrio.raw.read(path, layer=name, force_2d=True)
             try:
                 geometries = None if kind is None else shapely.from_wkb(encoded)

@@ -1,6 +1,8 @@
 """Sample files that were edited, as with QGIS or ogr2ogr: which edits are accepted, and which are refused."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -280,3 +282,34 @@ def test_more_points_join_a_file_with_other_columns(world: World, sample: Path) 
     assert set(columns) >= {"observer", "sure"}
     assert len(next(iter(columns.values()))) == 70
     assert run("estimate", sample) == 0
+
+
+HOLDER = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("PRAGMA journal_mode = wal")
+database.execute("CREATE TABLE other (a)")
+database.commit()
+print("open", flush=True)
+sys.stdin.read()
+database.close()
+"""
+
+
+def test_a_file_that_another_program_has_open_is_read_but_not_replaced(
+    world: World, sample: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = estimated(sample, capsys)
+    arguments = ("sample", world.map, "--probabilities", world.probabilities, "--out", sample)
+    # In a process of its own: locks don't separate two copies of SQLite in one.
+    command = [sys.executable, "-c", HOLDER, str(sample)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        assert estimated(sample, capsys) == before
+        for more in (("--more", 10), ("--overwrite",)):
+            assert run(*arguments, *more) == 2
+            assert "another program has it open" in capsys.readouterr().err
+        holder.communicate()
+    assert run(*arguments, "--more", 10) == 0
+    assert list(sample.parent.iterdir()) == [sample]
