@@ -128,14 +128,37 @@ def test_further_units_are_added_only(seed: int, extra: int, probabilities: bool
     assert (added >= 0).all()
 
 
-def test_errors_found_in_a_stratum_draw_the_next_units_there() -> None:
-    strata = class_strata([50_000, 50_000])
-    clean, faulty = sample_of([[50, 0], [0, 50]]), sample_of([[50, 0], [20, 30]])
-    np.testing.assert_array_equal(allocate_more(strata, clean, 100), [50, 50])
-    assert allocate_more(strata, faulty, 100)[1] > 75
+def test_a_second_phase_does_not_depend_on_where_the_errors_were_found() -> None:
+    strata = class_strata([90_000, 10_000])
+    here, there = sample_of([[30, 20], [0, 50]]), sample_of([[50, 0], [20, 30]])
+    np.testing.assert_array_equal(allocate_more(strata, here, 100), allocate_more(strata, there, 100))
 
 
-def test_known_variance_of_a_stratum_without_labels_is_a_guess() -> None:
+def test_two_phases_stay_unbiased() -> None:
+    """Pooling is sound only if strata in which errors were missed by chance don't get fewer units for it."""
+    strata, everything = population(5000, 4, seed=2)
+    truth = everything.area[everything.label == 1].sum()
+    estimates = []
+    for seed in range(300):
+        order = np.random.default_rng(seed).permutation(len(everything))
+        rank = np.zeros(len(order), np.int64)  # of each unit within its stratum, in random order
+        for stratum in range(4):
+            members = order[everything.stratum[order] == stratum]
+            rank[members] = np.arange(len(members))
+        first = np.array([8, 8, 8, 8])
+        more = allocate_more(strata, everything.keep(rank < first[everything.stratum]), 32)
+        both = everything.keep(rank < (first + more)[everything.stratum])
+        estimates.append(estimate_areas(strata, both).area[1])
+    assert abs(np.mean(estimates) - truth) < 3 * np.std(estimates) / np.sqrt(300)
+
+
+def test_more_errors_than_conjectured_widen_the_known_variance() -> None:
+    strata = class_strata([90_000, 10_000])
+    good, bad = (known_variance(strata, sample_of(counts)) for counts in ([[50, 0], [0, 50]], [[40, 10], [10, 40]]))
+    assert (bad > 3 * good).all()
+
+
+def test_known_variance_of_a_stratum_without_labels() -> None:
     strata, everything = population(1000, 3)
     sample = drawn(everything, [10, 10, 10])
     blank = sample.relabel(np.where(sample.stratum == 1, UNLABELLED, sample.label))
