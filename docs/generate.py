@@ -30,6 +30,7 @@ _COMMANDS = (
     ("python -m train.prepare", "train.prepare"),
     ("python train/convert_checkpoint.py", "train.convert_checkpoint"),
     ("python inference.py", "inference.inference"),
+    ("python polygons.py", "inference.polygons"),
     ("python -m inference.card", "inference.card"),
     ("python eval/test_new_model.py", "eval.test_new_model"),
     ("python eval/test_kom.py", "eval.test_kom"),

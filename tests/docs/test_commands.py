@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
+import shapely
 
 from tests.conftest import scene, write_dataset, write_raster
 from tests.docs.pages import ROOT, Block, blocks, commands
@@ -66,8 +68,14 @@ def world(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seed in (("MODEL.onnx", 0), ("IN_USE.onnx", 1)):
         write_onnx(folder / name, card(ignore_index=2), seed=seed)
         (folder / "inference" / name).symlink_to(folder / name)
-    image, _ = scene(np.random.default_rng(1), 70, 90)
+    image, label = scene(np.random.default_rng(1), 70, 90)
     write_raster(folder / "inference" / "mosaic.tif", image)
+    write_raster(folder / "map" / "kelp.tif", label)
+    write_raster(folder / "map" / "p.tif", np.stack([1 - label, label]).astype(np.float32))
+    outline = shapely.box(5e5 + 1, 5.8e6 - 6, 5e5 + 5, 5.8e6 - 1)
+    for name in ("sites", "eelgrass"):
+        table = geopandas.GeoDataFrame({"site": ["cove"]}, geometry=[outline], crs="EPSG:32609")
+        table.to_file(folder / "map" / f"{name}.gpkg")
     code = train(["train/configs/demo/unet-mobilenetv2.yml"], data, folder, folder)
     assert code == 0
     (run,) = (folder / "runs" / "demo-kelp").iterdir()
@@ -127,6 +135,15 @@ def predict(words: Sequence[str]) -> int:
     return main([*words, *([] if "--model" in words else ["--model", "MODEL.onnx"]), "--overwrite"])
 
 
+def polygons(words: Sequence[str], world: Path, out: Path) -> int:
+    """Run `python polygons.py` in this process, on a small map."""
+    from inference.polygons import main
+
+    shutil.copytree(world / "map", out, dirs_exist_ok=True)
+    os.chdir(out)
+    return main(words)
+
+
 def evaluate(words: Sequence[str], data: Path, out: Path) -> int:
     """Run `python eval/test_new_model.py` in this process, on small data in place of the demo's."""
     from eval.test_new_model import main
@@ -158,6 +175,7 @@ def test_commands_were_found() -> None:
         "train.prepare",
         "train/convert_checkpoint.py",
         "inference.py",
+        "polygons.py",
         "inference.card",
         "eval/test_new_model.py",
         "train.configs.reference",
@@ -183,6 +201,7 @@ def test_command(
         ("python", "-m", "train.prepare"): lambda rest: prepare(rest, tmp_path),
         ("python", "train/convert_checkpoint.py"): lambda rest: convert(rest, tmp_path),
         ("python", "inference.py"): predict,
+        ("python", "polygons.py"): lambda rest: polygons(rest, world, tmp_path),
         ("python", "eval/test_new_model.py"): lambda rest: evaluate(rest, data, tmp_path),
         ("python",): launch,
     }
@@ -199,12 +218,18 @@ def test_command(
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.page)
-def test_python(block: Block, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python(block: Block, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = compile(
         block.text.replace("threshold=0.4)", "threshold=0.4, model='MODEL.onnx', overwrite=True)"), "", "exec"
     )
     if block.page.startswith("docs/architecture/"):
         return  # sketches of what is to be written
+    if "polygonize" in block.text:
+        shutil.copytree(world / "map", tmp_path, dirs_exist_ok=True)
+        monkeypatch.chdir(tmp_path)
+        exec(code, {})
+        assert (tmp_path / "kelp.gpkg").is_file()
+        return
     monkeypatch.chdir(world / "inference")
     (world / "inference" / "kelp.tif").unlink(missing_ok=True)
     exec(code, {})
