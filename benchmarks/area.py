@@ -1,9 +1,10 @@
 """Coverage and width of the intervals of eval.area, on scenes whose every pixel is labelled.
 
 Of each scene, target pixels are removed by blocks until the target covers a given share of the area. Then samples of
-the remaining pixels are drawn, 2,000 times by default, and labelled with the truth. For each design the table gives the
-share of draws whose interval contains the true area, with the interval of eval.sampling and with estimate ± 1.96
-standard errors (Wald), and the mean half width as a share of the true area.
+the remaining pixels are drawn, 2,000 times by default, and labelled with the truth. The columns: share of the target;
+error of the area that counting pixels of the map gives; bias and standard deviation of the estimates; share of draws
+whose interval contains the true area, and its mean half width; ratio of the half width to that of class strata; the
+same of estimate ± 1.96 standard errors (Wald). Errors, bias, deviation and widths are shares of the true area.
 
     python -m benchmarks.area
     python -m benchmarks.area --scene water:y1.tif:p1.tif --scene water:y2.tif:p2.tif --scene roofs:y.tif:p.tif
@@ -19,25 +20,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 
-from eval.sampling.allocation import Allocation, allocate, sigma_cuts
-from eval.sampling.design import Floats, Ints, Strata, Totals
+from benchmarks.area_scenes import draw_scenes, read_scenes, thin
+from eval.sampling.allocation import Allocation, allocate, allocate_more, sigma_cuts
+from eval.sampling.design import Floats, Ints, Sample, Strata, Totals
+from eval.sampling.estimators import estimate_areas
 from eval.sampling.intervals import ResidualMoments, area_interval, estimated_share, expected_variance, label_moments
 from eval.scoring.calibration import LOWER_EDGES
 
 EDGES = np.append(LOWER_EDGES, 1.0)
 NORMAL = 1.959964
-
-
-@dataclass(frozen=True)
-class Scene:
-    """Images of one kind, each with its truth and the probability of the target, (H, W); NaN where not labelled."""
-
-    name: str
-    truth: list[NDArray[np.bool_]]
-    probability: list[NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -58,10 +51,12 @@ class Design:
 
 
 CLASS = Design("class strata", 0, assisted=False)
+ASSISTED = Design("probability strata", 6, assisted=True)
+TWO_PHASES = "probability strata, in two phases"
 DESIGNS = (
     CLASS,
     Design("class strata, probabilities", 0, assisted=True),
-    Design("probability strata", 6, assisted=True),
+    ASSISTED,
     Design("probability strata, proportional", 6, assisted=True, allocation="proportional"),
     Design("probability strata, labels only", 6, assisted=False),
 )
@@ -86,75 +81,6 @@ def parser() -> argparse.ArgumentParser:
     return arguments
 
 
-def read_scenes(specifications: Sequence[str]) -> list[Scene]:
-    """Read scenes; files that have the same name of a scene belong to one scene."""
-    scenes: dict[str, Scene] = {}
-    for specification in specifications:
-        name, labels, probabilities = specification.split(":")
-        scene = scenes.setdefault(name, Scene(name, [], []))
-        with rasterio.open(labels) as first, rasterio.open(probabilities) as second:
-            label, probability = first.read(1), second.read(second.count)  # the target is the last band
-        scene.truth.append(label == 1)
-        scene.probability.append(np.where(label <= 1, probability, np.float32(np.nan)))
-    return list(scenes.values())
-
-
-def draw_scenes(side: int, rng: np.random.Generator) -> list[Scene]:
-    """Draw scenes of smooth noise, in which a tenth of the area is target."""
-    height = smooth_noise(side, 8, rng)
-    threshold = np.quantile(height, 0.9)
-    blurred = height - threshold + 0.15 * smooth_noise(side, 4, rng)
-    missed = smooth_noise(side, 40, rng) > 1.28
-    truth = height > threshold
-    return [
-        Scene("drawn, calibrated", [truth], [sigmoid(11 * blurred)]),
-        Scene("drawn, too sure", [truth], [sigmoid(40 * blurred)]),
-        Scene("drawn, misses objects", [truth], [sigmoid(np.where(missed & truth, -7, 40 * blurred))]),
-    ]
-
-
-def smooth_noise(side: int, scale: float, rng: np.random.Generator) -> Floats:
-    """Return Gaussian noise (side, side), smoothed by a Gaussian of `scale` pixels, with mean 0 and variance 1."""
-    frequency = np.fft.fftfreq(side)[:, None] ** 2 + np.fft.rfftfreq(side) ** 2
-    spectrum = np.fft.rfft2(rng.standard_normal((side, side))) * np.exp(-2 * (np.pi * scale) ** 2 * frequency)
-    noise = np.fft.irfft2(spectrum, (side, side))
-    standard: Floats = (noise - noise.mean()) / noise.std()
-    return standard
-
-
-def sigmoid(logits: Floats) -> NDArray[np.float32]:
-    """Return probabilities of logits, in float32 as inference writes them."""
-    return (1 / (1 + np.exp(-np.clip(logits, -80, 80)))).astype(np.float32)
-
-
-def thin(
-    scene: Scene, prevalence: float, block: int, rng: np.random.Generator
-) -> tuple[NDArray[np.bool_], Floats] | None:
-    """Remove blocks that contain the target, in random order, until it has the wanted share of what is left.
-
-    Returns:
-        Truth and probability of the pixels that are left, (N,) each; None if the target's share is lower already.
-    """
-    blocks: list[tuple[NDArray[np.bool_], Floats]] = []
-    for truth, probability in zip(scene.truth, scene.probability, strict=True):
-        for row in range(0, truth.shape[0], block):
-            for column in range(0, truth.shape[1], block):
-                window = np.s_[row : row + block, column : column + block]
-                known = ~np.isnan(probability[window])
-                if known.any():
-                    blocks.append((truth[window][known], probability[window][known].astype(np.float64)))
-    target = np.array([np.count_nonzero(truth) for truth, _ in blocks])
-    pixels = np.array([len(truth) for truth, _ in blocks])
-    if target.sum() < prevalence * pixels.sum():
-        return None
-    # Of the blocks with target, keep the first of a random order that reach the share together with all others.
-    having = rng.permutation(np.flatnonzero(target))
-    share = np.cumsum(target[having]) / (pixels[target == 0].sum() + np.cumsum(pixels[having]))
-    enough = np.flatnonzero(share >= prevalence)
-    kept = np.concatenate([np.flatnonzero(target == 0), having[: (enough[0] if len(enough) else len(having)) + 1]])
-    return np.concatenate([blocks[i][0] for i in kept]), np.concatenate([blocks[i][1] for i in kept])
-
-
 def build_strata(design: Design, truth: NDArray[np.bool_], probability: Floats) -> tuple[Strata, Ints]:
     """Return the strata of a design, and the stratum of each pixel."""
     mapped = probability > 0.5
@@ -177,22 +103,22 @@ def build_strata(design: Design, truth: NDArray[np.bool_], probability: Floats) 
     return Strata(kind, ("other", "target"), tuple(map(str, range(number))), totals), stratum
 
 
-def draw_moments(
-    design: Design,
-    strata: Strata,
-    stratum: Ints,
-    truth: NDArray[np.bool_],
-    probability: Floats,
-    sizes: Ints,
-    draws: int,
-    rng: np.random.Generator,
-) -> ResidualMoments:
-    """Draw samples without replacement from each stratum, and return the moments of the target, (draws, H, 1)."""
-    totals = strata.totals
-    picked = [
+def draw_units(stratum: Ints, sizes: Ints, draws: int, rng: np.random.Generator) -> list[Ints]:
+    """Draw samples without replacement from each stratum: indices (draws, n_h) of pixels, for each of the H strata."""
+    strata = (np.flatnonzero(stratum == index) for index in range(len(sizes)))
+    return [
         members[draw_without_replacement(len(members), int(size), draws, rng)]
-        for members, size in zip((np.flatnonzero(stratum == index) for index in range(len(sizes))), sizes, strict=True)
+        for members, size in zip(strata, sizes, strict=True)
     ]
+
+
+def target_moments(
+    design: Design, strata: Strata, truth: NDArray[np.bool_], probability: Floats, picked: Sequence[Ints]
+) -> ResidualMoments:
+    """Return what `eval.sampling.estimators.residual_moments` does, for the target in many samples, (draws, H, 1)."""
+    totals = strata.totals
+    draws = len(picked[0])
+    sizes = np.array([units.shape[1] for units in picked])
     slope = np.zeros(draws)
     prior = squares = expected = None
     known = np.zeros(draws)
@@ -286,7 +212,7 @@ def measure(
     """Return error, coverage and half width of a design, as shares of the true area."""
     strata, stratum = build_strata(design, truth, probability)
     sizes = allocate(strata, points, design.allocation)
-    moments = draw_moments(design, strata, stratum, truth, probability, sizes, draws, rng)
+    moments = target_moments(design, strata, truth, probability, draw_units(stratum, sizes, draws, rng))
     area, total = float(np.count_nonzero(truth)), float(len(truth))
     estimate = moments.total[:, 0]
     error = np.sqrt(moments.design_variance.sum(axis=-2))[:, 0]
@@ -309,29 +235,71 @@ def measure(
     }
 
 
+def measure_two_phases(
+    truth: NDArray[np.bool_], probability: Floats, points: int, draws: int, rng: np.random.Generator
+) -> dict[str, float]:
+    """Return the same as `measure` for a sample of half the points, and another half by what its labels say."""
+    strata, stratum = build_strata(ASSISTED, truth, probability)
+    members = [np.flatnonzero(stratum == index) for index in range(len(strata.names))]
+    first = allocate(strata, points // 2)
+    area = float(np.count_nonzero(truth))
+    found = []
+    for _ in range(draws):
+        pools = [of[draw_without_replacement(len(of), min(points, len(of)), 1, rng)[0]] for of in members]
+        more = allocate_more(strata, labelled_sample(pools, first, stratum, truth, probability), points - points // 2)
+        areas = estimate_areas(strata, labelled_sample(pools, first + more, stratum, truth, probability))
+        found.append((areas.area[1], areas.standard_error[1], areas.low[1], areas.high[1]))
+    estimate, error, low, high = np.array(found).T
+    return {
+        "bias": float(estimate.mean() / area - 1),
+        "deviation": float(estimate.std() / area),
+        "coverage": float(np.mean((low <= area) & (area <= high))),
+        "half": float(np.mean(high - low) / 2 / area),
+        "wald": float(np.mean(abs(estimate - area) <= NORMAL * error)),
+        "wald_half": float(NORMAL * error.mean() / area),
+    }
+
+
+def labelled_sample(
+    pools: Sequence[Ints], sizes: Ints, stratum: Ints, truth: NDArray[np.bool_], probability: Floats
+) -> Sample:
+    """Return the first units of each stratum's pool, labelled with the truth."""
+    units = np.concatenate([pool[:size] for pool, size in zip(pools, sizes, strict=True)])
+    chance = probability[units]
+    return Sample(
+        stratum[units],
+        truth[units].astype(np.int64),
+        (chance > 0.5).astype(np.int64),
+        np.ones(len(units)),
+        np.stack([1 - chance, chance], axis=1),
+    )
+
+
 def main(argv: Sequence[str] | None = None, report: Callable[[str], None] = print) -> int:
     """Run the simulation, and print a Markdown table."""
     options = parser().parse_args(argv)
     rng = np.random.default_rng(options.seed)
     scenes = read_scenes(options.scene) or draw_scenes(options.side, rng)
-    report("| scene | share | pixels counted | design | SD | coverage | half width | of class strata | Wald |")
-    report("|---|---:|---:|---|---:|---:|---:|---:|---:|")
+    report("| scene | share | counted | design | bias | SD | coverage | half width | ratio | Wald |")
+    report("|---|---:|---:|---|---:|---:|---:|---:|---:|---:|")
     for scene in scenes:
         for prevalence in options.prevalence:
             left = thin(scene, prevalence, options.block, rng)
             if left is None:
-                report(f"| {scene.name} | {prevalence:.1%} | the target is rarer | | | | | | |")
+                report(f"| {scene.name} | {prevalence:.1%} | the target is rarer | | | | | | | |")
                 continue
             truth, probability = left
             counted = np.count_nonzero(probability > 0.5) / np.count_nonzero(truth) - 1
-            reference = None
-            for design in DESIGNS:
-                row = measure(design, truth, probability, options.points, options.draws, rng)
-                reference = reference or row["half"]
+            rows = {
+                design.name: measure(design, truth, probability, options.points, options.draws, rng)
+                for design in DESIGNS
+            }
+            rows[TWO_PHASES] = measure_two_phases(truth, probability, options.points, options.draws // 4, rng)
+            for name, row in rows.items():
                 report(
-                    f"| {scene.name} | {truth.mean():.2%} | {counted:+.0%} | {design.name} | {row['deviation']:.0%} "
-                    f"| {row['coverage']:.3f} | {row['half']:.0%} | {row['half'] / reference:.2f} "
-                    f"| {row['wald']:.3f}, {row['wald_half']:.0%} |"
+                    f"| {scene.name} | {truth.mean():.2%} | {counted:+.0%} | {name} | {row['bias']:+.0%} "
+                    f"| {row['deviation']:.0%} | {row['coverage']:.3f} | {row['half']:.0%} "
+                    f"| {row['half'] / rows[CLASS.name]['half']:.2f} | {row['wald']:.3f}, {row['wald_half']:.0%} |"
                 )
     return 0
 
