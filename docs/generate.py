@@ -34,6 +34,9 @@ _COMMANDS = (
     ("python -m inference.card", "inference.card"),
     ("python eval/test_new_model.py", "eval.test_new_model"),
     ("python eval/test_kom.py", "eval.test_kom"),
+    ("python eval/area.py", "eval.area"),
+    ("python eval/area.py sample", "eval.area sample"),
+    ("python eval/area.py estimate", "eval.area estimate"),
 )
 _TITLES = {"backends": "Back ends"}
 _WIDTH = "100"  # columns of help texts
@@ -78,13 +81,14 @@ def _table(*names: str) -> Callable[[], str]:
 
 
 def help_text(module: str) -> str:
-    """Return what `--help` of a command prints; `module` has a `main(argv)`."""
+    """Return what `--help` of a command prints; `module` has a `main(argv)`, and a subcommand may follow its name."""
+    name, *words = module.split()
     printed = io.StringIO()
     columns = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = _WIDTH
     try:
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-            importlib.import_module(module).main(["--help"])
+            importlib.import_module(name).main([*words, "--help"])
     finally:
         if columns is None:
             del os.environ["COLUMNS"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from eval.sampling.design import UNLABELLED, UNSURE
 from eval.sampling.estimators import Areas, Ratios
 from eval.sampling.intervals import LEVEL
 from eval.sampling.run_estimate import Estimate, Extremes
@@ -32,9 +33,10 @@ def headline(estimate: Estimate) -> list[str]:
     """Return a sentence about the area of each class but the first, which is usually the background."""
     names, areas = estimate.areas.class_names, estimate.areas
     return [
-        f"{names[k]}: {square_metres(areas.area[k])} ({LEVEL:.0%} interval {square_metres(areas.low[k], False)} to "
-        f"{square_metres(areas.high[k], False)}), from {estimate.labelled:,} checked points; pixels counted: "
-        f"{square_metres(estimate.pixel_area[k])}".replace("95%", "95 %")
+        f"{names[k]}: {square_metres(areas.area[k])} ({100 * LEVEL:g} % interval "
+        f"{square_metres(areas.low[k], False)} to {square_metres(areas.high[k], False)}), from "
+        f"{estimate.labelled:,} checked points; pixels counted: "
+        f"{square_metres(estimate.pixel_area[k])}"
         for k in range(1, len(names))
     ]
 
@@ -48,20 +50,22 @@ def square_metres(value: float, unit: bool = True) -> str:
 def text_report(estimate: Estimate) -> str:
     """Return all results as tables for the terminal."""
     design = estimate.record.design
-    counts = [f"{estimate.labelled:,} points are labelled"]
-    if estimate.unsure is not None:
-        counts.append(f"{estimate.unsure.points:,} are {design.unsure}")
-    if estimate.unchecked is not None:
-        counts.append(f"{int((estimate.labels == -1).sum()):,} have no label yet")
+    waiting = int((estimate.labels == UNLABELLED).sum())
+    doubtful = int((estimate.labels == UNSURE).sum())
+    counts = f"labelled: {estimate.labelled:,} of {len(estimate.labels):,} points; {design.unsure}: {doubtful:,}"
+    counts += f"; without a label: {waiting:,}"
     lines = [*headline(estimate), "", *_area_table("class", estimate.areas, estimate.pixel_area), ""]
     lines += [*_accuracy_table(estimate), "", *_matrix(estimate), ""]
     for site in estimate.sites:
         lines += [f"site {site.name}: {square_metres(site.area)}, {site.points} points"]
         lines += [*_area_table("class", site.areas, site.areas.mapped), ""]
-    for extremes, what in ((estimate.unsure, design.unsure), (estimate.unchecked, f"{design.unsure} or without label")):
+    for extremes, what in (
+        (estimate.unsure, design.unsure),
+        (estimate.unchecked, f"{design.unsure} or without a label"),
+    ):
         if extremes is not None:
             lines += [_extreme_line(estimate.areas, extremes, what)]
-    lines += [f"{', '.join(counts)}; {METHODS[estimate.areas.auxiliary]}"]
+    lines += [counts, METHODS[estimate.areas.auxiliary]]
     return "\n".join(lines)
 
 
@@ -142,8 +146,8 @@ def area_json(estimate: Estimate) -> str:
         "sample": {
             "points": len(estimate.labels),
             "labelled": estimate.labelled,
-            "unsure": int((estimate.labels == -2).sum()),
-            "unlabelled": int((estimate.labels == -1).sum()),
+            "unsure": int((estimate.labels == UNSURE).sum()),
+            "unlabelled": int((estimate.labels == UNLABELLED).sum()),
             "phases": list(design.phases),
             "seed": design.seed,
             "strata": design.strata,

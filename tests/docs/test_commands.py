@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import shapely
 
+from inference.common.geopackage import write_layer
 from tests.conftest import scene, write_dataset, write_raster
 from tests.docs.pages import ROOT, Block, blocks, commands
+from tests.eval.sampling.maps import label, write_world
 from tests.inference.networks import card, write_onnx
 from tests.train.preparation.surveys import ground, write_mosaic, write_polygons
 
@@ -153,6 +155,22 @@ def evaluate(words: Sequence[str], data: Path, out: Path) -> int:
     return main([*model, *words, *([] if "--data" in words else ["--data", str(data)]), "--out", str(out / "judged")])
 
 
+def areas(words: Sequence[str], out: Path) -> int:
+    """Run `python eval/area.py` in this process, on a small map, and a sample of it with labels."""
+    from eval.area import main
+
+    small = write_world(out, classes=3 if "--class-names" in words else 2)
+    sample = out / "sample.gpkg"
+    if words[0] == "estimate" or "--more" in words:
+        main(["sample", str(small.map), "--probabilities", str(small.probabilities), "--out", str(sample)])
+        label(sample, small)
+    square = np.array([ground(0, 0, 100, 100)], object)
+    for name, column in (("sites.gpkg", "site"), ("dataset.gpkg", "split")):
+        write_layer(out / name, "blocks", square, {column: ["train"]}, "EPSG:32609")
+    files = {"kelp.tif": small.map, "classes.tif": small.map, "p.tif": small.probabilities}
+    return main([str(files.get(word, out / Path(word).name if "." in word else word)) for word in words])
+
+
 def launch(words: Sequence[str]) -> int:
     """Run a command that is quick to start in a process of its own; what it prints must not be empty."""
     script = [str(ROOT / word) if word.endswith(".py") else word for word in words]
@@ -178,6 +196,7 @@ def test_commands_were_found() -> None:
         "polygons.py",
         "inference.card",
         "eval/test_new_model.py",
+        "eval/area.py",
         "train.configs.reference",
     }
 
@@ -203,6 +222,7 @@ def test_command(
         ("python", "inference.py"): predict,
         ("python", "polygons.py"): lambda rest: polygons(rest, world, tmp_path),
         ("python", "eval/test_new_model.py"): lambda rest: evaluate(rest, data, tmp_path),
+        ("python", "eval/area.py"): lambda rest: areas(rest, tmp_path),
         ("python",): launch,
     }
     start = next(start for start in programs if words[: len(start)] == start)

@@ -122,6 +122,7 @@ def test_every_marker_is_known_and_used() -> None:
                 "--probabilities OUT2.tif",
                 "--baseline MODEL2",
                 "--production-card",
+                "--plot-size N",
             ],
         ),
         ("card", ["| `max_pixel_value` |  | number or `auto` |", "| `label_map` | `{}` |", "### `training_data`"]),

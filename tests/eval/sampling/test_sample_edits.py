@@ -118,7 +118,7 @@ def test_a_choice_of_no_value_is_no_label(sample: Path, capsys: pytest.CaptureFi
         return columns, shapes
 
     rewrite(sample, points(change))
-    assert "3 have no label yet" in estimated(sample, capsys)
+    assert "without a label: 3" in estimated(sample, capsys)
 
 
 def moved(columns: dict[str, Any], shapes: Any) -> Edited:
