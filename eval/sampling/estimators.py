@@ -1,4 +1,4 @@
-"""Estimators of areas and accuracies from a stratified random sample of labelled units.
+"""Estimators of areas from a stratified random sample of labelled units.
 
 Areas are estimated by the difference estimator: the total of an auxiliary variable x that is known for every unit of
 the map, corrected by the mean difference between the labels and x in the sample,
@@ -20,8 +20,6 @@ the map, corrected by the mean difference between the labels and x in the sample
 With "map" and "probability" the areas of all classes sum to the known area, in a domain (site) too: there the
 differences of units outside the domain count as 0.
 
-Accuracies are ratios of two totals with x = 0; see `estimate_accuracy`.
-
 Units of different ground area (a map in degrees, for example) are weighted by it: every mean is sum(a y) / sum(a).
 """
 
@@ -35,7 +33,6 @@ from eval.sampling.intervals import (
     LEVEL,
     ResidualMoments,
     area_interval,
-    effective_jeffreys,
     estimated_share,
     expected_variance,
     label_moments,
@@ -68,38 +65,6 @@ class Areas:
     low: Floats
     high: Floats
     level: float
-
-
-@dataclass(frozen=True)
-class Ratios:
-    """Estimated proportions, with standard errors and confidence intervals; arrays of the same shape.
-
-    NaN where a proportion is undefined: no unit in the sample belongs to its denominator.
-    """
-
-    value: Floats
-    standard_error: Floats
-    low: Floats
-    high: Floats
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Accuracy of a map of K classes.
-
-    Attributes:
-        counts: (K, K), number of labelled units by mapped class (rows) and label (columns).
-        matrix: (K, K), error matrix in area proportions, mapped class by reference class; it sums to 1.
-        overall: (), share of the area that is mapped correctly.
-        users: (K,), user's accuracy: share of the area mapped as a class that belongs to it.
-        producers: (K,), producer's accuracy: share of the area of a class that is mapped as it.
-    """
-
-    counts: Floats
-    matrix: Floats
-    overall: Ratios
-    users: Ratios
-    producers: Ratios
 
 
 def default_auxiliary(strata: Strata, sample: Sample) -> Auxiliary:
@@ -137,7 +102,7 @@ def estimate_areas(
     totals, position = _totals(strata, domain)
     low, high = area_interval(moments, level)
     # The labelled units themselves are certain.
-    seen = _indicators(known.label, len(strata.class_names)) * known.area[:, None]
+    seen = indicators(known.label, len(strata.class_names)) * known.area[:, None]
     share = np.ones(len(known)) if position is None else _membership(known)[:, position]
     least = (seen * share[:, None]).sum(axis=0)
     total = totals.area.sum()
@@ -174,34 +139,6 @@ def areas_at_extremes(
             check_sizes(strata, filled)
             bounds[row, index] = residual_moments(strata, filled, auxiliary, domain).total[index]
     return bounds[0], bounds[1]
-
-
-def estimate_accuracy(strata: Strata, sample: Sample, level: float = LEVEL) -> Accuracy:
-    """Estimate the error matrix in area proportions, and overall, user's and producer's accuracy.
-
-    Each accuracy is a ratio R = Y / X of two stratified totals, and Var(R) is that of the total of y - R x, over X²
-    (Stehman 2014, equations 27 and 28, doi:10.1080/01431161.2014.930207). In strata that are the classes of the map
-    these are equations 4 to 8 of Olofsson et al. 2014, doi:10.1016/j.rse.2014.02.015. Intervals: see
-    `effective_jeffreys`.
-
-    Raises:
-        ValueError: A stratum has fewer than two labelled units (one, if it has no other).
-    """
-    known = sample.keep(sample.labelled)
-    check_sizes(strata, known)
-    classes = len(strata.class_names)
-    mapped, label = _indicators(known.mapped, classes), _indicators(known.label, classes)
-    correct = mapped * label
-    cells = (mapped[:, :, None] * label[:, None, :]).reshape(len(known), -1)
-    area = strata.totals.area.sum()
-    overall = _ratio(strata, known, correct.sum(axis=1, keepdims=True), np.ones((len(known), 1)), level)
-    return Accuracy(
-        cells.sum(axis=0).reshape(classes, classes),
-        (stratified_total(strata, known, cells)[0] / area).reshape(classes, classes),
-        Ratios(*(values[0] for values in (overall.value, overall.standard_error, overall.low, overall.high))),
-        _ratio(strata, known, correct, mapped, level),
-        _ratio(strata, known, correct, label, level),
-    )
 
 
 def check_sizes(strata: Strata, sample: Sample) -> None:
@@ -262,7 +199,7 @@ def residual_moments(
     """
     totals, position = _totals(strata, domain)
     classes, number = len(strata.class_names), len(strata.names)
-    labels = _indicators(sample.label, classes)
+    labels = indicators(sample.label, classes)
     share = np.ones((len(sample), 1)) if position is None else _membership(sample)[:, [position]]
     whole = strata.totals.area[:, None]
     inside = totals.area[:, None] / whole
@@ -270,7 +207,7 @@ def residual_moments(
     known, predicted = np.zeros_like(totals.mapped), np.zeros_like(labels)
     prior = squares = expected = None
     if auxiliary == "map":
-        known, predicted = totals.mapped, _indicators(sample.mapped, classes)
+        known, predicted = totals.mapped, indicators(sample.mapped, classes)
         negative = totals.mapped / whole
         positive = positive - negative
     elif auxiliary == "probability":
@@ -325,17 +262,6 @@ def calibration_slope(labels: Floats, probability: Floats, predicted: Floats) ->
     return float(np.clip((centred * labels).sum() / spread, 0, 1)) if spread > 1e-12 * np.abs(centred).sum() else 1.0
 
 
-def _ratio(strata: Strata, sample: Sample, numerator: Floats, denominator: Floats, level: float) -> Ratios:
-    """Estimate ratios of totals of (n, M) over totals of (n, M); the numerators are parts of the denominators."""
-    part, whole = (stratified_total(strata, sample, values)[0] for values in (numerator, denominator))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = np.where(whole > 0, part / whole, np.nan)
-        error = np.sqrt(stratified_total(strata, sample, numerator - value * denominator)[1]) / whole
-    census = bool((sample.sizes(len(strata.names)) >= strata.totals.units).all())
-    low, high = effective_jeffreys(value, error, (denominator > 0).sum(axis=0).astype(np.float64), level, census)
-    return Ratios(value, error, low, high)
-
-
 def _variance_of_mean(strata: Strata, sample: Sample, variance: Floats) -> Floats:
     sizes = np.bincount(sample.stratum, minlength=len(strata.names))
     factor = (1 - np.minimum(sizes / strata.totals.units, 1)) / np.maximum(sizes, 1)
@@ -359,7 +285,7 @@ def _membership(sample: Sample) -> Floats:
     return sample.membership
 
 
-def _indicators(classes: np.ndarray, number: int) -> Floats:
+def indicators(classes: np.ndarray, number: int) -> Floats:
     """Return (n, number) float64: 1 in the column of each unit's class; a row of 0 where there is none."""
     indicators: Floats = (classes[:, None] == np.arange(number)).astype(np.float64)
     return indicators

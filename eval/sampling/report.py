@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from eval.sampling.accuracy import Ratios
 from eval.sampling.design import UNLABELLED, UNSURE
-from eval.sampling.estimators import Areas, Ratios
+from eval.sampling.estimators import Areas
 from eval.sampling.intervals import LEVEL
 from eval.sampling.run_estimate import Estimate, Extremes
 from inference.common.text import LONGEST_NAME, clean_line

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.sampling.accuracy import Accuracy, estimate_accuracy
 from eval.sampling.class_map import read_class_map
 from eval.sampling.design import UNLABELLED, UNSURE, Floats, Ints
-from eval.sampling.estimators import Accuracy, Areas, areas_at_extremes, estimate_accuracy, estimate_areas
+from eval.sampling.estimators import Areas, areas_at_extremes, estimate_areas
 from eval.sampling.labels import read_labels
 from eval.sampling.record import SampleRecord
 from eval.sampling.run_sample import check_map

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, norm
 
+from eval.sampling.accuracy import estimate_accuracy
 from eval.sampling.design import UNLABELLED, UNSURE, Sample, Strata, Totals
-from eval.sampling.estimators import Auxiliary, areas_at_extremes, estimate_accuracy, estimate_areas
+from eval.sampling.estimators import Auxiliary, areas_at_extremes, estimate_areas
 from tests.eval.sampling.designs import class_strata, drawn, names, population, sample_of
 
 Z = norm.ppf(0.975)
