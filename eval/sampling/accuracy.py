@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.sampling.design import Floats, Sample, Strata
-from eval.sampling.estimators import check_sizes, indicators, stratified_total
-from eval.sampling.intervals import LEVEL, effective_jeffreys
+from eval.sampling.estimators import check_sizes, indicators, stratified_total, stratum_moments
+from eval.sampling.intervals import LEVEL, Bounds, ResidualMoments, effective_jeffreys, mover_interval, share_interval
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class Accuracy:
 def estimate_accuracy(strata: Strata, sample: Sample, level: float = LEVEL) -> Accuracy:
     """Estimate the error matrix in area proportions, and overall, user's and producer's accuracy.
 
-    The intervals are those of `effective_jeffreys`.
+    Intervals of overall and user's accuracy are those of `effective_jeffreys`. That of producer's accuracy is computed
+    by `share_interval`, from the areas of a class that are mapped as it and as others: where a sample contains few of a
+    rare class's omissions, or none, the standard error says little.
 
     Raises:
         ValueError: A stratum has fewer than two labelled units (one, if it has no other).
@@ -67,8 +69,39 @@ def estimate_accuracy(strata: Strata, sample: Sample, level: float = LEVEL) -> A
         (stratified_total(strata, known, cells)[0] / area).reshape(classes, classes),
         Ratios(*(values[0] for values in (overall.value, overall.standard_error, overall.low, overall.high))),
         _ratio(strata, known, correct, mapped, level),
-        _ratio(strata, known, correct, label, level),
+        _producers(strata, known, correct, label, level),
     )
+
+
+def _producers(strata: Strata, sample: Sample, correct: Floats, label: Floats, level: float) -> Ratios:
+    """Estimate producer's accuracy from indicators (n, K) of units mapped correctly and of labels."""
+    ratios = _ratio(strata, sample, correct, label, level)
+    mapped = strata.totals.mapped / strata.totals.area[:, None]
+    found = _total_and_bounds(strata, sample, correct, mapped, level)
+    missed = _total_and_bounds(strata, sample, label - correct, 1 - mapped, level)
+    low, high = share_interval(found[0], missed[0], found[1], missed[1])
+    return Ratios(ratios.value, ratios.standard_error, np.fmin(low, ratios.value), np.fmax(high, ratios.value))
+
+
+def _total_and_bounds(
+    strata: Strata, sample: Sample, values: Floats, limit: Floats, level: float
+) -> tuple[Floats, Bounds]:
+    """Return the totals of indicators (n, K) and their intervals; `limit` (H, K) is where they can be 1."""
+    mean, variance = stratum_moments(sample, values, len(strata.names))
+    nothing = np.zeros_like(mean)
+    moments = ResidualMoments(
+        area=strata.totals.area,
+        units=strata.totals.units,
+        sizes=sample.sizes(len(strata.names)).astype(np.float64),
+        total=(strata.totals.area[:, None] * mean).sum(axis=0),
+        surplus=mean,
+        deficit=nothing,
+        variance=variance,
+        surplus_limit=limit,
+        deficit_limit=nothing,
+    )
+    low, high = mover_interval(moments, level)
+    return moments.total, (np.maximum(low, 0), high)
 
 
 def _ratio(strata: Strata, sample: Sample, numerator: Floats, denominator: Floats, level: float) -> Ratios:

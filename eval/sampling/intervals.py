@@ -20,6 +20,8 @@ from scipy import stats
 from eval.sampling.design import Floats, Totals
 
 LEVEL = 0.95
+Bounds = tuple[Floats, Floats]
+"""Lower and upper bounds."""
 PRIOR_DEGREES = 10.0
 """Degrees of freedom of the model's variance in each stratum: it weighs as much as that many labelled units."""
 PRIOR_COUNT = 5.0
@@ -247,6 +249,33 @@ def jeffreys(successes: Floats, trials: Floats, level: float = LEVEL) -> tuple[F
     low = np.where(successes <= 1e-9, 0.0, stats.beta.ppf(tail, successes + 0.5, failures + 0.5))
     high = np.where(failures <= 1e-9, 1.0, stats.beta.ppf(1 - tail, successes + 0.5, failures + 0.5))
     return low, high
+
+
+def share_interval(part: Floats, rest: Floats, part_bounds: Bounds, rest_bounds: Bounds) -> Bounds:
+    """Return the interval of part / (part + rest) from those of two totals, estimated independently.
+
+    The method of variance estimates recovery for the ratio R = rest / part (Donner and Zou, Stat. Methods Med. Res.
+    21(4), 2012, doi:10.1177/0962280210383082); the share is 1 / (1 + R).
+
+    Args:
+        part: (M,), estimated totals.
+        rest: (M,), estimated totals; the share is undefined where both are 0.
+        part_bounds: Lower and upper bounds of `part`, (M,) each.
+        rest_bounds: Lower and upper bounds of `rest`.
+    """
+    (low_part, high_part), (low_rest, high_rest) = part_bounds, rest_bounds
+    product = part * rest
+    with np.errstate(invalid="ignore", divide="ignore"):
+        nearest = high_part * (2 * part - high_part)
+        root = np.sqrt(np.maximum(product**2 - low_rest * nearest * (2 * rest - low_rest), 0))
+        # The formula holds for an upper bound below twice the estimate; beyond that the plain quotient is safe.
+        smallest = np.where(nearest > 0, (product - root) / nearest, low_rest / high_part)
+        furthest = low_part * (2 * part - low_part)
+        root = np.sqrt(np.maximum(product**2 - high_rest * furthest * (2 * rest - high_rest), 0))
+        largest = np.where(furthest > 0, (product + root) / furthest, np.inf)
+    undefined = part + rest <= 0
+    low, high = 1 / (1 + np.maximum(largest, 0)), 1 / (1 + np.maximum(smallest, 0))
+    return np.where(undefined, np.nan, low), np.where(undefined, np.nan, high)
 
 
 def effective_jeffreys(

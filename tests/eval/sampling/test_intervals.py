@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import beta, t
 
+from eval.sampling.accuracy import estimate_accuracy
 from eval.sampling.design import Floats, Sample, Strata, Totals
 from eval.sampling.estimators import Auxiliary, estimate_areas, residual_moments
 from eval.sampling.intervals import (
@@ -23,6 +24,7 @@ from eval.sampling.intervals import (
     moderated_interval,
     moderated_variance,
     mover_interval,
+    share_interval,
 )
 from tests.eval.sampling.designs import class_strata, drawn, population, sample_of
 
@@ -116,6 +118,19 @@ def test_effective_jeffreys_at_the_ends_and_in_a_census() -> None:
     np.testing.assert_array_equal(effective_jeffreys(value, error, np.ones(4), census=True), [value, value])
 
 
+def test_share_interval_of_known_totals_and_at_the_ends() -> None:
+    part, rest = np.array([30.0, 40, 0, 0]), np.array([10.0, 0, 20, 0])
+    exact = share_interval(part, rest, (part, part), (rest, rest))
+    np.testing.assert_allclose(exact, [[0.75, 1, 0, np.nan]] * 2)
+    low, high = share_interval(part, rest, (0.8 * part, part + 5), (0.5 * rest, rest + 5))
+    assert (low[:3] < [0.75, 1, 1e-9]).all()
+    assert (high[:3] > [0.75, 1 - 1e-9, 0]).all()
+    assert high[1] == 1  # nothing was missed in the sample
+    assert low[2] == 0
+    # No missed unit: at least the part that is sure to be found, over it and the most that can be missed.
+    assert low[1] == pytest.approx(1 / (1 + 5 / np.sqrt(32 * (80 - 32))))
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), level=st.floats(0.5, 0.98))
 def test_intervals_of_two_classes_are_complements_and_grow_with_the_level(seed: int, level: float) -> None:
@@ -145,6 +160,19 @@ def test_intervals_cover_a_rare_class_where_wald_does_not(auxiliary: Auxiliary) 
     assert inside / 400 >= 0.92
     if auxiliary != "probability":
         assert wald / 400 < 0.85
+
+
+def test_producers_accuracy_of_a_rare_class_is_covered() -> None:
+    """A fifth of the target lies in the other stratum, where it is 0.4 %: most samples of 80 units there have none."""
+    probability = np.r_[np.full(100, 0.6), np.full(24_900, 0.4), np.full(500, 0.9)]
+    truth = np.arange(25_500) < 100
+    truth[25_100:] = True
+    strata, everything = two_strata(probability, truth, np.arange(25_500) >= 25_000)
+    inside = 0
+    for seed in range(200):
+        producers = estimate_accuracy(strata, drawn(everything, (80, 60), seed)).producers
+        inside += bool(producers.low[1] <= 0.8 <= producers.high[1])
+    assert inside / 200 >= 0.92
 
 
 def two_strata(probability: Floats, truth: NDArray[np.bool_], mapped: NDArray[np.bool_]) -> tuple[Strata, Sample]:
