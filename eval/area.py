@@ -41,18 +41,21 @@ MOST_POINTS = 1_000_000
 
 
 def class_names(text: str) -> dict[int, str]:
-    """Convert the text of an option, such as 0=water,1=kelp, to names by value."""
+    """Convert the text of an option, such as 0=water,1=kelp or water,kelp, to names by value."""
     from inference.common.text import quoted
 
     names: dict[int, str] = {}
-    for part in text.split(","):
+    parts = text.split(",")
+    if "=" not in text:  # the form that polygons.py has: names of 0, 1, ...
+        parts = [f"{value}={name}" for value, name in enumerate(parts)]
+    for part in parts:
         value, equals, name = part.partition("=")
         try:
             number = int(value)
         except ValueError:
             equals = ""
         if not equals or not name.strip() or number in names:
-            raise ArgumentTypeError(f"{quoted(part)} in {quoted(text)} (allowed: such as 0=water,1=kelp, a value once)")
+            raise ArgumentTypeError(f"{quoted(part)} in {quoted(text)} (allowed: such as water,kelp or 0=water,5=kelp)")
         names[number] = name.strip()
     return names
 
@@ -93,8 +96,8 @@ def _add_sample(commands: "argparse._SubParsersAction[Parser]", prog: str) -> No
     add(
         "--class-names",
         type=class_names,
-        metavar="VALUE=NAME,...",
-        help="names of the map's values (default: those in the map's metadata, else the values)",
+        metavar="A,B or VALUE=A,...",
+        help="names of the values 0, 1, .., or of others (default: those in the map's metadata, else the values)",
     )
     add(
         "--strata",

@@ -38,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
     add("--class-names", type=class_list, metavar="A,B", help="names of the classes 0, 1, .. (default: the map's)")
     add("--nodata", type=nodata_value, metavar="X", help="value of unmapped pixels, or none (default: the file's)")
     add_vector_options(arguments, None)
+    arguments.add_argument(
+        "--areas", metavar="area.json", help="add the intervals of eval/area.py estimate to the table of sites"
+    )
     arguments.add_argument("--overwrite", action="store_true", help="replace existing files")
     return arguments
 

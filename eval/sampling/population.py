@@ -19,7 +19,8 @@ from eval.sampling.design import Floats, Ints
 from inference.common.areas import CELL_COLS, CELL_ROWS, cell_edges, pixel_areas, usable_crs
 from inference.common.errors import UserError
 from inference.common.progress import Progress
-from inference.common.raster import WINDOW_CACHE, Header, environment, open_raster, read_header
+from inference.common.raster import WINDOW_CACHE, environment, open_raster
+from inference.vector.class_map import probabilities_header
 
 _ROWS, _COLS = 512, 2048
 """Sides of a window, pixels."""
@@ -79,10 +80,8 @@ class Population:
 
     def __init__(self, chart: ClassMap, probabilities: str | None = None, plot: int = 1) -> None:
         self.chart, self.plot = chart, plot
-        self.probabilities = None if probabilities is None else read_header(probabilities, "probabilities")
-        if self.probabilities is not None:
-            _check_probabilities(chart, self.probabilities)
-        header = chart.header
+        header, number = chart.header, len(chart.names)
+        self.probabilities = None if probabilities is None else probabilities_header(probabilities, header, number)
         self.shape = (-(-header.height // plot), -(-header.width // plot))
         cells = (cell_edges(header.height, CELL_ROWS), cell_edges(header.width, CELL_COLS))
         areas = pixel_areas(usable_crs(header), header.transform, *(edges.astype(np.float64) for edges in cells))
@@ -253,29 +252,6 @@ def count(population: Population) -> Histogram:
         variance if with_chances else None,
         pixel_area,
     )
-
-
-def _check_probabilities(chart: ClassMap, header: Header) -> None:
-    """Check that probabilities have the map's grid and a band for each of its classes."""
-    path, size, names = header.path, f"{header.width}x{header.height}", chart.names
-    wanted = chart.header
-    if (header.height, header.width) != (wanted.height, wanted.width):
-        raise UserError(f"{path}: is {size} pixels, the map is {wanted.width}x{wanted.height} (give files of one grid)")
-    offset = np.abs(np.array(header.transform[:6]) - np.array(wanted.transform[:6])).max()
-    step = max(abs(wanted.transform.a), abs(wanted.transform.b))
-    if header.crs != wanted.crs or offset > 1e-6 * step:
-        raise UserError(
-            f"{path}: lies elsewhere than the map {wanted.path}: another CRS or transform (give the probabilities that "
-            "the map was made from)"
-        )
-    if np.dtype(header.dtype).kind != "f":
-        raise UserError(f"{path}: is of type {header.dtype} (allowed: float32, probabilities from 0 to 1)")
-    allowed = {len(names), 1} if len(names) == 2 else {len(names)}
-    if header.count not in allowed:
-        raise UserError(
-            f"{path}: has {header.count} bands (allowed: {len(names)}, one for each class of the map: "
-            f"{', '.join(names)})"
-        )
 
 
 def _problem_at(

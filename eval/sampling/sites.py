@@ -1,12 +1,12 @@
 """Sites of a sample: their outlines on the grid of the map, pixel by pixel as the table of sites counts them."""
 
-from collections import Counter
 from dataclasses import dataclass
 
 from eval.sampling.design import Floats
 from eval.sampling.draw import Domain
 from inference.common.raster import Header
 from inference.common.text import print_line
+from inference.vector.area_intervals import site_keys
 from inference.vector.coverage import Outline
 from inference.vector.sites import read_sites
 
@@ -40,8 +40,5 @@ def site_domains(path: str, header: Header, column: str | None) -> list[Domain]:
     sites = read_sites(path, header, column=column)
     for notice in sites.notices:
         print_line(f"notice: {notice}")
-    counts = Counter(sites.names)
-    names = [
-        f"{name} ({date})" if counts[name] > 1 else name for name, date in zip(sites.names, sites.dates, strict=True)
-    ]
+    names = site_keys(sites.names, sites.dates)
     return [SiteDomain(name, Outline(shape)) for name, shape in zip(names, sites.geometries, strict=True)]

@@ -165,7 +165,7 @@ def open_class_map(
     if not info.names:
         found = replace(found, info=replace(info, names=_numbered(_highest(found))))
     if probabilities is not None:
-        found = replace(found, probabilities=_probabilities(probabilities, found.info))
+        found = replace(found, probabilities=probabilities_header(probabilities, header, len(found.info.names)))
     return found
 
 
@@ -189,9 +189,13 @@ def _numbered(highest: int) -> list[str]:
     return ["background", *(f"class {value}" for value in range(1, max(highest, 1) + 1))]
 
 
-def _probabilities(path: str, info: MapInfo) -> Header:
-    """Read the header of a raster of probabilities, and check that it belongs to a map."""
-    header, of_map = read_header(path), info.header
+def probabilities_header(path: str, of_map: Header, count: int) -> Header:
+    """Read the header of a raster of probabilities, and check that it belongs to a map of `count` classes.
+
+    Raises:
+        UserError: It can't be read or doesn't belong to the map.
+    """
+    header = read_header(path)
     if np.dtype(header.dtype).kind != "f":
         raise UserError(f"{header.path}: is {header.dtype} (probabilities are floating-point numbers, 0 to 1)")
     shapes = (header.height, header.width), (of_map.height, of_map.width)
@@ -202,7 +206,6 @@ def _probabilities(path: str, info: MapInfo) -> Header:
         )
     if not header.transform.almost_equals(of_map.transform, 1e-6) or header.crs != of_map.crs:
         raise UserError(f"{header.path}: lies on another grid than {of_map.path} (give the probabilities of this map)")
-    count = len(info.names)
     if header.count != count and not (header.count == 1 and count == 2):
         raise UserError(
             f"{header.path}: has {header.count} bands, the map {count} classes (allowed: a band for each class"

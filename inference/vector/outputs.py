@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.output.staged import StagedFile
+from inference.vector.area_intervals import AreaIntervals
 from inference.vector.features import MapInfo
 from inference.vector.polygon_writer import PolygonCounts, PolygonPlan, PolygonWriter
 from inference.vector.site_tables import site_table
@@ -22,11 +23,13 @@ class TablePlan:
         sites: Sites, on the grid of the map.
         path: CSV file to write.
         format: Name of the columns, see `TABLE_FORMATS`.
+        intervals: Estimated areas of the sites, for further columns; None for none.
     """
 
     sites: Sites
     path: Path
     format: str
+    intervals: AreaIntervals | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,9 @@ class VectorOutputs:
     def complete(self) -> None:
         """Complete all files; they keep their temporary names."""
         if self._totals is not None and self._table is not None and self._plan.table is not None:
-            self._table.write_text(site_table(self._totals.rows(), self._plan.info, self._plan.table.format))
+            table = self._plan.table
+            text = site_table(self._totals.rows(), self._plan.info, table.format, table.intervals)
+            self._table.write_text(text)
         for file in self._files:
             file.complete()
 

@@ -10,6 +10,7 @@ from inference.common.raster import Header
 from inference.common.targets import TABLE_SUFFIXES, VECTOR_SUFFIXES, check_no_input, check_target
 from inference.common.text import quoted
 from inference.common.vector import read_layer
+from inference.vector.area_intervals import OPTION, read_intervals
 from inference.vector.cuts import Mask
 from inference.vector.features import MapInfo
 from inference.vector.formats import FORMATS
@@ -30,6 +31,7 @@ def plan_vectors(
     inputs: Mapping[str | Path, str],
     targets: Mapping[Path, str],
     argument: str,
+    areas: str | Path | None = None,
 ) -> VectorPlan:
     """Make the plan of the vector outputs of a map; writes nothing.
 
@@ -41,6 +43,7 @@ def plan_vectors(
         inputs: Files that the command reads, each with what it is.
         targets: Further files that the command writes, each with what it is.
         argument: Option or argument that names the file of polygons.
+        areas: File with the estimated areas of the sites; None for none.
 
     Raises:
         UserError: An input or an option is invalid.
@@ -100,7 +103,8 @@ def plan_vectors(
     if options.table is not None:
         sites = read_sites(files["--sites"], header, column=options.site_column, date=info.date)
         notices += [*sites.notices, *check_table(sites, info, options.table_format)]
-        table = TablePlan(sites, table_path, options.table_format)
+        intervals = None if areas is None else read_intervals(user_source(areas, OPTION), sites, info.names)
+        table = TablePlan(sites, table_path, options.table_format, intervals)
     return VectorPlan(info, overwrite, polygons, table, style, tuple(notices))
 
 

@@ -29,12 +29,14 @@ class PolygonizeOptions(VectorOptions):
         probabilities: Raster of probabilities on the grid of the map; None if there is none.
         class_names: Names of the classes 0, 1, ...; None to take them from the map, or to number them.
         nodata: Value of unmapped pixels in place of the file's; "none" for no value.
+        areas: `area.json` of `eval/area.py estimate`, for interval columns in the table of sites; None for none.
         overwrite: True to replace existing files.
     """
 
     probabilities: str | Path | None = None
     class_names: Sequence[str] | None = None
     nodata: float | str | None = None
+    areas: str | Path | None = None
     overwrite: bool = False
 
     def check(self) -> None:
@@ -44,6 +46,10 @@ class PolygonizeOptions(VectorOptions):
             problems.append(f"--nodata: {self.nodata} (allowed: a number, nan, none)")
         if self.polygons is None and self.table is None and not self.qgis_style and not problems:
             problems.append("nothing to write (give OUT.gpkg, --sites with --table, or --qgis-style)")
+        if self.areas is not None and (self.table is None or self.table_format != "plain"):
+            problems.append(
+                "--areas: adds columns to the plain table of sites (add --sites and --table, or leave it out)"
+            )
         if self.class_names is not None and len(self.class_names) > 256:
             problems.append(f"--class-names: {len(self.class_names)} names (a map has 256 classes at most)")
         if problems:
@@ -104,6 +110,8 @@ def polygonize(
     inputs: dict[str | Path, str] = {path: "the map itself", **dict.fromkeys(header.files, f"a part of {path}")}
     if floats is not None:
         inputs[floats] = "the file of probabilities"
+    if chosen.areas is not None:
+        inputs[user_source(chosen.areas, "--areas")] = "the estimate of the areas"
     plan = plan_vectors(
         chosen,
         found.info,
@@ -112,6 +120,7 @@ def polygonize(
         inputs=inputs,
         targets={},
         argument="OUT.gpkg",
+        areas=chosen.areas,
     )
     notices = (*found.notices, *_georeference_notices(header), *plan.notices)
     if progress:

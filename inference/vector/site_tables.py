@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from inference.common.errors import UserError
 from inference.common.text import limited, quoted
+from inference.vector.area_intervals import AreaIntervals
 from inference.vector.report_card import check_report_card, report_card_rows
 from inference.vector.site_totals import SiteRow
 from inference.vector.sites import Sites
@@ -101,15 +103,29 @@ def check_table(sites: Sites, classes: Classes, table_format: str) -> tuple[str,
     return tuple(notices)
 
 
-def site_table(rows: Sequence[SiteRow], classes: Classes, table_format: str) -> str:
+def site_table(
+    rows: Sequence[SiteRow], classes: Classes, table_format: str, intervals: AreaIntervals | None = None
+) -> str:
     """Return the text of a table of sites.
 
     Args:
         rows: Totals of each site.
         classes: Classes of the map.
         table_format: Name of the format, see FORMATS.
+        intervals: Estimated areas of the same sites, for further columns.
+
+    Raises:
+        UserError: The estimates are of another map, or columns would have the same name.
     """
     table = FORMATS[table_format].rows(rows, classes)
+    if intervals is not None:
+        stems = column_stems(classes.names)
+        more = [intervals.columns(number, row, stems, classes.names) for number, row in enumerate(rows)]
+        if twice := set(table[0]) & set(more[0]):
+            raise UserError(
+                f"--areas: the table would have two columns {min(twice)} (name the classes with --class-names)"
+            )
+        table = [columns | other for columns, other in zip(table, more, strict=True)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table[0])
