@@ -78,7 +78,7 @@ def _stage(path: Path, overwrite: bool, write: Callable[[Path], None]) -> None:
         with staged.failing():
             write(staged.file)
             for ending in _COMPANIONS:
-                staged.file.with_name(f"{path.name}{ending}").unlink(missing_ok=True)
+                staged.file.with_name(f"{staged.file.name}{ending}").unlink(missing_ok=True)
         with finishing():
             staged.publish()
     except BaseException:

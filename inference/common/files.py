@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from inference.common.errors import UserError, first_line
+from inference.common.paths import shown_path
 
 TEMPORARY = ".writing"
 """Suffix of temporary files."""
@@ -142,8 +143,8 @@ def write_errors(path: Path, *others: type[Exception]) -> Iterator[None]:
     except errors as error:
         free = shutil.disk_usage(path.parent).free if path.parent.is_dir() else 0
         raise UserError(
-            f"{path}: can't be written: {first_line(full_disk(error) or error)} ({free / 2**20:.0f} MiB are free in "
-            "its folder)"
+            f"{shown_path(path)}: can't be written: {first_line(full_disk(error) or error)} ({free / 2**20:.0f} MiB "
+            "are free in its folder)"
         ) from None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.common.vector import vector_libraries
+from inference.common.vector import check_vector_path, vector_libraries
 
 VERSION = "1.2"
 """Version of the format; GDAL before 3.7 warns of newer ones."""
@@ -49,8 +49,10 @@ def write_layer(
 
     Raises:
         OSError: The file can't be written.
+        UserError: Its path has a sign that pyogrio doesn't take as it is.
     """
     pyogrio, shapely = vector_libraries()
+    check_vector_path(path)
     arrays, masks = zip(*(_column(values) for values in columns.values()), strict=True)
     more: dict[str, Any] = dict(options or {})
     if driver == "GPKG":
@@ -100,7 +102,17 @@ def finish(path: Path, styles: Mapping[str, str]) -> None:
     Args:
         path: The file, complete but for this.
         styles: QML of each layer that has a style; QGIS uses it when it opens the layer.
+
+    Raises:
+        OSError: The file can't be written.
     """
+    try:
+        _finish(path, styles)
+    except sqlite3.Error as error:
+        raise OSError(str(error)) from None
+
+
+def _finish(path: Path, styles: Mapping[str, str]) -> None:
     with closing(sqlite3.connect(path)) as database, database:
         if styles:
             database.execute(_STYLES)

@@ -67,6 +67,21 @@ def vector_libraries() -> tuple[Any, Any]:
     return pyogrio, shapely
 
 
+def check_vector_path(path: str | Path) -> None:
+    """Check that pyogrio takes the path of a file as it is, and not for an address with signs of its own.
+
+    Raises:
+        UserError: It would read or write another file.
+    """
+    from pyogrio.util import vsi_path
+
+    if not is_address(str(path)) and not vsi_path(str(path)).endswith(str(path)):
+        raise UserError(
+            f"{shown_path(path)}: has a sign in its path that files of polygons can't have, such as ! or ; or a line "
+            "break (rename the file or the folder)"
+        )
+
+
 def read_layer(
     path: str | Path, layer: str | None = None, columns: Sequence[str] = (), option: str = ""
 ) -> VectorLayer:
@@ -193,6 +208,7 @@ def _readable(pyogrio: Any, path: str | Path, shown: str) -> Iterator[None]:
     """Convert the errors of reading a vector file into a `UserError`."""
     if not is_address(str(path)):
         check_regular_file(Path(path))
+    check_vector_path(path)
     names = ("DataSourceError", "DataLayerError", "GeometryError", "FeatureError", "FieldError", "CRSError")
     errors = tuple(getattr(pyogrio.errors, error) for error in names)
     try:
@@ -201,7 +217,7 @@ def _readable(pyogrio: Any, path: str | Path, shown: str) -> Iterator[None]:
             yield
     except errors as error:
         # SQLite's own words name tables of the format, and no cause.
-        reason = "it is damaged or cut short" if "malformed" in str(error) else first_line(error)
+        reason = "it is damaged or cut short" if "malformed" in str(error) else first_line(error).partition(".; It")[0]
         raise UserError(
             f"{shown}: can't be read as a vector file: {reason} (the file is damaged, in use or of another "
             "kind; allowed: GeoPackage, Shapefile, GeoJSON, FlatGeobuf and other formats of OGR, zipped or not)"
@@ -241,7 +257,8 @@ def _polygons(shapely: Any, encoded: NDArray[Any], shown: str, name: str) -> NDA
     try:
         for start in range(0, len(encoded), CHUNK):
             part = slice(start, start + CHUNK)
-            geometries[part] = shapely.from_wkb(encoded[part])
+            with np.errstate(invalid="ignore"):  # corners that are NaN have their own message
+                geometries[part] = shapely.from_wkb(encoded[part])
             encoded[part] = None  # so that a layer is not in memory twice
     except shapely.errors.ShapelyError as error:
         raise UserError(
@@ -255,5 +272,13 @@ def _polygons(shapely: Any, encoded: NDArray[Any], shown: str, name: str) -> NDA
         raise UserError(
             f"{shown}: layer {quoted(name)} has geometries that aren't polygons: {counts} (take them out, or choose "
             "another layer)"
+        )
+    # The bounds of a polygon leave its points without numbers out.
+    at, of = shapely.get_coordinates(geometries, return_index=True)
+    infinite = of[~np.isfinite(at).all(axis=1)]
+    if len(infinite):
+        raise UserError(
+            f"{shown}: layer {quoted(name)}: polygon {infinite[0] + 1:,} has a corner with a coordinate that is nan "
+            "or inf (correct or delete it)"
         )
     return geometries

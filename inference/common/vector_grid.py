@@ -11,13 +11,17 @@ from rasterio.warp import transform as to_crs
 from inference.common.areas import equal_area, usable_crs
 from inference.common.errors import UserError, first_line
 from inference.common.raster import GDAL_ERRORS, Header
-from inference.common.text import quoted
+from inference.common.text import clean_line, quoted
 from inference.common.vector import CHUNK, VectorLayer, vector_libraries
 
 TOLERANCE = 0.05
 """Largest distance between a straight edge and its projection, pixels of the raster."""
 _ROUNDS = 6
+_LONGEST_REASON = 200
 _MOST_POINTS = 10_000  # on one edge; an edge across a continent at centimetre pixels is a mistake
+_GRID = 9  # places along a raster's sides from which its reach in another CRS follows
+_MARGIN = 1.0  # of the raster's larger side: what is kept around it
+_HALF_TURN = 180.0  # degrees
 _INSIDE = np.array([0.25, 0.5, 0.75])  # places on an edge at which its projection is compared with the straight line
 
 
@@ -46,7 +50,7 @@ def to_pixels(layer: VectorLayer, header: Header) -> NDArray[Any]:
     try:
         source = CRS.from_user_input(layer.crs)
     except (CRSError, ValueError) as error:
-        raise UserError(f"{layer.path}: its CRS can't be used: {first_line(error)} (choose a known one)") from None
+        raise UserError(f"{layer.path}: its CRS can't be used: {_reason(error)} (choose a known one)") from None
     inverse = inverse_transform(header.transform)
     if source == header.crs:
         return _rebuilt(shapely, layer.geometries, lambda at: _pixels(inverse, at), dense=False)
@@ -56,7 +60,7 @@ def to_pixels(layer: VectorLayer, header: Header) -> NDArray[Any]:
             placed = np.array(to_crs(source, header.crs, at[:, 0], at[:, 1])).T
         except (*GDAL_ERRORS, ValueError) as error:
             raise UserError(
-                f"{layer.path}: layer {quoted(layer.name)} can't be placed on {header.path}: {first_line(error)} "
+                f"{layer.path}: layer {quoted(layer.name)} can't be placed on {header.path}: {_reason(error)} "
                 "(check the CRS of both)"
             ) from None
         if not np.isfinite(placed).all():
@@ -67,6 +71,56 @@ def to_pixels(layer: VectorLayer, header: Header) -> NDArray[Any]:
         return _pixels(inverse, placed)
 
     return _rebuilt(shapely, layer.geometries, project, dense=True)
+
+
+def near_raster(layer: VectorLayer, header: Header) -> VectorLayer:
+    """Return the polygons of a layer around a raster, cut where they reach far beyond it.
+
+    A projection has no place for what is far away, or a wrong one: the coasts of the Earth can't be placed on the grid
+    of a drone's mosaic, but what lies around it can.
+
+    Args:
+        layer: Polygons.
+        header: Header of the raster.
+
+    Returns:
+        Polygons that cover the same area of the raster; the layer itself where the raster can't be placed in its CRS.
+    """
+    _, shapely = vector_libraries()
+    try:
+        source = CRS.from_user_input(layer.crs)
+    except (CRSError, ValueError):
+        return layer
+    if usable_crs(header) is None or source == header.crs:
+        return layer
+    col, row = (
+        each.ravel() for each in np.meshgrid(*(np.linspace(0, n, _GRID) for n in (header.width, header.height)))
+    )
+    try:
+        at = np.array(to_crs(header.crs, source, *(header.transform @ (col, row))))
+    except (*GDAL_ERRORS, ValueError):
+        return layer
+    low, high = at.min(axis=1), at.max(axis=1)
+    if (source.is_geographic and high[0] - low[0] > _HALF_TURN) or not np.isfinite(at).all():
+        return layer
+    margin = _MARGIN * (high - low).max()
+    around = np.array([*(low - margin), *(high + margin)])
+    # Longitudes may count from -180 or from 0.
+    turns = np.array([-360.0, 0.0, 360.0]) if source.is_geographic else np.zeros(1)
+    boxes = shapely.box(around[0] + turns, around[1], around[2] + turns, around[3])
+    area = shapely.union_all(boxes)
+    outlines = shapely.box(*shapely.bounds(layer.geometries).T)
+    kept = shapely.intersects(outlines, area)
+    geometries, valid = layer.geometries[kept], shapely.is_valid(layer.geometries[kept])
+    wide = valid & ~shapely.covered_by(outlines[kept], area)
+    geometries[wide] = polygons_of(shapely.intersection(geometries[wide], area))
+    rest = ~shapely.is_empty(geometries)
+    return VectorLayer(layer.path, layer.name, geometries[rest], {}, layer.crs, layer.nulls, layer.empties)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of an error, shortened: PROJ may repeat the whole definition of a CRS."""
+    return clean_line(first_line(error), _LONGEST_REASON)
 
 
 def inverse_transform(transform: Any) -> tuple[float, float, float, float, float, float]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from inference.common.files import publish, temporary_path, write_errors
 
+_PLAIN = "file"
+
 
 class StagedFile:
     """Output that appears under its name when it is whole; whatever happens, the target is the old file or the new one.
@@ -27,7 +29,8 @@ class StagedFile:
     def __init__(self, path: Path, overwrite: bool, companions: Sequence[str] = ()) -> None:
         self.path, self._overwrite, self._companions = path, overwrite, companions
         self._folder = temporary_path(path)
-        self.file = self._folder / path.name
+        # A plain name: drivers stumble over suffixes in capitals, line breaks, and signs that addresses have.
+        self.file = self._folder / f"{_PLAIN}{path.suffix.lower()}"
         self._claimed: list[Path] = []
         with self.failing():
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -50,13 +53,19 @@ class StagedFile:
         files = sorted(self._folder.iterdir(), key=lambda found: found == self.file)
         with self.failing():
             for found in files:  # the target last: where it exists, the others do too
-                target = self.path.with_name(found.name)
+                target = self._target(found)
                 if publish(found, target, self._overwrite):
                     self._claimed.append(target)
             if self._overwrite:
-                for name in {self.path.name, *self._companions} - {found.name for found in files}:
+                for name in {self.path.name, *self._companions} - {self._target(found).name for found in files}:
                     self.path.with_name(name).unlink(missing_ok=True)
             self._folder.rmdir()
+
+    def _target(self, found: Path) -> Path:
+        """Return the final path of a file."""
+        if found == self.file:
+            return self.path
+        return self.path.with_name(self.path.stem + found.name.removeprefix(_PLAIN))
 
     def discard(self) -> None:
         """Remove the temporary files, and what was published under a name that was free."""

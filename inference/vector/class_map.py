@@ -1,6 +1,6 @@
 """Maps of classes that exist: this project's, or any raster with one band of class numbers."""
 
-import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from inference.common.areas import CELL_ROWS
+from inference.common.documents import parse_json
 from inference.common.errors import UserError, first_line
 from inference.common.raster import GDAL_ERRORS, WINDOW_CACHE, Header, environment, open_raster, read_header
+from inference.common.text import LONGEST_LINE, clean_line
 from inference.common.validity import alpha_bands, check_nodata, invalid_pixels, read_masked
 from inference.vector.features import MapInfo
 
@@ -74,10 +76,7 @@ class ClassMap:
                         for row in range(0, header.height, step):
                             yield self._read(src, floats, row, min(step, header.height - row))
             except GDAL_ERRORS as error:
-                raise UserError(
-                    f"{header.path}: can't be read: {first_line(error)} (the file, or its probabilities, is damaged or "
-                    "cut short)"
-                ) from None
+                raise _unreadable(header.path, error) from None
 
     def _read(self, src: Any, floats: Any, row: int, rows: int) -> Rows:
         header = self.info.header
@@ -98,9 +97,13 @@ class ClassMap:
         found = np.full(values.shape, np.nan, np.float32)
         for value in np.flatnonzero(np.bincount(values.ravel(), minlength=256)):
             single = floats.count == 1
-            band = floats.read(1 if single else int(value) + 1, window=window, out_dtype="float32")
+            try:
+                band = floats.read(1 if single else int(value) + 1, window=window, out_dtype="float32")
+            except GDAL_ERRORS as error:
+                raise _unreadable(floats.name, error) from None
             np.copyto(found, 1 - band if single and value == 0 else band, where=values == value)
-        wrong = (found < -1e-3) | (found > 1 + 1e-3)
+        # Background may have none, where what was unmapped is read as background.
+        wrong = ~((found >= -1e-3) & (found <= 1 + 1e-3)) & (np.isfinite(found) | (values != self.info.background))
         if invalid is not None:
             wrong &= ~invalid
         if wrong.any():
@@ -110,6 +113,10 @@ class ClassMap:
                 "probabilities, 0 to 1)"
             )
         return found
+
+
+def _unreadable(path: str, error: BaseException) -> UserError:
+    return UserError(f"{path}: can't be read: {first_line(error)} (the file is damaged or cut short)")
 
 
 def open_class_map(
@@ -147,10 +154,15 @@ def open_class_map(
     with environment(), open_raster(path) as src:
         tags = src.tags()
     stated = _stated_names(tags.get("CLASS_NAMES"))
+    if stated is None and names is None and "CLASS_NAMES" in tags:
+        notices.append(
+            f"{header.path}: the names of its classes can't be read from CLASS_NAMES, so they are numbered (name them "
+            "with --class-names)"
+        )
     background: int | None = 0
     if tags.get("BACKGROUND") == "none" or tags.get("INVALID_PIXELS", "").startswith("255"):
         background = None
-    elif tags.get("BACKGROUND", "").isdigit():
+    elif re.fullmatch("[0-9]{1,3}", tags.get("BACKGROUND", "")):
         background = int(tags["BACKGROUND"])
     info = MapInfo(
         header,
@@ -172,10 +184,14 @@ def open_class_map(
 def _stated_names(text: str | None) -> list[str] | None:
     """Return the names of the classes from the metadata of this project's maps; None if there are none."""
     try:
-        names = json.loads(text or "null")
-        return [str(names[str(value)]) for value in range(len(names))] if names else None
-    except (ValueError, KeyError, TypeError):
+        names = parse_json(text or "null", "CLASS_NAMES")
+        found = [names[str(value)] for value in range(len(names))] if names else []
+    except (UserError, KeyError, TypeError):
         return None
+    if not 0 < len(found) <= LARGEST_CLASS + 1 or not all(isinstance(name, str) for name in found):
+        return None
+    # Hidden characters have no place in the columns and styles that the names get into.
+    return [clean_line(name, LONGEST_LINE).strip() or f"class {value}" for value, name in enumerate(found)]
 
 
 def _highest(found: ClassMap) -> int:
@@ -234,7 +250,7 @@ def _class_numbers(read: NDArray[Any], path: str, row: int, classes: int) -> NDA
     if wrong.any():
         place = tuple(int(at[0]) for at in np.nonzero(wrong))
         raise UserError(
-            f"{path}: holds the value {read[place]:g} at row {row + place[0]}, column {place[1]} (allowed: class "
-            f"numbers 0 to {classes - 1}; for a value that means unmapped: --nodata {read[place]:g})"
+            f"{path}: holds the value {read[place]!s} at row {row + place[0]}, column {place[1]} (allowed: class "
+            f"numbers 0 to {classes - 1}; for a value that means unmapped: --nodata {read[place]!s})"
         )
     return values

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from inference.common.errors import UserError
 from inference.common.raster import Header
+from inference.common.text import quoted
 from inference.common.vector import VectorLayer
-from inference.common.vector_grid import polygons_of, valid_pixels
+from inference.common.vector_grid import near_raster, polygons_of, valid_pixels
 
 GRID = 2.0**-20
 """Grid of the corners that a cut makes, pixels: the common outline of two polygons is cut at one place."""
@@ -34,15 +35,18 @@ class Mask:
 
     def __init__(self, layer: VectorLayer, header: Header) -> None:
         self.path = layer.path
-        placed, self.notices = valid_pixels(layer, header)
+        if not len(layer.geometries):
+            raise UserError(
+                f"{layer.path}: layer {quoted(layer.name)} has no polygons (draw them, or leave the file out)"
+            )
+        placed, self.notices = valid_pixels(near_raster(layer, header), header)
         whole = shapely.box(0, 0, header.width, header.height)
-        near = placed[shapely.intersects(placed, whole)]
-        if not len(near):
+        area = shapely.union_all(polygons_of(shapely.intersection(placed[shapely.intersects(placed, whole)], whole)))
+        if not area.area:
             raise UserError(
                 f"{layer.path}: none of its polygons lies on {header.path} (check the coordinate reference systems of "
                 "both, or leave the file out)"
             )
-        area = shapely.union_all(shapely.intersection(near, whole))
         self._cells = polygons_of(_divided(area))
         self._cells = self._cells[~shapely.is_empty(self._cells)]
         self._tree = shapely.STRtree(self._cells)

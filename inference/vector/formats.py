@@ -1,6 +1,7 @@
 """Files of polygons: one row a format, and an output that is written in batches."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ class Format:
         batches: True if features can be added to a file that exists.
         short_names: True if the names of columns have ten characters at most.
         empty: True if a file without features can be written.
+        placed: True if the coordinates are longitude and latitude, or follow from them.
         companions: Endings of further files of the format, or of those that other programs leave beside it: suffixes in
             place of the file's own, and what is added to its name.
     """
@@ -33,6 +35,7 @@ class Format:
     batches: bool = False
     short_names: bool = False
     empty: bool = True
+    placed: bool = False
     companions: Sequence[str] = ()
 
     def companion_names(self, path: Path) -> list[str]:
@@ -44,14 +47,14 @@ FORMATS = {
     ".gpkg": Format("GPKG", {}, batches=True, companions=("-wal", "-shm", "-journal")),
     ".fgb": Format("FlatGeobuf", {}),
     # RFC 7946: longitude and latitude of WGS84; nine digits are 0.1 mm.
-    ".geojson": Format("GeoJSON", {"RFC7946": "YES", "COORDINATE_PRECISION": "9", "WRITE_BBOX": "NO"}),
+    ".geojson": Format("GeoJSON", {"RFC7946": "YES", "COORDINATE_PRECISION": "9", "WRITE_BBOX": "NO"}, placed=True),
     ".shp": Format(
         "ESRI Shapefile",
         {"ENCODING": "UTF-8"},
         short_names=True,
         companions=(".shx", ".dbf", ".prj", ".cpg", ".qix", ".sbn", ".sbx", ".qpj", ".qmd"),
     ),
-    ".pmtiles": Format("PMTiles", {}, empty=False),
+    ".pmtiles": Format("PMTiles", {}, empty=False, placed=True),
 }
 """Formats by suffix."""
 SHORT_NAMES = {"perimeter_m": "perim_m", "mean_probability": "mean_prob", "lowest_probability": "low_prob"}
@@ -60,6 +63,7 @@ _TILE_UNITS = 4096  # steps of the coordinates within a vector tile
 _EQUATOR = 2 * math.pi * 6378137.0
 _DEEPEST = 22  # zoom level, of the driver
 _LEVELS = 8
+_FREE_NAME = r"(?!gpkg|sqlite_|rtree_|layer_styles$)\w"  # of GeoPackages and SQLite
 
 
 class PolygonFile:
@@ -86,7 +90,7 @@ class PolygonFile:
         self._kind = "MultiPolygon" if multi else "Polygon"
         self._options = dict(self._format.options)
         if self._format.driver == "PMTiles":
-            self._options |= zoom_levels(pixel)
+            self._options |= {"NAME": layer, **zoom_levels(pixel)}
         self._count = 0
         self._held: list[tuple[NDArray[Any], Mapping[str, NDArray[Any]]]] = []
         self.staged = StagedFile(path, overwrite, self._format.companion_names(path))
@@ -149,6 +153,12 @@ class PolygonFile:
     def discard(self) -> None:
         """Remove what was written."""
         self.staged.discard()
+
+
+def layer_name(path: Path) -> str:
+    """Return the name of the layer of a file: the file's own, as in QGIS, or one that no format reserves for itself."""
+    name = path.stem
+    return name if re.match(_FREE_NAME, name, re.IGNORECASE) else f"polygons_{name}"
 
 
 def joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -1,15 +1,16 @@
 """Plan of the vector outputs of a map: all checks, and the polygons to read, before the map is made or read."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from inference.common.errors import UserError
-from inference.common.paths import is_address, user_source
+from inference.common.paths import is_address, shown_path, user_source
 from inference.common.raster import Header
 from inference.common.targets import TABLE_SUFFIXES, VECTOR_SUFFIXES, check_no_input, check_target
 from inference.common.text import quoted
-from inference.common.vector import read_layer
+from inference.common.vector import check_vector_path, read_layer
 from inference.vector.area_intervals import OPTION, read_intervals
 from inference.vector.cuts import Mask
 from inference.vector.features import MapInfo
@@ -69,15 +70,21 @@ def plan_vectors(
     polygons = table = style = None
     if options.polygons is not None:
         path = target(options.polygons, argument, VECTOR_SUFFIXES)
-        _check_companions(path, overwrite, argument)
+        check_vector_path(path)
+        _check_companions(path, overwrite, inputs, argument)
         _check_georeference(header, options, argument)
+        if FORMATS[path.suffix.lower()].placed and not Ground(header).known:
+            raise UserError(
+                f"{header.path} can't be placed on the Earth, as {path.suffix} demands (give {argument} a name that "
+                "ends in .gpkg, or the map its CRS)"
+            )
     if options.table is not None:
         table_path = target(options.table, "--table", TABLE_SUFFIXES)
         _check_georeference(header, options, "--table")
     if options.qgis_style:
-        if is_address(str(map_path)):
+        if is_address(str(map_path)) or not Path(map_path).name or str(map_path).lstrip().startswith("<"):
             raise UserError(
-                f"--qgis-style: {map_path} is an address, beside which nothing can be written (leave it out)"
+                f"--qgis-style: {shown_path(map_path)} is no file, so there is no place beside it (leave it out)"
             )
         style = target(Path(map_path).with_suffix(".qml"), "--qgis-style")
     notices: list[str] = []
@@ -114,13 +121,15 @@ def _classes(options: VectorOptions, info: MapInfo) -> list[int]:
         if not info.targets:
             raise UserError(f"{info.header.path}: has no class but the background, so there are no polygons to write")
         return info.targets
-    by_name = {name.casefold(): value for value, name in enumerate(info.names)}
-    by_name = {str(value): value for value in range(len(info.names))} | by_name
+    by_name: dict[str, list[int]] = {}
+    for value, name in enumerate(info.names):
+        by_name.setdefault(name.strip().casefold(), []).append(value)
+    by_name = {str(value): [value] for value in range(len(info.names))} | by_name
     unknown = [name for name in options.classes if name.strip().casefold() not in by_name]
     if unknown:
         known = ", ".join(f"{quoted(name)} ({value})" for value, name in enumerate(info.names))
         raise UserError(f"--classes: the map has no class {quoted(unknown[0])} (it has {known})")
-    return sorted({by_name[name.strip().casefold()] for name in options.classes})
+    return sorted({value for name in options.classes for value in by_name[name.strip().casefold()]})
 
 
 def _check_georeference(header: Header, options: VectorOptions, option: str) -> None:
@@ -128,6 +137,11 @@ def _check_georeference(header: Header, options: VectorOptions, option: str) -> 
         raise UserError(
             f"{header.path}: isn't georeferenced, so {option} can't be written (give it its CRS and transform; "
             "ground control points alone don't place pixels: gdalwarp IN.tif OUT.tif)"
+        )
+    if header.transform.is_degenerate or not all(map(math.isfinite, header.transform)):
+        raise UserError(
+            f"{header.path}: its pixels have no extent or no place, so {option} can't be written (correct the "
+            f"transform {', '.join(f'{number:g}' for number in tuple(header.transform)[:6])})"
         )
     if not Ground(header).known:
         for name, given in (("--min-area", options.min_area), ("--fill-holes", options.fill_holes)):
@@ -141,10 +155,11 @@ def _check_georeference(header: Header, options: VectorOptions, option: str) -> 
             )
 
 
-def _check_companions(path: Path, overwrite: bool, option: str) -> None:
+def _check_companions(path: Path, overwrite: bool, inputs: Mapping[str | Path, str], option: str) -> None:
     """Check that the further files of a format, such as .dbf, don't exist, or may be replaced."""
     kind = FORMATS[path.suffix.lower()]
     for name in kind.companion_names(path):
         found = path.with_name(name)
+        check_no_input(found, option, inputs)
         if found.exists() and not overwrite:
             raise UserError(f"{found}: exists already (replace it with --overwrite, or choose another {option})")

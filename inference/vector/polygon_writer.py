@@ -20,7 +20,7 @@ from inference.common.qgis_style import polygon_style
 from inference.common.vector_grid import ground_areas, polygons_of
 from inference.vector.cuts import Mask
 from inference.vector.features import Features, MapInfo
-from inference.vector.formats import PolygonFile
+from inference.vector.formats import PolygonFile, layer_name
 from inference.vector.ground import Ground
 from inference.vector.regions import RegionFinder, Regions
 from inference.vector.specks import Counts, SpeckFilter
@@ -107,7 +107,7 @@ class PolygonWriter:
         self._file = PolygonFile(
             plan.path,
             plan.overwrite,
-            layer=plan.path.stem,
+            layer=layer_name(plan.path),
             crs=header.crs.to_string(),
             multi=bool(plan.diagonal or plan.erase or plan.clip or plan.dissolve),
             style=polygon_style('"name"', info.categories(plan.classes)),

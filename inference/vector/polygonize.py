@@ -107,9 +107,10 @@ def polygonize(
     if chosen.date is not None:
         found = replace(found, info=replace(found.info, date=chosen.date))
     header = found.info.header
-    inputs: dict[str | Path, str] = {path: "the map itself", **dict.fromkeys(header.files, f"a part of {path}")}
-    if floats is not None:
-        inputs[floats] = "the file of probabilities"
+    inputs: dict[str | Path, str] = {}
+    for each, what in ((found.probabilities, "the file of probabilities"), (header, "the map itself")):
+        if each is not None:
+            inputs |= {**dict.fromkeys(each.files, f"a part of {each.path}"), each.path: what}
     if chosen.areas is not None:
         inputs[user_source(chosen.areas, "--areas")] = "the estimate of the areas"
     plan = plan_vectors(

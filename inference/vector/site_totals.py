@@ -5,6 +5,7 @@ totals of the map, so that a site around the whole map has the same areas as the
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import shapely
@@ -18,7 +19,8 @@ from inference.vector.sites import Sites
 
 _AT_ONCE = 2**22
 """Pixels of a site that are summed at once, which bounds memory."""
-_LONGEST_EDGE = 16.0  # pixels: an edge that is straight on the map is a curve on an equal-area projection
+# Pixels, or parts of a site's extent: an edge that is straight on the map is a curve on an equal-area projection.
+_LONGEST_EDGE, _MOST_PARTS = 16.0, 4096
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class SiteTotals:
         """Return the totals of each site, once the whole map has been added."""
         whole = shapely.box(0, 0, self._header.width, self._header.height)
         areas, outside = (
-            ground_areas(shapely.segmentize(geometries, _LONGEST_EDGE), self._header)
+            ground_areas(_divided(geometries), self._header)
             for geometries in (self._sites.geometries, shapely.difference(self._sites.geometries, whole))
         )
         targets = np.delete(self._areas, [] if self._background is None else [self._background], axis=1).sum(axis=1)
@@ -198,6 +200,14 @@ class SiteTotals:
             )
             for at in range(len(self._sites))
         ]
+
+
+def _divided(geometries: NDArray[Any]) -> NDArray[Any]:
+    """Return polygons in pixel coordinates with short edges, (n,)."""
+    left, top, right, bottom = shapely.bounds(geometries).T
+    extent = np.nan_to_num(np.fmax(right - left, bottom - top))
+    divided: NDArray[Any] = shapely.segmentize(geometries, np.maximum(_LONGEST_EDGE, extent / _MOST_PARTS))
+    return divided
 
 
 def _edges(first: int, length: int, step: int) -> NDArray[np.int64]:

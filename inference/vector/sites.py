@@ -83,14 +83,14 @@ def read_sites(
         UserError: The file can't be read, a site has no name, no site lies on the map, or the ground areas of the map
             aren't known.
     """
-    option = "a file that has this layer alone"
+    option = "--sites"
     types = column_types(path, layer, option)
     others = {
         "date": date_column or _named(types, DATE_COLUMNS),
         "tide": _named(types, TIDE_COLUMNS),
         "species": _named(types, SPECIES_COLUMNS),
     }
-    column = column or _name_column(types, others.values(), shown_path(path))
+    column = _name_column(types, others.values(), shown_path(path)) if column is None else column
     wanted = dict.fromkeys([column, *(other for other in others.values() if other is not None)])
     read = read_layer(path, layer, list(wanted), option)
     if not len(read.geometries):
@@ -215,6 +215,8 @@ def _check_extent(layer: VectorLayer, geometries: NDArray[Any], header: Header) 
     """Check that a site lies on the map."""
     if _on_map(geometries, header).any():
         return
+    if shapely.is_empty(geometries).all():
+        raise UserError(f"{layer.path}: layer {quoted(layer.name)} has no site with an area (draw their outlines anew)")
 
     def reach(bounds: Any) -> str:
         corners = np.array([[bounds[i], bounds[j]] for i in (0, 2) for j in (1, 3)]).T
@@ -239,11 +241,16 @@ def _date_notice(layer: VectorLayer, sites: Sequence[tuple[str, str]], date: str
 
 
 def _outside_notice(sites: Sites, header: Header) -> list[str]:
-    outside = np.flatnonzero(~_on_map(sites.geometries, header))
-    if not len(outside):
-        return []
-    names = limited((quoted(sites.names[at]) for at in outside), _SHOWN, len(outside))
-    return [f"{sites.path}: sites outside {header.path}, 100 % unmapped: {', '.join(names)}"]
+    empty = shapely.is_empty(sites.geometries)
+    notices = []
+    for what, found in (
+        (f"sites outside {header.path}, 100 % unmapped", ~_on_map(sites.geometries, header) & ~empty),
+        ("sites without an area", empty),
+    ):
+        names = limited((quoted(sites.names[at]) for at in np.flatnonzero(found)), _SHOWN, int(found.sum()))
+        if names:
+            notices.append(f"{sites.path}: {what}: {', '.join(names)}")
+    return notices
 
 
 def _overlap_notice(sites: Sites) -> list[str]:
