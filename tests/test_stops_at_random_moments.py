@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from eval import area
 from tests.conftest import write_raster
+from tests.eval.sampling.maps import write_world
 from tests.inference.commands import COMMAND, ROOT, leftovers, texture
 from tests.inference.networks import card, write_onnx
 from train.run.checkpoints import read_checkpoint
@@ -107,3 +109,28 @@ def test_mapping(tmp_path: Path, number: signal.Signals) -> None:
             target.unlink()
     assert subprocess.run(command, capture_output=True).returncode == 0
     assert leftovers(tmp_path) == [], "the next run clears what killed ones left"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS)
+def test_adding_points_to_a_sample(tmp_path: Path, number: signal.Signals) -> None:
+    world = write_world(tmp_path / "world", 300, 400)
+    sample = tmp_path / "s.gpkg"
+    drawing = ["sample", str(world.map), "--probabilities", str(world.probabilities), "--out", str(sample)]
+    assert area.main(drawing) == 0
+    before = sample.read_bytes()
+    command = [sys.executable, str(ROOT / "eval" / "area.py"), *drawing, "--more", "100"]
+    began = time.monotonic()
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    took = time.monotonic() - began
+    after = sample.read_bytes()
+    for seconds in moments(number, 0.5 * took, took, 1.1 * took):
+        sample.write_bytes(before)
+        code, said = stopped_after(seconds, number, *command)
+        assert code in allowed(number, seconds, said), (seconds, took, said)
+        assert sample.read_bytes() in ((before, after) if code else (after,))
+        if number != signal.SIGKILL:
+            assert leftovers(tmp_path) == []
+    sample.write_bytes(before)
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert leftovers(tmp_path) == []

@@ -90,7 +90,7 @@ def _class_table(evaluation: Evaluation) -> str:
     settings = evaluation.settings
     names = ["iou", "dice", "precision", "recall", *(f"boundary_iou@{d}" for d in settings.distances)]
     names += [f"boundary_f1@{d}" for d in settings.distances]
-    names += ["average_precision", "true_area", "predicted_area", "area_error"]
+    names += ["average_precision", "true_area", "predicted_area", "area_error", "area_factor"]
     rows = [
         [one, *(format_score(evaluation.scores.get(f"{name}/{one}", math.nan), f"{name}/{one}") for name in names)]
         for one in settings.class_names
@@ -186,6 +186,8 @@ def _methods(evaluation: Evaluation) -> str:
         f"Average precision is computed from {calibration.BINS} bins of probability, narrower towards 0 and 1. "
         f"Expected calibration error: Guo et al., ICML 2017, arXiv:1706.04599, {calibration.CALIBRATION_BINS} bins.",
         "Areas are true ground areas of the labelled pixels, whatever the coordinate reference system. Area error is "
-        "(predicted area - labelled area) / labelled area.",
+        "(predicted area - labelled area) / labelled area. The area factor, labelled area / predicted area, corrects "
+        "the area of a map of similar images (ratio estimator: Cochran, Sampling Techniques, 1977, chapter 6), with "
+        "the interval of groups of images like these. eval/area.py corrects one map from points checked on it.",
     ]
     return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"

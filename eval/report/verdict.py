@@ -111,7 +111,19 @@ def _area(evaluation: Evaluation, target: str) -> str:
             f"The mapped area differs from the labelled area by {error:+.1%}{interval} (counted in pixels, because "
             "ground areas are unknown)."
         )
-    return f"It maps {mapped:,.1f} m² where {labelled:,.1f} m² are labelled ({error:+.1%}{interval})."
+    return (
+        f"It maps {mapped:,.1f} m² where {labelled:,.1f} m² are labelled ({error:+.1%}{interval})."
+        f"{_correction(evaluation)}"
+    )
+
+
+def _correction(evaluation: Evaluation) -> str:
+    """Return how the area of a map of similar images is corrected; empty where nothing was mapped."""
+    factor, (low, high) = evaluation.scores["area_factor"], evaluation.intervals["area_factor"]
+    if math.isnan(factor):
+        return ""
+    interval = "" if math.isnan(low) else f" (95 % CI {low:.3f} to {high:.3f})"
+    return f" Maps of similar images are corrected by the factor {factor:.3f}{interval}."
 
 
 def _suggestion(threshold: ThresholdSuggestion, dice: float, split: str) -> str:

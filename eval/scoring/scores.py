@@ -17,7 +17,9 @@ def compute_scores(counts: Counts, settings: ScoreSettings) -> dict[str, Floats]
     `average_precision`, `boundary_iou@3 px` and so on without a class are those of the target class, or means over the
     classes present. `accuracy` and `kappa` cover all classes. `calibration_error` is that of the target's probability;
     of several classes, that of the predicted class's probability (Guo et al. 2017). `area_error` is (predicted area -
-    labelled area) / labelled area; where ground areas are unknown, the areas are numbers of pixels.
+    labelled area) / labelled area, and `area_factor`, which corrects the area of a map, labelled area / predicted area
+    (the ratio estimator: Cochran, Sampling Techniques, 1977, chapter 6); where ground areas are unknown, the areas are
+    numbers of pixels.
 
     Args:
         counts: As in `eval.scoring.counts`, with any number of leading axes (...).
@@ -45,12 +47,15 @@ def compute_scores(counts: Counts, settings: ScoreSettings) -> dict[str, Floats]
     labelled, predicted = _areas(counts)
     with np.errstate(invalid="ignore", divide="ignore"):
         errors = np.where(labelled > 0, (predicted - labelled) / labelled, np.nan)
+        factors = np.where(predicted > 0, labelled / predicted, np.nan)
     for index, name in enumerate(settings.class_names):
         scores[f"area_error/{name}"] = errors[..., index]
+        scores[f"area_factor/{name}"] = factors[..., index]
         scores[f"true_area/{name}"] = counts["area"][..., 0, index]
         scores[f"predicted_area/{name}"] = counts["area"][..., 1, index]
     if settings.target is not None:
         scores["area_error"] = errors[..., settings.target]
+        scores["area_factor"] = factors[..., settings.target]
     return scores
 
 

@@ -62,6 +62,11 @@ def test_areas_are_those_of_the_grid(data: Path, evaluated: tuple[Path, dict[str
     y, p = true_and_mapped(data, out / "masks")
     assert found["scores"]["true_area/kelp1"] == pytest.approx(0.01 * (y == 1).sum(), rel=2e-3)
     assert found["scores"]["area_error"] == pytest.approx(p.sum(dtype=int) / y.sum(dtype=int) - 1, abs=1e-3)
+    factor = found["scores"]["area_factor"]
+    assert factor * found["scores"]["predicted_area/kelp1"] == pytest.approx(found["scores"]["true_area/kelp1"])
+    low, high = found["intervals"]["area_factor"]
+    assert low <= factor <= high
+    assert f"Maps of similar images are corrected by the factor {factor:.3f} (95 % CI {low:.3f}" in found["verdict"]
 
 
 def test_the_suggested_threshold_is_best_on_the_validation_split(
