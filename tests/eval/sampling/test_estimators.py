@@ -1,5 +1,7 @@
 """Estimators of areas and accuracies: published examples to the printed digits, closed forms and properties."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from scipy.stats import beta, norm
 
 from eval.sampling.accuracy import estimate_accuracy
 from eval.sampling.design import UNLABELLED, UNSURE, Sample, Strata, Totals
-from eval.sampling.estimators import Auxiliary, areas_at_extremes, estimate_areas
+from eval.sampling.estimators import Auxiliary, areas_at_extremes, calibration_slope, estimate_areas
 from tests.eval.sampling.designs import class_strata, drawn, names, population, sample_of
 
 Z = norm.ppf(0.975)
@@ -207,6 +209,44 @@ def test_probabilities_narrow_the_interval() -> None:
     with_them, without = (estimate_areas(strata, sample, auxiliary) for auxiliary in (None, "none"))
     assert with_them.auxiliary == "probability"
     assert (with_them.high - with_them.low < without.high - without.low).all()
+
+
+def test_a_site_without_points_has_an_interval_that_grows_with_the_site() -> None:
+    strata, everything = population(3000, 4)
+    whole = strata.totals
+    assert whole.probability is not None
+    assert whole.variance is not None
+    small, large = (
+        Totals(
+            share * whole.units,
+            share * whole.area,
+            share * whole.mapped,
+            share * whole.probability,
+            share * whole.variance,
+        )
+        for share in (0.02, 0.08)
+    )
+    strata = replace(strata, domains=(("small", small), ("large", large)))
+    sample = replace(drawn(everything, [20, 20, 20, 20]), membership=np.zeros((80, 2)))
+    first, second = (estimate_areas(strata, sample, domain=name) for name in ("small", "large"))
+    everywhere = estimate_areas(strata, sample)
+    np.testing.assert_allclose(first.area, 0.02 * everywhere.area)
+    # The variance of what lies in a site is in proportion to its area, until the bounds of the site are reached.
+    np.testing.assert_allclose(second.high - second.area, 2 * (first.high - first.area), rtol=0.01)
+
+
+def test_slope_of_calibrated_reversed_and_constant_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    chance = rng.random((4000, 1))
+    probability = np.hstack([1 - chance, chance])
+    labels = (rng.random((4000, 1)) < chance) == np.array([[False, True]])
+    predicted = probability.sum(axis=0)
+    assert calibration_slope(labels.astype(float), probability, predicted) == pytest.approx(1, abs=0.05)
+    halved = 0.5 * chance + 0.1
+    labels = (rng.random((4000, 1)) < halved) == np.array([[False, True]])
+    assert calibration_slope(labels.astype(float), probability, predicted) == pytest.approx(0.5, abs=0.05)
+    assert calibration_slope(1 - probability, probability, predicted) == 0
+    assert calibration_slope(labels.astype(float), np.full((4000, 2), 0.5), predicted) == 1
 
 
 def test_units_without_label_are_left_out_and_bounded_by_the_extremes() -> None:
