@@ -19,6 +19,7 @@ from eval.sampling.intervals import (
     LEVEL,
     MISTRUST,
     ResidualMoments,
+    are_credible,
     area_interval,
     dispersion,
     expected_variance,
@@ -177,7 +178,7 @@ def expected_half_widths(strata: Strata, allocation: Ints, level: float = LEVEL)
     # Without probabilities: shares of each stratum where a class is mapped, and where it is.
     mapped = totals.mapped / totals.area[:, None]
     share = totals.mapped.sum(axis=0) / totals.area.sum()
-    prior = None if totals.variance is None else guess
+    prior = guess if are_credible(totals) else None
     moments = ResidualMoments(
         area=totals.area,
         units=totals.units,

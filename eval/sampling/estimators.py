@@ -32,6 +32,7 @@ from eval.sampling.design import Floats, Sample, Strata, Totals
 from eval.sampling.intervals import (
     LEVEL,
     ResidualMoments,
+    are_credible,
     area_interval,
     estimated_share,
     expected_variance,
@@ -68,8 +69,8 @@ class Areas:
 
 
 def default_auxiliary(strata: Strata, sample: Sample) -> Auxiliary:
-    """Return the most precise auxiliary variable that is known for the whole map and for the sample."""
-    return "map" if strata.totals.probability is None or sample.probability is None else "probability"
+    """Return "probability" where credible probabilities of the map and the sample are known, otherwise "map"."""
+    return "probability" if are_credible(strata.totals) and sample.probability is not None else "map"
 
 
 def estimate_areas(

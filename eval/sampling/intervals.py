@@ -24,6 +24,8 @@ Bounds = tuple[Floats, Floats]
 """Lower and upper bounds."""
 PRIOR_DEGREES = 10.0
 """Degrees of freedom of the model's variance in each stratum: it weighs as much as that many labelled units."""
+LEAST_DOUBT = 1e-3
+"""Smallest share of the labels' variance that credible probabilities leave unexplained; see `are_credible`."""
 PRIOR_COUNT = 5.0
 """Weight of the share of a class that the model predicts, in labelled units of the class."""
 MISTRUST = 0.02
@@ -141,6 +143,18 @@ def moderated_variance(moments: ResidualMoments) -> tuple[Floats, Floats]:
     free = moments.sizes[..., None] - 1
     prior = np.minimum(dispersion(moments)[..., None, :] * moments.prior, 0.25)
     return (PRIOR_DEGREES * prior + free * moments.variance) / (PRIOR_DEGREES + free), PRIOR_DEGREES + free
+
+
+def are_credible(totals: Totals) -> bool:
+    """Return whether probabilities admit errors: the mean of p (1 - p) is at least LEAST_DOUBT of π (1 - π).
+
+    Otherwise they are a map rather than probabilities (0 and 1 only, for example), and what they expect says nothing.
+    Without probabilities the answer is False.
+    """
+    if totals.probability is None or totals.variance is None:
+        return False
+    share = totals.probability.sum(axis=0) / totals.area.sum()
+    return bool(totals.variance.sum() >= LEAST_DOUBT * totals.area.sum() * (share * (1 - share)).sum() > 0)
 
 
 def expected_variance(totals: Totals, slope: float | Floats = 1.0, share: Floats | None = None) -> Floats:

@@ -235,6 +235,18 @@ def test_a_site_without_points_has_an_interval_that_grows_with_the_site() -> Non
     np.testing.assert_allclose(second.high - second.area, 2 * (first.high - first.area), rtol=0.01)
 
 
+def test_probabilities_of_0_and_1_are_a_map() -> None:
+    """They would promise that no error is possible, and the interval would be empty."""
+    strata, everything = population(2000, 2)
+    onehot = (everything.mapped[:, None] == np.arange(2)).astype(float)
+    nothing = np.zeros_like(strata.totals.mapped)
+    strata = replace(strata, totals=replace(strata.totals, probability=strata.totals.mapped, variance=nothing))
+    sample = drawn(replace(everything, label=everything.mapped, probability=onehot), [30, 30])
+    areas = estimate_areas(strata, sample)
+    assert areas.auxiliary == "map"
+    assert (areas.high - areas.low > 0.02 * strata.totals.area.sum()).all()
+
+
 def test_slope_of_calibrated_reversed_and_constant_probabilities() -> None:
     rng = np.random.default_rng(0)
     chance = rng.random((4000, 1))
