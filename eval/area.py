@@ -138,6 +138,11 @@ def _add_estimate(commands: "argparse._SubParsersAction[Parser]", prog: str) -> 
         help="data set of train.prepare, or other polygons: report points where the model was trained",
     )
     add(
+        "--estimator",
+        choices=("probabilities", "map", "labels"),
+        help="what the labels correct: the probabilities, the map, or nothing (default: the first that the sample has)",
+    )
+    add(
         "--out",
         type=file_or_folder,
         metavar="DIR",
@@ -203,7 +208,7 @@ def _run_estimate(options: argparse.Namespace) -> int:
     from eval.sampling.report import text_report
     from eval.sampling.run_estimate import estimate
 
-    result = estimate(options.sample, map_path, training)
+    result = estimate(options.sample, map_path, training, options.estimator)
     for notice in result.notices:
         print_line(f"notice: {notice}")
     print_line(text_report(result), sys.stdout)

@@ -20,12 +20,13 @@ VERSION = 1
 """Version of the layout of `area.json`."""
 HECTARE = 1e4
 METHODS = {
-    "probability": "difference estimator: the map's probabilities, corrected by the labels (Särndal et al. 1992); "
-    "intervals with a variance that is shrunk towards the model's own (moderated t, Smyth 2004)",
+    "probability": "difference estimator: the map's probabilities, recalibrated and corrected by the labels (Särndal "
+    "et al. 1992; Angelopoulos et al. 2023); intervals with a variance that is shrunk towards the model's own "
+    "(moderated t, Smyth 2004)",
     "map": "stratified estimator of Olofsson et al. 2014: the map, corrected by the labels; Jeffreys intervals of the "
     "strata, combined by MOVER (Zou et al. 2009)",
-    "none": "stratified estimator of Stehman 2014; Jeffreys intervals of the strata, combined by MOVER (Zou et al. "
-    "2009)",
+    "none": "stratified estimator of Stehman 2014: the labels alone; Jeffreys intervals of the strata, combined by "
+    "MOVER (Zou et al. 2009)",
 }
 """Description of the estimator and of its intervals, by auxiliary variable."""
 
@@ -56,6 +57,8 @@ def text_report(estimate: Estimate) -> str:
     counts = f"labelled: {estimate.labelled:,} of {len(estimate.labels):,} points; {design.unsure}: {doubtful:,}"
     counts += f"; without a label: {waiting:,}"
     lines = [*headline(estimate), "", *_area_table("class", estimate.areas, estimate.pixel_area), ""]
+    if estimate.labels_alone is not None:
+        lines += [alone_line(estimate.labels_alone), ""]
     lines += [*_accuracy_table(estimate), "", *_matrix(estimate), ""]
     for site in estimate.sites:
         lines += [f"site {site.name}: {square_metres(site.area)}, {site.points} points"]
@@ -68,6 +71,19 @@ def text_report(estimate: Estimate) -> str:
             lines += [_extreme_line(estimate.areas, extremes, what)]
     lines += [counts, METHODS[estimate.areas.auxiliary]]
     return "\n".join(lines)
+
+
+def alone_line(areas: Areas) -> str:
+    """Return the areas that don't rely on probabilities, on one line."""
+    parts = [
+        f"{clean_line(name, LONGEST_NAME)} {square_metres(areas.area[k], False)} "
+        f"({square_metres(areas.low[k], False)} to {square_metres(areas.high[k], False)})"
+        for k, name in enumerate(areas.class_names)
+    ]
+    return (
+        f"by the labels alone, m²: {', '.join(parts)}; use these if the model may overlook whole objects without a "
+        "trace (--estimator labels)"
+    )
 
 
 def _area_table(head: str, areas: Areas, counted: Any) -> list[str]:
@@ -156,6 +172,9 @@ def area_json(estimate: Estimate) -> str:
             "plot_size": design.plot_size,
         },
         "classes": _class_entries(estimate.areas, design.class_values, estimate.pixel_area),
+        "labels_alone": None
+        if estimate.labels_alone is None
+        else _class_entries(estimate.labels_alone, design.class_values, estimate.pixel_area),
         "if_unsure": _extreme_entries(estimate, estimate.unsure),
         "if_unsure_or_unlabelled": _extreme_entries(estimate, estimate.unchecked),
         "accuracy": {

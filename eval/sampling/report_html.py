@@ -14,6 +14,7 @@ from eval.sampling.report import (
     METHODS,
     accuracy_rows,
     accuracy_values,
+    alone_line,
     area_csv,
     area_json,
     headline,
@@ -90,6 +91,11 @@ def html_page(estimate: Estimate) -> str:
         *(f'<p class="note">Notice: {escape(notice)}</p>' for notice in estimate.notices),
         "<h2>Areas</h2>",
         _area_table(estimate),
+        *(
+            []
+            if estimate.labels_alone is None
+            else [f'<p class="note">{escape(alone_line(estimate.labels_alone))}</p>']
+        ),
         draw_intervals(estimate),
         "<h2>Accuracy of the map</h2>",
         _accuracy_table(estimate),

@@ -9,7 +9,7 @@ import numpy as np
 from eval.sampling.accuracy import Accuracy, estimate_accuracy
 from eval.sampling.class_map import read_class_map
 from eval.sampling.design import UNLABELLED, UNSURE, Floats, Ints
-from eval.sampling.estimators import Areas, areas_at_extremes, estimate_areas
+from eval.sampling.estimators import Areas, Auxiliary, areas_at_extremes, default_auxiliary, estimate_areas
 from eval.sampling.labels import read_labels
 from eval.sampling.record import SampleRecord
 from eval.sampling.run_sample import check_map
@@ -18,6 +18,8 @@ from eval.sampling.training_overlap import overlap_notice
 from inference.common.errors import UserError
 from inference.common.text import limited
 
+ESTIMATORS: dict[str, Auxiliary] = {"probabilities": "probability", "map": "map", "labels": "none"}
+"""Auxiliary variable of each estimator that the command offers."""
 _FEWEST = 2
 _FEW = 5  # points in a site below which its estimate rests on the model
 _SHOWN = 10
@@ -66,6 +68,7 @@ class Estimate:
         areas: Areas over the whole map.
         accuracy: Error matrix and accuracies.
         sites: Estimate of each site; empty without sites.
+        labels_alone: Areas that don't rely on probabilities; None where `areas` doesn't either.
         unsure: What the points labelled unsure could change; None without any.
         unchecked: What these and the points without a label could change; None if every point has a label.
         notices: Notices for the user, a line each.
@@ -77,6 +80,7 @@ class Estimate:
     areas: Areas
     accuracy: Accuracy
     sites: tuple[SiteEstimate, ...]
+    labels_alone: Areas | None
     unsure: Extremes | None
     unchecked: Extremes | None
     notices: tuple[str, ...] = ()
@@ -92,7 +96,9 @@ class Estimate:
         return np.array(self.record.design.pixel_area)
 
 
-def estimate(path: Path, map_path: str | None = None, training_data: str | None = None) -> Estimate:
+def estimate(
+    path: Path, map_path: str | None = None, training_data: str | None = None, estimator: str | None = None
+) -> Estimate:
     """Estimate areas and accuracies from a labelled sample.
 
     Args:
@@ -100,6 +106,7 @@ def estimate(path: Path, map_path: str | None = None, training_data: str | None 
         map_path: Map that it was drawn from, to check that it is; None for no check.
         training_data: GeoPackage of a prepared data set, or other polygons, to see whether the model was trained on
             drawn points.
+        estimator: What the labels correct, see ESTIMATORS; None for the probabilities, or the map without any.
 
     Raises:
         UserError: The file isn't a sample, was edited where it must not be, has too few labels, or the map is another.
@@ -113,7 +120,10 @@ def estimate(path: Path, map_path: str | None = None, training_data: str | None 
     sample, strata = record.sample(labels), record.strata
     checked = sample.keep(labels != UNLABELLED)
     unlabelled = bool((labels == UNLABELLED).any())
-    sites = tuple(_sites(record, labels))
+    auxiliary = default_auxiliary(strata, sample) if estimator is None else ESTIMATORS[estimator]
+    if auxiliary == "probability" and sample.probability is None:
+        raise UserError(f"--estimator {estimator}: {path} was drawn without probabilities (allowed: map, labels)")
+    sites = tuple(_sites(record, labels, auxiliary))
     notices = [*_site_notices(sites)]
     if training_data is not None:
         notices += overlap_notice(record, training_data)
@@ -121,11 +131,12 @@ def estimate(path: Path, map_path: str | None = None, training_data: str | None 
         str(path),
         record,
         labels,
-        estimate_areas(strata, sample),
+        estimate_areas(strata, sample, auxiliary),
         estimate_accuracy(strata, sample),
         sites,
-        _extremes(int((labels == UNSURE).sum()), *areas_at_extremes(strata, checked)),
-        _extremes(int((labels < 0).sum()), *areas_at_extremes(strata, sample)) if unlabelled else None,
+        estimate_areas(strata, sample, "none") if auxiliary == "probability" else None,
+        _extremes(int((labels == UNSURE).sum()), *areas_at_extremes(strata, checked, auxiliary)),
+        _extremes(int((labels < 0).sum()), *areas_at_extremes(strata, sample, auxiliary)) if unlabelled else None,
         tuple(notices),
     )
 
@@ -136,13 +147,13 @@ def _extremes(points: int, none: Floats, every: Floats) -> Extremes | None:
     return Extremes(points, np.maximum(none, 0), every)
 
 
-def _sites(record: SampleRecord, labels: Ints) -> Iterator[SiteEstimate]:
+def _sites(record: SampleRecord, labels: Ints, auxiliary: Auxiliary) -> Iterator[SiteEstimate]:
     sample, strata = record.sample(labels), record.strata
     for number, (name, totals) in enumerate(strata.domains):
         assert sample.membership is not None
         inside = (sample.membership[:, number] > 0) & sample.labelled
         area = float(totals.area.sum())
-        yield SiteEstimate(name, int(inside.sum()), area, estimate_areas(strata, sample, domain=name))
+        yield SiteEstimate(name, int(inside.sum()), area, estimate_areas(strata, sample, auxiliary, name))
 
 
 def _site_notices(sites: tuple[SiteEstimate, ...]) -> Iterator[str]:

@@ -193,6 +193,31 @@ def test_class_strata_without_probabilities(world: World, tmp_path: Path) -> Non
     assert kelp["low"] < world.area(1) < kelp["high"]
 
 
+def test_the_labels_alone_give_a_wider_interval(
+    world: World, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    label(sample, world)
+    assert run("estimate", sample, "--out", tmp_path / "one") == 0
+    assert "by the labels alone, m²: water" in capsys.readouterr().out
+    assert run("estimate", sample, "--estimator", "labels", "--out", tmp_path / "other") == 0
+    assert "by the labels alone" not in capsys.readouterr().out
+    one, other = results(tmp_path / "one"), results(tmp_path / "other")
+    assert one["labels_alone"] == other["classes"]
+    assert other["labels_alone"] is None
+    kelp, alone = one["classes"][1], one["labels_alone"][1]
+    assert alone["high"] - alone["low"] > kelp["high"] - kelp["low"]
+    assert alone["low"] < world.area(1) < alone["high"]
+    assert run("estimate", sample, "--estimator", "map") == 0
+
+
+def test_probabilities_must_be_in_the_sample(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s.gpkg"
+    assert run("sample", world.map, "--out", path) == 0
+    label(path, world)
+    assert run("estimate", path, "--estimator", "probabilities") == 2
+    assert "was drawn without probabilities (allowed: map, labels)" in capsys.readouterr().err
+
+
 def test_results_of_another_sample_are_kept(world: World, sample: Path, tmp_path: Path) -> None:
     label(sample, world)
     assert run("estimate", sample, "--out", tmp_path / "areas") == 0
