@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_sample(commands: "argparse._SubParsersAction[Parser]", prog: str) -> None:
-    from inference.common.cli import file_or_folder, whole_number
+    from inference.common.cli import file_or_folder, nodata_value, whole_number
 
     text = "Draw a stratified random sample of a map's pixels, to be checked by eye in QGIS."
     sample = commands.add_parser(
@@ -99,6 +99,7 @@ def _add_sample(commands: "argparse._SubParsersAction[Parser]", prog: str) -> No
         metavar="A,B or VALUE=A,...",
         help="names of the values 0, 1, .., or of others (default: those in the map's metadata, else the values)",
     )
+    add("--nodata", type=nodata_value, metavar="X", help="value of invalid pixels, or none (default: the map's)")
     add(
         "--strata",
         choices=("probability", "class"),

@@ -16,7 +16,7 @@ from inference.common.errors import UserError, first_line
 from inference.common.progress import Progress
 from inference.common.raster import GDAL_ERRORS, Header, environment, open_raster, read_header
 from inference.common.text import LONGEST_NAME, clean_line, limited, quoted
-from inference.common.validity import invalid_pixels, read_masked
+from inference.common.validity import check_nodata, invalid_pixels, read_masked
 
 MOST_CLASSES = 100
 """Largest number of classes of a map; an image that is given in its place has more values."""
@@ -32,6 +32,7 @@ class ClassMap:
         names: Name of each of the K classes.
         values: Value of each class in the map, (K,) int64, ascending.
         pixels: Number of valid pixels of each class, (K,) int64.
+        nodata: Value of invalid pixels; None for no value.
         digest: SHA-256 of the values, the valid pixels and the grid; independent of compression, tiling, overviews
             and data type.
     """
@@ -40,11 +41,12 @@ class ClassMap:
     names: tuple[str, ...]
     values: NDArray[np.int64]
     pixels: NDArray[np.int64]
+    nodata: float | None
     digest: str
 
     def read(self, src: Any, window: Window) -> NDArray[np.int64]:
         """Read a window, (H, W) int64: index of the class, -1 where invalid."""
-        values, invalid = _read(src, self.header, window)
+        values, invalid = _read(src, self.header, self.nodata, window)
         index: NDArray[np.int64]
         if values.dtype == np.uint8:  # ten times as fast
             index = np.searchsorted(self.values, np.arange(256))[values]
@@ -55,31 +57,37 @@ class ClassMap:
         return index
 
 
-def read_class_map(path: str, names: Mapping[int, str] | None = None) -> ClassMap:
+def read_class_map(path: str, names: Mapping[int, str] | None = None, nodata: float | str | None = None) -> ClassMap:
     """Read a class map as a whole: its classes, how many pixels each has, and the hash.
 
     Args:
         path: File, or an address that GDAL can open.
         names: Names of the classes by value; None for those in the file's metadata (CLASS_NAMES, as our maps have
             it), or, without any, the values.
+        nodata: Value of invalid pixels in place of the file's; "none" for no value.
 
     Raises:
         UserError: The file isn't a class map, isn't georeferenced, has no valid pixel, or has a value that is no class.
     """
     header = read_header(path, "a map of classes")
     _check_header(header)
+    value = _nodata(header, nodata)
     digest = hashlib.sha256(_grid(header))
     found: dict[int, int] = {}
     with reading(path), environment(), open_raster(path) as src:
         with Progress(header.height, "reading the map", "rows") as bar:
             for row in range(0, header.height, _ROWS):
                 window = Window(0, row, header.width, min(_ROWS, header.height - row))
-                _add_block(header, *_read(src, header, window), digest, found)
+                _add_block(header, *_read(src, header, value, window), digest, found)
                 bar.show(row + window.height)
         stated = names if names is not None else _stated_names(header.path, src.tags().get("CLASS_NAMES"))
     if not found:
         raise UserError(f"{path}: has no valid pixel (give a map of which some part is not nodata)")
-    return _named(header, found, stated, digest.hexdigest(), names is not None)
+    cleaned = _named(header.path, found, stated, names is not None)
+    values = sorted(cleaned)
+    pixels = np.array([found.get(each, 0) for each in values], np.int64)
+    titles = tuple(cleaned[each] for each in values)
+    return ClassMap(header, titles, np.array(values, np.int64), pixels, value, digest.hexdigest())
 
 
 @contextmanager
@@ -109,11 +117,23 @@ def _grid(header: Header) -> bytes:
     return json.dumps([header.height, header.width, *map(float, header.transform[:6])]).encode()
 
 
-def _read(src: Any, header: Header, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+def _nodata(header: Header, nodata: float | str | None) -> float | None:
+    """Return the value of invalid pixels; NaN, which is always invalid, as None."""
+    value = header.nodata[0] if nodata is None else None if isinstance(nodata, str) else float(nodata)
+    if value is None or np.isnan(value):
+        return None
+    if nodata is not None:
+        check_nodata("--nodata", value, header.dtype)
+    return value
+
+
+def _read(
+    src: Any, header: Header, nodata: float | None, window: Window
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Read the values of a window, (H, W), and where they are invalid; None where all are valid."""
     values = src.read(1, window=window)
     masked = read_masked(src, header, (1,), window)
-    return values, invalid_pixels(values[None], header.dtype, header.nodata[0], masked)
+    return values, invalid_pixels(values[None], header.dtype, nodata, masked)
 
 
 def _add_block(
@@ -164,11 +184,8 @@ def _stated_names(path: str, text: str | None) -> dict[int, str] | None:
     return names or None
 
 
-def _named(
-    header: Header, found: Mapping[int, int], names: Mapping[int, str] | None, digest: str, given: bool
-) -> ClassMap:
-    """Return the map with names for its classes, after checking that these are all and differ."""
-    path = header.path
+def _named(path: str, found: Mapping[int, int], names: Mapping[int, str] | None, given: bool) -> dict[int, str]:
+    """Return the names of all classes by value, cleaned, after checking that they differ."""
     if names is None:
         names = {value: str(value) for value in sorted(found)}
     if unknown := sorted(set(found) - set(names)):
@@ -176,8 +193,8 @@ def _named(
         shown = ", ".join(limited(map(str, unknown), 8, len(unknown)))
         raise UserError(
             f"{path}: has pixels of value {shown}, which {where} has no name for (name all values with --class-names "
-            f"{','.join(f'{value}=NAME' for value in sorted({*found, *names})[:4])}, or declare nodata: gdal_edit.py "
-            f"-a_nodata {unknown[0]} FILE)"
+            f"{','.join(f'{value}=NAME' for value in sorted({*found, *names})[:4])}, or if it marks "
+            f"invalid pixels: --nodata {unknown[0]})"
         )
     values = sorted(names)
     cleaned = [clean_line(names[value].strip(), LONGEST_NAME) for value in values]
@@ -188,7 +205,6 @@ def _named(
     if len(values) < 2:
         raise UserError(
             f"{path}: has a single class, {quoted(cleaned[0])} (allowed: two or more; name the others with "
-            "--class-names 0=background,1=kelp)"
+            "--class-names 0=background,1=kelp; if its nodata value is a class: --nodata none)"
         )
-    counts = np.array([found.get(value, 0) for value in values], np.int64)
-    return ClassMap(header, tuple(cleaned), np.array(values, np.int64), counts, digest)
+    return dict(zip(values, cleaned, strict=True))

@@ -66,7 +66,7 @@ class Population:
     """Units of a map that can be read several times.
 
     Args:
-        chart: The map.
+        class_map: The map.
         probabilities: File of probabilities on the same grid, a float band for each class, or a single one of the
             second of two classes; None for none.
         plot: Side of a unit, pixels.
@@ -78,9 +78,9 @@ class Population:
         UserError: The probabilities aren't those of the map.
     """
 
-    def __init__(self, chart: ClassMap, probabilities: str | None = None, plot: int = 1) -> None:
-        self.chart, self.plot = chart, plot
-        header, number = chart.header, len(chart.names)
+    def __init__(self, class_map: ClassMap, probabilities: str | None = None, plot: int = 1) -> None:
+        self.class_map, self.plot = class_map, plot
+        header, number = class_map.header, len(class_map.names)
         self.probabilities = None if probabilities is None else probabilities_header(probabilities, header, number)
         self.shape = (-(-header.height // plot), -(-header.width // plot))
         cells = (cell_edges(header.height, CELL_ROWS), cell_edges(header.width, CELL_COLS))
@@ -97,7 +97,7 @@ class Population:
         Raises:
             UserError: A file can't be read; a valid pixel has no probability, or one that can't be.
         """
-        header, chances = self.chart.header, self.probabilities
+        header, chances = self.class_map.header, self.probabilities
         starts = self._starts()
         with (
             environment(WINDOW_CACHE),
@@ -113,7 +113,7 @@ class Population:
 
     def _starts(self) -> list[Window]:
         """Return windows that cover the map and don't cut a plot; as wide as the map where a file has such blocks."""
-        header, plot = self.chart.header, self.plot
+        header, plot = self.class_map.header, self.plot
         files = [header] if self.probabilities is None else [header, self.probabilities]
         cols = header.width if any(file.block[1] >= header.width for file in files) else _COLS
         rows = max(1, _PIXELS // cols) if cols > _COLS else _ROWS
@@ -125,14 +125,14 @@ class Population:
         ]
 
     def _units(self, map_file: Any, other: Any, window: Window) -> Units | None:
-        with reading(self.chart.header.path):
-            mapped = self.chart.read(map_file, window)
+        with reading(self.class_map.header.path):
+            mapped = self.class_map.read(map_file, window)
         inside = mapped >= 0
         if not inside.any():
             return None
         area = np.where(inside, self._pixel_areas(window), 0)
         chances = None if other is None else self._read_probabilities(other, window, inside)
-        classes = len(self.chart.names)
+        classes = len(self.class_map.names)
         pixel_area: Floats = np.bincount(mapped[inside], area[inside], classes).astype(np.float64)
         if self.plot > 1:
             mapped, area_of_unit, chances = self._plots(mapped, area, chances)
@@ -195,7 +195,7 @@ class Population:
         """Return class, area and probabilities of plots from those of their pixels."""
         sums = partial(_block_sums, side=self.plot)
         whole = sums(area)
-        by_class = np.stack([sums(np.where(mapped == k, area, 0)) for k in range(len(self.chart.names))])
+        by_class = np.stack([sums(np.where(mapped == k, area, 0)) for k in range(len(self.class_map.names))])
         if chances is not None:
             with np.errstate(invalid="ignore", divide="ignore"):
                 means = np.stack([sums(area * band) for band in chances]) / whole
@@ -228,7 +228,7 @@ def count(population: Population) -> Histogram:
     Raises:
         UserError: See `Population.windows`.
     """
-    classes = len(population.chart.names)
+    classes = len(population.class_map.names)
     bins = 1 if population.probabilities is None else len(EDGES) - 1
     size = classes * bins
     units, area, pixel_area = np.zeros(size), np.zeros(size), np.zeros(classes)

@@ -38,6 +38,7 @@ class Design:
         width: Columns of the map, pixels.
         class_names: Name of each class.
         class_values: Value of each class in the map.
+        nodata: Value of invalid pixels of the map; None for no value.
         pixels: Number of pixels of each class.
         pixel_area: Ground area of the pixels of each class, m².
         strata: Kind of strata, "class" or "probability".
@@ -62,6 +63,7 @@ class Design:
     width: int
     class_names: tuple[str, ...]
     class_values: tuple[int, ...]
+    nodata: float | None
     pixels: tuple[int, ...]
     pixel_area: tuple[float, ...]
     strata: str

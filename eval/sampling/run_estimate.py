@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from eval.sampling.accuracy import Accuracy, estimate_accuracy
-from eval.sampling.class_map import read_class_map
 from eval.sampling.design import UNLABELLED, UNSURE, Floats, Ints
 from eval.sampling.estimators import Areas, Auxiliary, areas_at_extremes, default_auxiliary, estimate_areas
 from eval.sampling.labels import read_labels
 from eval.sampling.record import SampleRecord
-from eval.sampling.run_sample import check_map
+from eval.sampling.run_sample import read_sampled_map
 from eval.sampling.sample_reading import read_sample
 from eval.sampling.training_overlap import overlap_notice
 from inference.common.errors import UserError
@@ -115,8 +114,7 @@ def estimate(
     labels = read_labels(record, points, str(path))
     _check_sizes(record, labels, str(path))
     if map_path is not None:
-        names = dict(zip(record.design.class_values, record.design.class_names, strict=True))
-        check_map(read_class_map(map_path, names), record.design, str(path))
+        read_sampled_map(map_path, record.design, str(path))
     sample, strata = record.sample(labels), record.strata
     checked = sample.keep(labels != UNLABELLED)
     unlabelled = bool((labels == UNLABELLED).any())

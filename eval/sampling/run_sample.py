@@ -40,6 +40,7 @@ class SampleOptions:
         sites: File of sites.
         site_column: Column that names the sites.
         class_names: Names of the classes by value.
+        nodata: Value of invalid pixels of the map in place of the file's; "none" for no value.
         strata: Kind of strata.
         allocation: Rule of the allocation.
         seed: Seed.
@@ -56,6 +57,7 @@ class SampleOptions:
     sites: str | None = None
     site_column: str | None = None
     class_names: Mapping[int, str] | None = None
+    nodata: float | str | None = None
     strata: Literal["class", "probability"] | None = None
     allocation: Allocation = "neyman"
     seed: int = 0
@@ -79,15 +81,20 @@ def draw_sample(options: SampleOptions) -> SampleRecord | None:
             "--strata probability: needs the model's probabilities (give --probabilities, or --strata class)"
         )
     out = None if options.out is None else _check_out(options)
-    chart = read_class_map(options.map, options.class_names)
-    population = Population(chart, options.probabilities, options.plot_size)
+    class_map = read_class_map(options.map, options.class_names, options.nodata)
+    if class_map.nodata == 0 and options.nodata is None:
+        print_line(
+            f"notice: {options.map}: 0 is its nodata value, so these pixels are outside the sample (to read them as a "
+            "class: --nodata none)"
+        )
+    population = Population(class_map, options.probabilities, options.plot_size)
     histogram = count(population)
     kind = options.strata or ("class" if options.probabilities is None else "probability")
-    for line in expected_lines(histogram, chart.names, kind, options.allocation, options.points):
+    for line in expected_lines(histogram, class_map.names, kind, options.allocation, options.points):
         print_line(line)
     if out is None:
         return None
-    stratification = stratify(histogram, chart.names, kind, options.points)
+    stratification = stratify(histogram, class_map.names, kind, options.points)
     available = float(stratification.strata.totals.units.sum())
     if options.points > available:
         raise UserError(f"--points: {options.points:,} (allowed: up to {available:,.0f}, all that the map has)")
@@ -99,11 +106,11 @@ def draw_sample(options: SampleOptions) -> SampleRecord | None:
             f"--points: {options.points:,} (allowed: {least} or more, {MINIMUM} in each of the "
             f"{len(stratification.strata.names)} strata)"
         ) from None
-    domains = _domains(options, chart)
+    domains = _domains(options, class_map)
     drawn, totals = draw(population, stratification, sizes, options.seed, domains)
     strata = _with_domains(stratification.strata, domains, totals)
     record = SampleRecord(
-        _design(options, chart, histogram, kind, len(drawn)),
+        _design(options, class_map, histogram, kind, len(drawn)),
         strata,
         1 + np.arange(len(drawn)),
         np.ones(len(drawn), np.int64),
@@ -131,11 +138,10 @@ def draw_more(options: SampleOptions) -> SampleRecord:
     if points.crs is None or not _same_crs(points.crs, record.design.crs):
         raise UserError(f"{path}: its points are in {points.crs}, not in the CRS of the map (restore the file)")
     _check_same_input(options, record.design, path)
-    chart = read_class_map(options.map, dict(zip(record.design.class_values, record.design.class_names, strict=True)))
-    check_map(chart, record.design, str(path))
-    population = Population(chart, options.probabilities, record.design.plot_size)
+    class_map = read_sampled_map(options.map, record.design, str(path))
+    population = Population(class_map, options.probabilities, record.design.plot_size)
     first = record.design.phases[0]
-    stratification = stratify(count(population), chart.names, _kind(record), first)
+    stratification = stratify(count(population), class_map.names, _kind(record), first)
     _check_equal(record.strata.totals, stratification.strata.totals, options.probabilities or options.map, str(path))
     sample = record.sample(labels)
     drawn = np.bincount(sample.stratum, minlength=len(record.strata.names)).astype(np.int64)
@@ -143,7 +149,7 @@ def draw_more(options: SampleOptions) -> SampleRecord:
     if options.more > left:
         raise UserError(f"--more: {options.more:,} (allowed: up to {left:,.0f}, all that are left)")
     extra = allocate_more(record.strata, sample, options.more)
-    domains = _domains(options, chart)
+    domains = _domains(options, class_map)
     again, totals = draw(population, stratification, drawn + extra, record.design.seed, domains)
     strata = _with_domains(record.strata, domains, totals)
     for (name, before), (_, now) in zip(record.strata.domains, strata.domains, strict=True):
@@ -190,18 +196,26 @@ def _share(part: float, whole: float) -> str:
     return f"{share:>6.1%}" if share < 10 else f"{share:>6.0f}x"
 
 
-def check_map(chart: ClassMap, design: Design, path: str) -> None:
-    """Check that a map is the one that a sample was drawn from.
+def read_sampled_map(map_path: str, design: Design, path: str) -> ClassMap:
+    """Read the map that a sample was drawn from.
+
+    Args:
+        map_path: File of the map.
+        design: Design of the sample.
+        path: File of the sample, for error messages.
 
     Raises:
-        UserError: It is another, or has changed.
+        UserError: It is another map, or has changed.
     """
-    if chart.digest != design.map_sha256 or not _same_crs(chart.header.crs.to_wkt(), design.crs):
+    names = dict(zip(design.class_values, design.class_names, strict=True))
+    class_map = read_class_map(map_path, names, "none" if design.nodata is None else design.nodata)
+    if class_map.digest != design.map_sha256 or not _same_crs(class_map.header.crs.to_wkt(), design.crs):
         raise UserError(
-            f"{chart.header.path}: isn't the map that {path} was drawn from, {design.map_file}, or was changed since: "
-            f"SHA-256 of its content {chart.digest[:12]}..., drawn from {design.map_sha256[:12]}... (give that map, or "
+            f"{map_path}: isn't the map that {path} was drawn from, {design.map_file}, or was changed since: SHA-256 "
+            f"of its content {class_map.digest[:12]}..., drawn from {design.map_sha256[:12]}... (give that map, or "
             "draw a new sample from this one)"
         )
+    return class_map
 
 
 def _check_out(options: SampleOptions) -> Path:
@@ -226,12 +240,12 @@ def _inputs(options: SampleOptions) -> dict[str | Path, str]:
     return {file: what for file, what in named.items() if file is not None}
 
 
-def _domains(options: SampleOptions, chart: ClassMap) -> Sequence[Domain]:
+def _domains(options: SampleOptions, class_map: ClassMap) -> Sequence[Domain]:
     if options.sites is None:
         return ()
     from eval.sampling.sites import site_domains
 
-    return site_domains(options.sites, chart.header, options.site_column)
+    return site_domains(options.sites, class_map.header, options.site_column)
 
 
 def _with_domains(strata: Strata, domains: Sequence[Domain], totals: Sequence[Totals]) -> Strata:
@@ -243,13 +257,13 @@ def _kind(record: SampleRecord) -> Literal["class", "probability"]:
     return record.strata.kind
 
 
-def _design(options: SampleOptions, chart: ClassMap, histogram: Histogram, kind: str, points: int) -> Design:
-    header = chart.header
+def _design(options: SampleOptions, class_map: ClassMap, histogram: Histogram, kind: str, points: int) -> Design:
+    header = class_map.header
     return Design(
         version=VERSION,
         software=f"hakai-ml-train {_version()}",
         map_file=_file_name(options.map),
-        map_sha256=chart.digest,
+        map_sha256=class_map.digest,
         probabilities_file=None if options.probabilities is None else _file_name(options.probabilities),
         probabilities_sha256=None if options.probabilities is None else _file_hash(options.probabilities),
         sites_file=None if options.sites is None else _file_name(options.sites),
@@ -258,9 +272,10 @@ def _design(options: SampleOptions, chart: ClassMap, histogram: Histogram, kind:
         transform=tuple(map(float, header.transform[:6])),
         height=header.height,
         width=header.width,
-        class_names=chart.names,
-        class_values=tuple(chart.values.tolist()),
-        pixels=tuple(chart.pixels.tolist()),
+        class_names=class_map.names,
+        class_values=tuple(class_map.values.tolist()),
+        nodata=class_map.nodata,
+        pixels=tuple(class_map.pixels.tolist()),
         pixel_area=tuple(histogram.pixel_area.tolist()),
         strata=kind,
         allocation=options.allocation,

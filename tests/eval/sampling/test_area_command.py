@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyogrio
 import pytest
+import rasterio
 import shapely
 
 from inference.common.geopackage import write_layer
@@ -250,3 +251,21 @@ def test_points_where_the_model_was_trained_are_reported(
     write_layer(blocks, "blocks", np.array(boxes), columns, "EPSG:32609")
     assert run("estimate", sample, "--training-data", blocks) == 0
     assert "notice" not in capsys.readouterr().err
+
+
+def test_a_nodata_value_that_is_a_class(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = write_world(tmp_path / "world", 60, 70)
+    with rasterio.open(other.map, "r+") as file:
+        values = file.read(1)
+        file.nodata = 0
+        file.write(np.where(values == 255, 1, values), 1)
+    path = tmp_path / "s.gpkg"
+    # Water is what is nodata; kelp alone is left.
+    assert run("sample", other.map, "--out", path) == 0
+    assert "0 is its nodata value" in capsys.readouterr().err
+    assert run("sample", other.map, "--nodata", "none", "--out", path, "--overwrite") == 0
+    assert "nodata" not in capsys.readouterr().err
+    label(path, other)
+    assert run("estimate", path, "--map", other.map) == 0
+    assert "water" in capsys.readouterr().out
+    assert run("sample", other.map, "--nodata", "300", "--out", path) == 2

@@ -32,13 +32,13 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def opened(world: World, plot: int = 1, probabilities: bool = True) -> Population:
-    chart = read_class_map(str(world.map))
-    return Population(chart, str(world.probabilities) if probabilities else None, plot)
+    class_map = read_class_map(str(world.map))
+    return Population(class_map, str(world.probabilities) if probabilities else None, plot)
 
 
 def strata_of(population: Population, points: int = 100) -> Stratification:
     kind = "class" if population.probabilities is None else "probability"
-    return stratify(count(population), population.chart.names, kind, points)
+    return stratify(count(population), population.class_map.names, kind, points)
 
 
 def test_areas_are_those_of_the_map(world: World) -> None:
