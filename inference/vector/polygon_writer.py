@@ -9,7 +9,6 @@ does to the outlines has no effect on them.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import shapely
@@ -17,12 +16,13 @@ from numpy.typing import NDArray
 
 from inference.common.areas import ground_sample_distance
 from inference.common.qgis_style import polygon_style
-from inference.common.vector_grid import ground_areas, polygons_of
+from inference.common.vector_grid import ground_areas
 from inference.vector.cuts import Mask
 from inference.vector.features import Features, MapInfo
 from inference.vector.formats import PolygonFile, layer_name
 from inference.vector.ground import Ground
 from inference.vector.regions import RegionFinder, Regions
+from inference.vector.simplify import simplified
 from inference.vector.specks import Counts, SpeckFilter
 
 BAND = 128
@@ -194,7 +194,7 @@ class PolygonWriter:
         exact, area, pixels = regions.geometry, regions.area, regions.pixels
         drawn = exact
         if self._plan.simplify and len(regions):
-            drawn = _simplified(exact, self._plan.simplify)
+            drawn = simplified(exact, self._plan.simplify)
         for mask, counts, cut in (
             (self._plan.erase, self.counts.erased, Mask.erase),
             (self._plan.clip, self.counts.clipped, Mask.clip),
@@ -219,12 +219,3 @@ class PolygonWriter:
             regions.lowest.astype(np.float64),
         )
         return features[~(shapely.is_empty(drawn) | shapely.is_empty(exact))]
-
-
-def _simplified(geometries: NDArray[Any], tolerance: float) -> NDArray[Any]:
-    """Return polygons of a coverage with simplified outlines, (n,); common outlines stay common."""
-    drawn: NDArray[Any] = shapely.coverage_simplify(geometries, tolerance)
-    # Parts of one polygon that met at a corner may overlap each other: their union stays within the same neighbours.
-    broken = ~shapely.is_valid(drawn)
-    drawn[broken] = polygons_of(shapely.make_valid(drawn[broken], method="structure", keep_collapsed=False))
-    return drawn
