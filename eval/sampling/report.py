@@ -46,7 +46,7 @@ def headline(estimate: Estimate) -> list[str]:
 def square_metres(value: float, unit: bool = True) -> str:
     """Return an area with a sensible number of digits."""
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2
-    return f"{value:,.{digits}f}{' m²' if unit else ''}"
+    return f"{round(value, digits) + 0.0:,.{digits}f}{' m²' if unit else ''}"  # never -0
 
 
 def text_report(estimate: Estimate) -> str:
@@ -92,8 +92,8 @@ def _area_table(head: str, areas: Areas, counted: Any) -> list[str]:
     lines = [f"{head:<{wide}} {'pixels, m²':>15} {'area, m²':>15} {'SE':>12} {'from':>15} {'to':>15} {'area, ha':>13}"]
     for k, name in enumerate(names):
         lines.append(
-            f"{name:<{wide}} {counted[k]:>15,.1f} {areas.area[k]:>15,.1f} {areas.standard_error[k]:>12,.1f} "
-            f"{areas.low[k]:>15,.1f} {areas.high[k]:>15,.1f} {areas.area[k] / HECTARE:>13,.4f}"
+            f"{name:<{wide}} {counted[k]:>15,.1f} {round(areas.area[k], 1) + 0.0:>15,.1f} {areas.standard_error[k]:>12,.1f} "
+            f"{areas.low[k]:>15,.1f} {areas.high[k]:>15,.1f} {round(areas.area[k] / HECTARE, 4) + 0.0:>13,.4f}"
         )
     return lines
 
