@@ -92,7 +92,8 @@ def _area_table(head: str, areas: Areas, counted: Any) -> list[str]:
     lines = [f"{head:<{wide}} {'pixels, m²':>15} {'area, m²':>15} {'SE':>12} {'from':>15} {'to':>15} {'area, ha':>13}"]
     for k, name in enumerate(names):
         lines.append(
-            f"{name:<{wide}} {counted[k]:>15,.1f} {round(areas.area[k], 1) + 0.0:>15,.1f} {areas.standard_error[k]:>12,.1f} "
+            f"{name:<{wide}} {counted[k]:>15,.1f} {round(areas.area[k], 1) + 0.0:>15,.1f} "
+            f"{areas.standard_error[k]:>12,.1f} "
             f"{areas.low[k]:>15,.1f} {areas.high[k]:>15,.1f} {round(areas.area[k] / HECTARE, 4) + 0.0:>13,.4f}"
         )
     return lines
