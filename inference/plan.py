@@ -137,7 +137,7 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
     vector = None
     if options.polygons is not None or options.table is not None or options.qgis_style:
         outputs = {target: "the map itself"} | ({} if probabilities is None else {probabilities: "the probabilities"})
-        vector = _vector_plan(header, card, options, inputs | read, outputs)
+        vector = _vector_plan(header, card, options, read | inputs, outputs)
         notices += vector.notices
     for file in (target, probabilities):
         if file is not None:

@@ -57,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     options: dict[str, Any] = vars(parser().parse_args(argv))
     from inference.common.text import print_line
+    from inference.common.vector import vector_libraries
+
+    vector_libraries()  # before the modules that need them
     from inference.vector.polygonize import polygonize
 
     summary = polygonize(options.pop("source"), options.pop("polygons", None), progress=True, **options)

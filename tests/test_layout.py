@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inference.common.vector import INSTALL
 from tests.conftest import write_raster
 from tests.inference.networks import card, write_onnx
 
@@ -239,9 +240,9 @@ class Only:
 allowed = set(sys.argv[1].split(",")) | set(sys.stdlib_module_names) | {"inference"}
 sys.meta_path[:] = [Only(list(sys.meta_path), allowed)]
 import runpy
-sys.argv = ["inference.py", *sys.argv[2:]]
+sys.argv = sys.argv[2:]
 try:
-    runpy.run_path("inference.py", run_name="__main__")
+    runpy.run_path(sys.argv[0], run_name="__main__")
 finally:
     print(sys.modules["inference"].__file__, file=sys.stderr)
 """
@@ -267,14 +268,18 @@ def importable(*distributions: str) -> set[str]:
     }
 
 
-def bare_copy(folder: Path, modules: set[str]) -> subprocess.CompletedProcess[str]:
-    """Map a tiny raster with a copy of `inference/` that can import some modules alone."""
-    shutil.copytree(ROOT / "inference", folder / "inference", ignore=shutil.ignore_patterns("weights", "__pycache__"))
-    source = write_raster(folder / "in.tif", np.random.default_rng(0).integers(0, 255, (3, 50, 60)).astype(np.uint8))
-    model = write_onnx(folder / "m.onnx", card())
+def bare_copy(folder: Path, modules: set[str], *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command, by default one that maps a tiny raster, in a copy of `inference/` that can import some modules."""
+    if not (folder / "inference").exists():
+        ignored = shutil.ignore_patterns("weights", "__pycache__")
+        shutil.copytree(ROOT / "inference", folder / "inference", ignore=ignored)
+        pixels = np.random.default_rng(0).integers(0, 255, (3, 50, 60)).astype(np.uint8)
+        write_raster(folder / "in.tif", pixels)
+        write_onnx(folder / "m.onnx", card())
+    command = command or ("inference.py", "../in.tif", "../out.tif", "--model", "../m.onnx")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     return subprocess.run(
-        [sys.executable, "-c", BARE, ",".join(modules), str(source), str(folder / "out.tif"), "--model", str(model)],
+        [sys.executable, "-c", BARE, ",".join(modules), *command],
         cwd=folder / "inference",
         env=environment,
         capture_output=True,
@@ -289,6 +294,24 @@ def test_a_bare_copy_of_inference_needs_five_packages(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / "inference") in done.stderr
     assert (tmp_path / "out.tif").is_file()
+
+
+def test_a_bare_copy_says_what_polygons_need(tmp_path: Path) -> None:
+    modules = importable("numpy", "rasterio", "pydantic", "tqdm", "onnxruntime")
+    mapping = ("inference.py", "../in.tif", "../out.tif", "--model", "../m.onnx")
+    for command in (
+        (*mapping, "--polygons", "../out.gpkg"),
+        (*mapping, "--qgis-style"),
+        ("polygons.py", "../in.tif", "../out.gpkg"),
+    ):
+        done = bare_copy(tmp_path, modules, *command)
+        assert done.returncode == 2, done.stderr
+        said, _ = done.stderr.splitlines()
+        assert said.startswith(INSTALL)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.tif", "inference", "m.onnx"]
+    done = bare_copy(tmp_path, modules, "polygons.py", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "--min-area M2" in done.stdout
 
 
 def test_a_bare_copy_without_one_of_them_fails(tmp_path: Path) -> None:
@@ -306,6 +329,13 @@ def test_the_card_needs_no_torch() -> None:
 def test_the_dev_extra_is_the_dev_group() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert declared["project"]["optional-dependencies"]["dev"] == declared["dependency-groups"]["dev"]
+
+
+def test_the_vector_extra_is_what_the_message_names() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = declared["optional-dependencies"]["vector"]
+    assert set(extra) < set(declared["dependencies"])
+    assert re.findall(r"'(\S+)'", INSTALL) == [requirement.partition(",")[0] for requirement in extra]
 
 
 def test_every_dependency_says_why() -> None:

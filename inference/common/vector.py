@@ -19,7 +19,7 @@ from inference.common.errors import UserError, first_line
 from inference.common.paths import is_address, shown_path
 from inference.common.text import quoted
 
-INSTALL = "polygons need pyogrio and shapely (install them: uv pip install 'pyogrio>=0.10' 'shapely>=2.1')"
+INSTALL = "polygons need pyogrio and shapely (install them: pip install 'pyogrio>=0.10' 'shapely>=2.1')"
 """Message where the libraries are missing."""
 LAYER_NAME = "|layername="
 """Text between a file and the name of one of its layers, as in QGIS."""
