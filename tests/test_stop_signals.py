@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import shapely
 import yaml
 
 from eval.kom.habitat_mapper import executable
@@ -19,8 +20,10 @@ from eval.test_kom import main as compare
 from eval.test_new_model import main as evaluate
 from inference.card import main as print_card
 from inference.inference import main as map_mosaic
+from inference.polygons import main as make_polygons
 from tests.conftest import write_dataset, write_raster
 from tests.inference.networks import card, write_onnx
+from tests.inference.vector.maps import patches, write_map, write_polygons
 from train.__main__ import main as train
 from train.convert_checkpoint import main as convert
 
@@ -31,6 +34,26 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str, str]] = {
         map_mosaic,
         "inference.output.map.Output.complete",
         "MOSAIC OUT/o.tif --model MODEL --probabilities OUT/p.tif --overwrite",
+    ),
+    "map and polygons": (
+        map_mosaic,
+        "inference.vector.polygon_writer.PolygonWriter.complete",
+        "MOSAIC OUT/o.tif --model MODEL --polygons OUT/o.gpkg --qgis-style --overwrite",
+    ),
+    "polygons": (
+        make_polygons,
+        "inference.vector.outputs.PolygonWriter.add",
+        "CLASSES OUT/o.gpkg --simplify 1 --sites SITES --table OUT/o.csv --overwrite",
+    ),
+    "polygons, when they are complete": (
+        make_polygons,
+        "inference.vector.formats.finish",
+        "CLASSES OUT/o.gpkg --sites SITES --table OUT/o.csv --overwrite",
+    ),
+    "polygons, when sites are read": (
+        make_polygons,
+        "inference.vector.plan.read_sites",
+        "CLASSES --sites SITES --table OUT/o.csv --overwrite",
     ),
     "card": (print_card, "inference.model.card_files.embedded_card", "MODEL"),
     "card, a template": (print_card, "inference.model.template._trial", "--template BARE"),
@@ -91,16 +114,22 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     out.mkdir()
     for name in ("o.tif", "p.tif"):
         write_raster(out / name, np.ones((100, 90), np.uint8))
+    for name in ("o.gpkg", "o.csv", "o.qml"):
+        (out / name).write_text("of an earlier run")
+    classes = write_map(folder / "classes.tif", patches(200, 150, 3, 0))
+    sites = write_polygons(folder / "sites.gpkg", [shapely.box(10, 10, 90, 140)], name=["a"])
     assert evaluate([str(model), "--data", str(data), "--out", str(out / "report"), "--no-threshold"]) == 0
     return {
         "CONFIG": folder / "c.yml",
         "DATA": data,
         "ENVIRONMENT": environment,
         "BARE": write_onnx(folder / "bare.onnx", None),
+        "CLASSES": classes,
         "MODEL": model,
         "MOSAIC": mosaic,
         "OUT": out,
         "RUN": run,
+        "SITES": sites,
     }
 
 

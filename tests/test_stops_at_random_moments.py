@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 import torch
 
 from eval import area
@@ -16,6 +17,7 @@ from tests.conftest import write_raster
 from tests.eval.sampling.maps import write_world
 from tests.inference.commands import COMMAND, ROOT, leftovers, texture
 from tests.inference.networks import card, write_onnx
+from tests.inference.vector.maps import patches, write_map, write_polygons
 from train.run.checkpoints import read_checkpoint
 
 SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL]
@@ -84,6 +86,37 @@ def test_training(write_config: Callable[..., Path], tmp_path: Path, number: sig
         assert list(runs.rglob("*.writing")) == []
     print(f"{number.name}: {resumed} of {TIMES} runs resumed")
     assert resumed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".gpkg", ".shp"])
+@pytest.mark.parametrize("number", SIGNALS)
+def test_polygons(tmp_path: Path, number: signal.Signals, suffix: str) -> None:
+    source = write_map(tmp_path / "m.tif", patches(1500, 1500, 3, 0))
+    sites = write_polygons(tmp_path / "s.gpkg", [shapely.box(100, 100, 900, 1400)], name=["a"])
+    out = tmp_path / "out"
+    out.mkdir()
+    command = [sys.executable, str(ROOT / "inference" / "polygons.py"), str(source), str(out / f"o{suffix}")]
+    command += ["--sites", str(sites), "--table", str(out / "o.csv"), "--overwrite"]
+    began = time.monotonic()
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    took = time.monotonic() - began
+    new = {path.name: path.read_bytes() for path in out.iterdir()}
+    for seconds in moments(number, 0.4 * took, 0.95 * took, took):
+        old = dict.fromkeys(new, b"of an earlier run")
+        for name, content in old.items():
+            (out / name).write_bytes(content)
+        code, said = stopped_after(seconds, number, *command)
+        assert code in allowed(number, seconds, said), (seconds, took, said)
+        found = {path.name: path.read_bytes() for path in out.iterdir() if "writing" not in path.name}
+        if number == signal.SIGKILL:
+            assert all(content in (old[name], new[name]) for name, content in found.items())
+        else:
+            assert found == (new if code == 0 else old), (seconds, took, said)
+            assert leftovers(out) == []
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert leftovers(out) == [], "the next run clears what killed ones left"
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == new
 
 
 @pytest.mark.slow
