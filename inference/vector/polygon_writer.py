@@ -22,7 +22,7 @@ from inference.vector.features import Features, MapInfo
 from inference.vector.formats import PolygonFile, layer_name
 from inference.vector.ground import Ground
 from inference.vector.regions import RegionFinder, Regions
-from inference.vector.simplify import simplified
+from inference.vector.simplify import bottoms, simplified
 from inference.vector.specks import Counts, SpeckFilter
 
 BAND = 128
@@ -102,6 +102,7 @@ class PolygonWriter:
         self._specks = SpeckFilter(header.width, plan.min_area, plan.fill_holes)
         self.counts = PolygonCounts(dropped=self._specks.dropped, filled=self._specks.filled)
         self._held: list[Regions] = []  # until their outlines can be simplified
+        self._most_held = _BATCH  # beyond which those are looked for that can be
         self._ready: list[Features] = []  # until there are enough to write
         self._written = 0
         self._file = PolygonFile(
@@ -173,13 +174,18 @@ class PolygonWriter:
     def _process(self, regions: Regions, background: Regions | None) -> None:
         """Filter, measure and cut regions that have ended, and write those that can be written."""
         self._held.append(self._specks.filter(regions, background, self._finder.oldest))
-        # Outlines that may come near each other are simplified together. A simplified outline stays in the box around
-        # its polygon, and all that follows lies below these boxes.
-        if not self._plan.simplify or not self._finder.open:
-            features = self._features(Regions.joined(self._held))
+        if not self._plan.simplify or not self._finder.open or sum(map(len, self._held)) > self._most_held:
+            held = Regions.joined(self._held)
+            # Outlines that may come near each other are simplified together. A simplified outline stays in the box
+            # around its polygon, and of all that follows the boxes begin at the first row of an open region.
+            ends = np.ones(len(held), np.bool_)
+            if self._plan.simplify and self._finder.open:
+                ends = bottoms(held.geometry) < self._finder.oldest // self._plan.info.header.width
+            features = self._features(held[ends])
             self.counts.written.add(features.area)
             self._ready.append(features)
-            self._held = []
+            self._held = [held[~ends]]
+            self._most_held = max(_BATCH, 2 * len(self._held[0]))
         if not self._plan.dissolve and sum(map(len, self._ready)) >= _BATCH:
             self._write(Features.joined(self._ready))
 

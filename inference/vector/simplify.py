@@ -30,8 +30,7 @@ def simplified(geometries: NDArray[Any], tolerance: float) -> NDArray[Any]:
     drawn = geometries.copy()
     # An outline keeps to the box around its polygon. So polygons can be simplified apart from all others whose boxes
     # they don't meet, directly or through others.
-    boxes = shapely.box(*shapely.bounds(geometries).T)
-    count, group = connected(len(geometries), *shapely.STRtree(boxes).query(boxes))
+    count, group = _groups(geometries)
     order = np.argsort(group, kind="stable")
     start = 0
     for stop in np.searchsorted(group[order], np.arange(1, count + 1)).tolist():
@@ -43,3 +42,17 @@ def simplified(geometries: NDArray[Any], tolerance: float) -> NDArray[Any]:
     broken = ~shapely.is_valid(drawn)
     drawn[broken] = polygons_of(shapely.make_valid(drawn[broken], method="structure", keep_collapsed=False))
     return drawn
+
+
+def bottoms(geometries: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the last row that a polygon, and all that must be simplified with it, reach, (n,)."""
+    count, group = _groups(geometries)
+    last = np.full(count, -np.inf)
+    np.maximum.at(last, group, shapely.bounds(geometries)[:, 3])
+    return last[group]
+
+
+def _groups(geometries: NDArray[Any]) -> tuple[int, NDArray[np.int64]]:
+    """Return the number of groups of polygons whose boxes meet, directly or through others, and the group of each."""
+    boxes = shapely.box(*shapely.bounds(geometries).T)
+    return connected(len(geometries), *shapely.STRtree(boxes).query(boxes))
