@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,26 +39,6 @@ LARGEST_PLOT = 1000
 MOST_POINTS = 1_000_000
 
 
-def class_names(text: str) -> dict[int, str]:
-    """Convert the text of an option, such as 0=water,1=kelp or water,kelp, to names by value."""
-    from inference.common.text import quoted
-
-    names: dict[int, str] = {}
-    parts = text.split(",")
-    if "=" not in text:  # the form that polygons.py has: names of 0, 1, ...
-        parts = [f"{value}={name}" for value, name in enumerate(parts)]
-    for part in parts:
-        value, equals, name = part.partition("=")
-        try:
-            number = int(value)
-        except ValueError:
-            equals = ""
-        if not equals or not name.strip() or number in names:
-            raise ArgumentTypeError(f"{quoted(part)} in {quoted(text)} (allowed: such as water,kelp or 0=water,5=kelp)")
-        names[number] = name.strip()
-    return names
-
-
 def parser() -> argparse.ArgumentParser:
     """Build the argument parser."""
     from inference.common.cli import Parser
@@ -76,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_sample(commands: "argparse._SubParsersAction[Parser]", prog: str) -> None:
     from inference.common.cli import file_or_folder, nodata_value, whole_number
+    from inference.vector.options import class_names
 
     text = "Draw a stratified random sample of a map's pixels, to be checked by eye in QGIS."
     sample = commands.add_parser(
@@ -97,7 +77,7 @@ def _add_sample(commands: "argparse._SubParsersAction[Parser]", prog: str) -> No
         "--class-names",
         type=class_names,
         metavar="A,B or VALUE=A,...",
-        help="names of the values 0, 1, .., or of others (default: those in the map's metadata, else the values)",
+        help="names of the values 0, 1, .., or of others (default: the map's)",
     )
     add("--nodata", type=nodata_value, metavar="X", help="value of invalid pixels, or none (default: the map's)")
     add(

@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser; allowed values and defaults are those of `inference.vector.options`."""
     from inference.common.cli import Parser, nodata_value
     from inference.common.targets import VECTOR_SUFFIXES
-    from inference.vector.options import add_vector_options, class_list
+    from inference.vector.options import add_vector_options, class_names
 
     arguments = Parser(
         prog="polygons.py",
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     add("polygons", nargs="?", metavar="OUT.gpkg", help=f"file for the polygons: {', '.join(VECTOR_SUFFIXES)}")
     add = arguments.add_argument_group("map").add_argument
     add("--probabilities", metavar="P.tif", help="probabilities of the map, as inference.py writes them")
-    add("--class-names", type=class_list, metavar="A,B", help="names of the classes 0, 1, .. (default: the map's)")
+    add("--class-names", type=class_names, metavar="A,B", help="names of 0, 1, .., or 0=A,5=B (default: the map's)")
     add("--nodata", type=nodata_value, metavar="X", help="value of unmapped pixels, or none (default: the file's)")
     add_vector_options(arguments, None)
     arguments.add_argument(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from eval.sampling.class_map import ClassMap, reading
+from eval.sampling.class_map import CountedMap, reading
 from eval.sampling.design import Floats, Ints
 from inference.common.areas import CELL_COLS, CELL_ROWS, cell_edges, pixel_areas, usable_crs
 from inference.common.errors import UserError
@@ -78,14 +78,14 @@ class Population:
         UserError: The probabilities aren't those of the map.
     """
 
-    def __init__(self, class_map: ClassMap, probabilities: str | None = None, plot: int = 1) -> None:
+    def __init__(self, class_map: CountedMap, probabilities: str | None = None, plot: int = 1) -> None:
         self.class_map, self.plot = class_map, plot
         header, number = class_map.header, len(class_map.names)
         self.probabilities = None if probabilities is None else probabilities_header(probabilities, header, number)
         self.shape = (-(-header.height // plot), -(-header.width // plot))
         cells = (cell_edges(header.height, CELL_ROWS), cell_edges(header.width, CELL_COLS))
         areas = pixel_areas(usable_crs(header), header.transform, *(edges.astype(np.float64) for edges in cells))
-        assert areas is not None  # `read_class_map` has checked it
+        assert areas is not None  # `count_class_map` has checked it
         self._areas = areas
 
     def windows(self, what: str) -> Iterator[Units]:

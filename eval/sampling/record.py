@@ -27,7 +27,7 @@ class Design:
         version: Version of the layout of the file.
         software: Name and version of the software that drew the sample.
         map_file: File name of the map.
-        map_sha256: Hash of the map's content, see `ClassMap.digest`.
+        map_sha256: Hash of the map's content, see `CountedMap.digest`.
         probabilities_file: File name of the probabilities; None without any.
         probabilities_sha256: SHA-256 of that file; None without any, or if it is an address.
         sites_file: File name of the sites; None without any.

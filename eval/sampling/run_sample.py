@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from eval.sampling.allocation import MINIMUM, Allocation, allocate, allocate_more, expected_half_widths
-from eval.sampling.class_map import ClassMap, read_class_map
+from eval.sampling.class_map import CountedMap, count_class_map
 from eval.sampling.design import Floats, Strata, Totals
 from eval.sampling.draw import Domain, Drawn, draw
 from eval.sampling.labels import count_labels, read_labels
@@ -81,7 +81,7 @@ def draw_sample(options: SampleOptions) -> SampleRecord | None:
             "--strata probability: needs the model's probabilities (give --probabilities, or --strata class)"
         )
     out = None if options.out is None else _check_out(options)
-    class_map = read_class_map(options.map, options.class_names, options.nodata)
+    class_map = count_class_map(options.map, options.class_names, options.nodata)
     if class_map.nodata == 0 and options.nodata is None:
         print_line(
             f"notice: {options.map}: 0 is its nodata value, so these pixels are outside the sample (to read them as a "
@@ -196,7 +196,7 @@ def _share(part: float, whole: float) -> str:
     return f"{share:>6.1%}" if share < 10 else f"{share:>6.0f}x"
 
 
-def read_sampled_map(map_path: str, design: Design, path: str) -> ClassMap:
+def read_sampled_map(map_path: str, design: Design, path: str) -> CountedMap:
     """Read the map that a sample was drawn from.
 
     Args:
@@ -208,7 +208,7 @@ def read_sampled_map(map_path: str, design: Design, path: str) -> ClassMap:
         UserError: It is another map, or has changed.
     """
     names = dict(zip(design.class_values, design.class_names, strict=True))
-    class_map = read_class_map(map_path, names, "none" if design.nodata is None else design.nodata)
+    class_map = count_class_map(map_path, names, "none" if design.nodata is None else design.nodata)
     if class_map.digest != design.map_sha256 or not _same_crs(class_map.header.crs.to_wkt(), design.crs):
         raise UserError(
             f"{map_path}: isn't the map that {path} was drawn from, {design.map_file}, or was changed since: SHA-256 "
@@ -240,7 +240,7 @@ def _inputs(options: SampleOptions) -> dict[str | Path, str]:
     return {file: what for file, what in named.items() if file is not None}
 
 
-def _domains(options: SampleOptions, class_map: ClassMap) -> Sequence[Domain]:
+def _domains(options: SampleOptions, class_map: CountedMap) -> Sequence[Domain]:
     if options.sites is None:
         return ()
     from eval.sampling.sites import site_domains
@@ -257,7 +257,7 @@ def _kind(record: SampleRecord) -> Literal["class", "probability"]:
     return record.strata.kind
 
 
-def _design(options: SampleOptions, class_map: ClassMap, histogram: Histogram, kind: str, points: int) -> Design:
+def _design(options: SampleOptions, class_map: CountedMap, histogram: Histogram, kind: str, points: int) -> Design:
     header = class_map.header
     return Design(
         version=VERSION,

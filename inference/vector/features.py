@@ -14,7 +14,7 @@ from inference.common.raster import Header
 
 COLUMNS = {
     "id": "number of the feature, from 1",
-    "class": "number of the class",
+    "class": "number of the class, its value in the map",
     "name": "name of the class",
     "area_m2": "ground area, m²",
     "perimeter_m": "length of the outline on the ground, holes included, m",
@@ -36,11 +36,12 @@ class MapInfo:
     Attributes:
         header: Header of the map, or of another raster on its grid.
         names: Name of each class.
-        background: Class that is no target; None if all are.
+        background: Index of the class that is no target; None if all are targets.
         image: File name of the mosaic; empty if it isn't known, as all that follows.
         date: Date of the image, YYYY-MM-DD.
         model: Name of the model.
         revision: Revision of the model.
+        values: Value of each class in the map, ascending; None for 0, 1, ...
     """
 
     header: Header
@@ -50,19 +51,25 @@ class MapInfo:
     date: str = ""
     model: str = ""
     revision: str = ""
+    values: Sequence[int] | None = None
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """Value of each class in the map, (classes,) int64."""
+        return np.arange(len(self.names)) if self.values is None else np.array(self.values, np.int64)
 
     def categories(self, classes: Sequence[int]) -> list[Category]:
         """Return the names and colours of classes for a style of QGIS; background, if asked for, is grey."""
         colours = class_colours(len(self.names), self.background, MAP_COLOURS)
         return [
-            Category(self.names[value], self.names[value], colours.get(value, "#808080"), number=value)
-            for value in classes
+            Category(self.names[at], self.names[at], colours.get(at, "#808080"), number=int(self.numbers[at]))
+            for at in classes
         ]
 
     @property
     def targets(self) -> list[int]:
-        """Classes but the background."""
-        return [value for value in range(len(self.names)) if value != self.background]
+        """Indices of the classes but the background."""
+        return [at for at in range(len(self.names)) if at != self.background]
 
     def raster_style(self) -> str:
         """Return the style of QGIS of the map."""
@@ -75,7 +82,7 @@ class Features:
 
     Attributes:
         geometry: Outlines in pixel coordinates, (n,) of shapely geometries.
-        value: Class, (n,) uint8.
+        value: Index of the class, (n,) uint8.
         area: Ground area, m², (n,) float64; NaN if it isn't known, as in what follows.
         perimeter: Length of the outline on the ground, m, (n,) float64.
         pixels: Number of pixels, (n,) int64.
@@ -148,7 +155,7 @@ class Features:
 
         return {
             "id": np.arange(first, first + len(self)),
-            "class": self.value.astype(np.int32),
+            "class": info.numbers[self.value].astype(np.int32),
             "name": names[self.value],
             "area_m2": np.ma.masked_invalid(self.area),
             "perimeter_m": np.ma.masked_invalid(self.perimeter),

@@ -119,6 +119,26 @@ def class_list(text: str) -> list[str]:
     return names
 
 
+def class_names(text: str) -> dict[int, str]:
+    """Convert the text of an option, such as 0=water,5=kelp or water,kelp (of 0, 1, ...), to names by value."""
+    names: dict[int, str] = {}
+    parts = text.split(",")
+    if "=" not in text:
+        parts = [f"{value}={name}" for value, name in enumerate(parts)]
+    for part in parts:
+        value, equals, name = part.partition("=")
+        try:
+            number = int(value)
+        except ValueError:
+            equals = ""
+        if not equals or not name.strip() or number in names:
+            raise argparse.ArgumentTypeError(
+                f"{quoted(part)} in {quoted(text)} (allowed: such as water,kelp or 0=water,5=kelp)"
+            )
+        names[number] = name.strip()
+    return names
+
+
 def add_vector_options(arguments: argparse.ArgumentParser, option: str | None) -> None:
     """Add the options of polygons and sites; an option that isn't given is absent from the result.
 

@@ -116,20 +116,20 @@ def plan_vectors(
 
 
 def _classes(options: VectorOptions, info: MapInfo) -> list[int]:
-    """Return the classes that the user has named, by their names or numbers; all but the background by default."""
+    """Return the indices of the classes that the user has named; by default all but the background."""
     if options.classes is None:
         if not info.targets:
             raise UserError(f"{info.header.path}: has no class but the background, so there are no polygons to write")
         return info.targets
     by_name: dict[str, list[int]] = {}
-    for value, name in enumerate(info.names):
-        by_name.setdefault(name.strip().casefold(), []).append(value)
-    by_name = {str(value): [value] for value in range(len(info.names))} | by_name
+    for at, name in enumerate(info.names):
+        by_name.setdefault(name.strip().casefold(), []).append(at)
+    by_name = {str(value): [at] for at, value in enumerate(info.numbers)} | by_name
     unknown = [name for name in options.classes if name.strip().casefold() not in by_name]
     if unknown:
-        known = ", ".join(f"{quoted(name)} ({value})" for value, name in enumerate(info.names))
+        known = ", ".join(f"{quoted(name)} ({value})" for name, value in zip(info.names, info.numbers, strict=True))
         raise UserError(f"--classes: the map has no class {quoted(unknown[0])} (it has {known})")
-    return sorted({value for name in options.classes for value in by_name[name.strip().casefold()]})
+    return sorted({at for name in options.classes for at in by_name[name.strip().casefold()]})
 
 
 def _check_georeference(header: Header, options: VectorOptions, option: str) -> None:

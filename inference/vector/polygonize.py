@@ -1,7 +1,7 @@
 """Polygons and tables of sites of a map that exists; the function behind the command `polygons.py`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,14 @@ class PolygonizeOptions(VectorOptions):
 
     Attributes:
         probabilities: Raster of probabilities on the grid of the map; None if there is none.
-        class_names: Names of the classes 0, 1, ...; None to take them from the map, or to number them.
+        class_names: Names of the classes by value, or of 0, 1, ...; None to take them from the map, or to number them.
         nodata: Value of unmapped pixels in place of the file's; "none" for no value.
         areas: `area.json` of `eval/area.py estimate`, for interval columns in the table of sites; None for none.
         overwrite: True to replace existing files.
     """
 
     probabilities: str | Path | None = None
-    class_names: Sequence[str] | None = None
+    class_names: Mapping[int, str] | Sequence[str] | None = None
     nodata: float | str | None = None
     areas: str | Path | None = None
     overwrite: bool = False
@@ -103,7 +103,10 @@ def polygonize(
     vector_libraries()
     path = user_source(source, "MAP.tif")
     floats = None if chosen.probabilities is None else user_source(chosen.probabilities, "--probabilities")
-    found = open_class_map(path, probabilities=floats, names=chosen.class_names, nodata=chosen.nodata)
+    names = chosen.class_names
+    if names is not None and not isinstance(names, Mapping):
+        names = dict(enumerate(names))
+    found = open_class_map(path, probabilities=floats, names=names, nodata=chosen.nodata)
     if chosen.date is not None:
         found = replace(found, info=replace(found.info, date=chosen.date))
     header = found.info.header
@@ -140,8 +143,8 @@ def polygonize(
     areas = counter.areas
     return PolygonSummary(
         classes=[
-            ClassTotal(name, value, int(counter.pixels[value]), None if areas is None else float(areas[value]))
-            for value, name in enumerate(found.info.names)
+            ClassTotal(name, int(value), int(counter.pixels[at]), None if areas is None else float(areas[at]))
+            for at, (name, value) in enumerate(zip(found.info.names, found.info.numbers, strict=True))
         ],
         invalid=counter.invalid,
         lines=outputs.lines,

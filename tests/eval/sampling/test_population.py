@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from eval.sampling import population as module
-from eval.sampling.class_map import read_class_map
+from eval.sampling.class_map import count_class_map
 from eval.sampling.draw import draw, random_keys
 from eval.sampling.population import EDGES, Population, count
 from eval.sampling.stratify import Stratification, stratify
@@ -32,7 +32,7 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def opened(world: World, plot: int = 1, probabilities: bool = True) -> Population:
-    class_map = read_class_map(str(world.map))
+    class_map = count_class_map(str(world.map))
     return Population(class_map, str(world.probabilities) if probabilities else None, plot)
 
 
@@ -173,13 +173,13 @@ def test_random_keys_are_those_of_splitmix64() -> None:
 def test_the_hash_is_that_of_the_content(binary: World, tmp_path: Path) -> None:
     with rasterio.open(binary.map) as file:
         values, profile, tags = file.read(1), file.profile, file.tags()
-    digest = read_class_map(str(binary.map)).digest
+    digest = count_class_map(str(binary.map)).digest
 
     def written(name: str, values: np.ndarray, **changes: object) -> str:
         with rasterio.open(tmp_path / name, "w", **(profile | changes)) as file:
             file.write(values, 1)
             file.update_tags(CLASS_NAMES=tags["CLASS_NAMES"])
-        return read_class_map(str(tmp_path / name)).digest
+        return count_class_map(str(tmp_path / name)).digest
 
     assert written("packed.tif", values, compress="deflate") == digest
     assert written("wide.tif", values.astype(np.int16), dtype="int16") == digest

@@ -53,7 +53,11 @@ def test_an_alpha_band_marks_unmapped_pixels(tmp_path: Path) -> None:
 def test_names_of_classes(tmp_path: Path) -> None:
     plain = write_map(tmp_path / "m.tif", VALUES)
     assert list(open_class_map(str(plain)).info.names) == ["background", "class 1", "class 2"]
-    assert list(open_class_map(str(plain), names=["sea", "kelp", "rock"]).info.names) == ["sea", "kelp", "rock"]
+    assert list(open_class_map(str(plain), names={0: "sea", 1: "kelp", 2: "rock"}).info.names) == [
+        "sea",
+        "kelp",
+        "rock",
+    ]
     tagged = write_map(tmp_path / "t.tif", VALUES, tags={"CLASS_NAMES": '{"0": "b", "1": "k", "2": "n"}'})
     assert list(open_class_map(str(tagged)).info.names) == ["b", "k", "n"]
     broken = write_map(tmp_path / "b.tif", VALUES, tags={"CLASS_NAMES": '{"0": "b", "2"'})
@@ -64,13 +68,37 @@ def test_a_value_without_a_class_is_named_with_its_place(tmp_path: Path) -> None
     values = np.zeros((600, 5), np.int16)
     values[555, 3] = 7
     path = write_map(tmp_path / "m.tif", values)
-    assert len(open_class_map(str(path)).info.names) == 8
-    with pytest.raises(UserError, match=r"holds the value 7 at row 555, column 3 \(allowed: class numbers 0 to 1;"):
-        read(path, names=["background", "kelp"])
-    for wrong in (-1, 256, 300):
+    assert list(open_class_map(str(path)).info.numbers) == [0, 7]
+    for wrong in (7, -1, 256, 300):
         values[555, 3] = wrong
-        with pytest.raises(UserError, match=f"holds the value {wrong} at row 555, column 3"):
-            open_class_map(str(write_map(tmp_path / "m.tif", values)))
+        path = write_map(tmp_path / "m.tif", values)
+        with pytest.raises(
+            UserError, match=rf"holds the value {wrong} at row 555, column 3 \(allowed: its classes 0, 1;"
+        ):
+            read(path, names={0: "background", 1: "kelp"})
+    stored = values.astype(np.float32)
+    stored[555, 3] = 1.5
+    with pytest.raises(UserError, match=r"holds the value 1.5 at row 555, column 3 \(allowed: class numbers"):
+        open_class_map(str(write_map(tmp_path / "m.tif", stored)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32"])
+@pytest.mark.parametrize("numbers", [(0, 2), (0, 2, 3), (1, 3), (10, 20, 100), (0, 1, 5)])
+def test_values_with_gaps(tmp_path: Path, dtype: str, numbers: tuple[int, ...]) -> None:
+    stored = np.array(numbers)[np.minimum(VALUES, len(numbers) - 1)].astype(dtype)
+    path = write_map(tmp_path / "m.tif", stored)
+    found = open_class_map(str(path)).info
+    assert list(found.numbers) == sorted({0, *numbers})
+    assert found.background == 0
+    assert (found.numbers[read(path)[0]] == stored).all()
+    named = open_class_map(str(path), names={value: f"n{value}" for value in numbers}).info
+    assert named.background == (0 if 0 in numbers else None)
+
+
+def test_an_image_is_no_map_of_classes(tmp_path: Path) -> None:
+    path = write_map(tmp_path / "m.tif", np.arange(150 * 4, dtype=np.uint16).reshape(150, 4))
+    with pytest.raises(UserError, match="has more than 100 different values"):
+        open_class_map(str(path))
 
 
 @pytest.mark.parametrize("block", [16, 64, 576, 1008])

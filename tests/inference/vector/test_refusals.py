@@ -101,9 +101,9 @@ CASES: dict[str, tuple[Made | None, str, str]] = {
     "no degrees": (in_map(crs=LOCAL), "o.geojson", "m.tif can't be placed on the Earth, as .geojson demands"),
     "no tiles": (in_map(crs="EPSG:4326"), "o.pmtiles", "m.tif can't be placed on the Earth, as .pmtiles demands"),
     "damaged": (damaged, "o.gpkg", "m.tif: can't be read: "),
-    "empty": (text("m.tif", ""), "o.gpkg", "m.tif: can't be read as an image"),
+    "empty": (text("m.tif", ""), "o.gpkg", "m.tif: can't be read as a map of classes"),
     "pipe": (lambda: os.mkfifo("m.tif"), "o.gpkg", "m.tif: is a device or a pipe"),
-    "missing": (None, "o.gpkg", "m.tif: can't be read as an image: no such file"),
+    "missing": (None, "o.gpkg", "m.tif: can't be read as a map of classes: no such file"),
     # probabilities
     "NaN": (every(in_map(), probabilities(np.nan)), "o.gpkg --probabilities p.tif", "p.tif: is nan at row 0"),
     "nodata": (every(in_map(), probabilities(-9999)), "o.gpkg --probabilities p.tif", "p.tif: is -9999 at row 0"),
@@ -220,7 +220,7 @@ def test_any_name_of_a_file_is_kept(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "stated",
-    ['{"0": "a"', "[1]", '"abc"', "5", "[" * 100_000, '{"0":"a","1":"\\ud800","2":"c"}', '{"0":"a","2":"c"}', '{"0":1}',
+    ['{"0": "a"', "[1]", '"abc"', "5", "[" * 100_000, '{"0":"a","1":"\\ud800","2":"c"}', '{"0":"a","2":2}', '{"0":1}',
      json.dumps({str(value): "a" for value in range(300)})],
 )  # fmt: skip
 def test_names_that_cant_be_read_are_numbers(stated: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
