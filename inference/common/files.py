@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from inference.common.paths import shown_path
 TEMPORARY = ".writing"
 """Suffix of temporary files."""
 _FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}
+_ROOM = 2**20  # bytes, more than the buffers of a library
 _STALE_SECONDS = 24 * 3600.0  # age at which a temporary file of another machine is taken for abandoned
 # Earlier versions wrote TARGET.PROCESS.writing. GDAL appends suffixes of its own, such as .msk.ovr.tmp.
 _PATTERN = re.compile(r"(?P<before>[.-])(?P<process>\d+)(\.cog)?" + re.escape(TEMPORARY) + r"(\.[\w.]+)?$")
@@ -146,6 +148,18 @@ def write_errors(path: Path, *others: type[Exception]) -> Iterator[None]:
             f"{shown_path(path)}: can't be written: {first_line(full_disk(error) or error)} ({free / 2**20:.0f} MiB "
             "are free in its folder)"
         ) from None
+
+
+def check_room_left(folder: Path) -> None:
+    """Check that a disk isn't full: libraries may drop the error of the last bytes, which they write on closing a file.
+
+    Raises:
+        OSError: It is full, or a quota is used up.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(os.urandom(_ROOM))  # zeros need no room on some file systems
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def clear_temporaries(folder: Path, target: str = "") -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.common.files import check_room_left
 from inference.common.vector import check_vector_path, vector_libraries
 
 VERSION = "1.2"
@@ -59,6 +60,10 @@ def write_layer(
         more["append"] = path.exists()
         if not path.exists():
             more["dataset_options"] = {"VERSION": VERSION}
+    expected = 0
+    # Only a feature with a geometry is in the spatial index, too.
+    if driver == "GPKG" and geometries is not None and len(geometries) and _has_extent(shapely, geometries[-1]):
+        expected = _last_rows(path, layer)[0] + len(geometries)
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _TIME})
     try:
         pyogrio.raw.write(
@@ -77,6 +82,36 @@ def write_layer(
         raise OSError(str(error)) from None
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+    # pyogrio raises no errors of the closing of a file, at which GDAL writes what it holds, and the spatial index.
+    check_room_left(path.parent)
+    if expected:
+        last, indexed = _last_rows(path, layer)
+        if last < expected or indexed != last:
+            raise OSError("features, or their spatial index, got lost (the disk may have been full)")
+
+
+def _has_extent(shapely: Any, geometry: Any) -> bool:
+    return not (shapely.is_missing(geometry) or shapely.is_empty(geometry))
+
+
+def _last_rows(path: Path, layer: str) -> tuple[int, int]:
+    """Return the number of the last feature of a layer, and of the last one in its spatial index; 0 for none."""
+    if not path.exists():
+        return 0, 0
+    found: list[int] = []
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            (column,) = database.execute(
+                "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", (layer,)
+            ).fetchone() or ("",)
+            for table in (layer, f"rtree_{layer}_{column}_rowid"):
+                name = table.replace('"', '""')
+                exists = database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+                query = f'SELECT coalesce(max(rowid), 0) FROM "{name}"'
+                found.append(database.execute(query).fetchone()[0] if exists else 0)
+    except sqlite3.Error as error:
+        raise OSError(str(error)) from None
+    return found[0], found[1]
 
 
 def _column(values: Sequence[Any] | NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
