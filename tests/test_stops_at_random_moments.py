@@ -92,8 +92,8 @@ def test_training(write_config: Callable[..., Path], tmp_path: Path, number: sig
 @pytest.mark.parametrize("suffix", [".gpkg", ".shp"])
 @pytest.mark.parametrize("number", SIGNALS)
 def test_polygons(tmp_path: Path, number: signal.Signals, suffix: str) -> None:
-    source = write_map(tmp_path / "m.tif", patches(1500, 1500, 3, 0))
-    sites = write_polygons(tmp_path / "s.gpkg", [shapely.box(100, 100, 900, 1400)], name=["a"])
+    source = write_map(tmp_path / "m.tif", patches(900, 900, 3, 0))
+    sites = write_polygons(tmp_path / "s.gpkg", [shapely.box(100, 100, 700, 800)], name=["a"])
     out = tmp_path / "out"
     out.mkdir()
     command = [sys.executable, str(ROOT / "inference" / "polygons.py"), str(source), str(out / f"o{suffix}")]

@@ -150,7 +150,7 @@ def test_without_the_libraries_one_line_says_how_to_install_them(
     import sys
 
     monkeypatch.setitem(sys.modules, "pyogrio", None)
-    with pytest.raises(UserError, match="polygons need pyogrio and shapely \\(install them: uv pip install"):
+    with pytest.raises(UserError, match="polygons need pyogrio and shapely \\(install them: pip install"):
         read_layer(tmp_path / "a.gpkg")
 
 
