@@ -15,13 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.vector.columns import Columns
+
 RIGHT, DOWN, REFLEX, POINT = 1, 2, 4, 8
 """Bits of a corner's kind: its edges extend to the right, and downwards; it is a corner of a hole or a notch; it is
 half of a point on a straight outline."""
 
 
 @dataclass(frozen=True)
-class Corners:
+class Corners(Columns):
     """Corners of regions.
 
     Attributes:
@@ -36,20 +38,10 @@ class Corners:
     col: NDArray[np.int32]
     kind: NDArray[np.uint8]
 
-    def __len__(self) -> int:
-        return len(self.region)
 
-    def __getitem__(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> "Corners":
-        return Corners(self.region[chosen], self.row[chosen], self.col[chosen], self.kind[chosen])
-
-    @classmethod
-    def joined(cls, parts: "list[Corners]") -> "Corners":
-        """Return the corners of several parts as one."""
-        if not parts:
-            return cls(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.uint8))
-        return cls(
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("region", "row", "col", "kind"))
-        )
+def no_corners() -> Corners:
+    """Return no corners."""
+    return Corners(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.uint8))
 
 
 def find_corners(regions: NDArray[np.int32], first: int) -> Corners:

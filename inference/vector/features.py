@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from inference.common.palette import MAP_COLOURS, class_colours
 from inference.common.qgis_style import Category, raster_style
 from inference.common.raster import Header
+from inference.vector.columns import Columns
 
 COLUMNS = {
     "id": "number of the feature, from 1",
@@ -77,7 +78,7 @@ class MapInfo:
 
 
 @dataclass(frozen=True)
-class Features:
+class Features(Columns):
     """Polygons of a map with their attributes, see `COLUMNS`.
 
     Attributes:
@@ -97,17 +98,6 @@ class Features:
     pixels: NDArray[np.int64]
     probability: NDArray[np.float64]
     lowest: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.geometry)
-
-    def __getitem__(self, chosen: Any) -> "Features":
-        return Features(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
-
-    @classmethod
-    def joined(cls, parts: "Sequence[Features]") -> "Features":
-        """Return the features of several parts, at least one, as one."""
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
     def dissolved(self) -> "Features":
         """Return one feature a class, in the order of the classes.

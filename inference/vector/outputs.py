@@ -11,7 +11,7 @@ from inference.vector.area_intervals import AreaIntervals
 from inference.vector.features import MapInfo
 from inference.vector.polygon_writer import PolygonCounts, PolygonPlan, PolygonWriter
 from inference.vector.site_tables import site_table
-from inference.vector.site_totals import SiteTotals
+from inference.vector.site_totals import SiteRow, SiteTotals
 from inference.vector.sites import Sites
 
 
@@ -69,6 +69,7 @@ class VectorOutputs:
         self._polygons: PolygonWriter | None = None
         self._table: StagedFile | None = None
         self._totals: SiteTotals | None = None
+        self._rows: list[SiteRow] = []  # of the table, once it is complete
         try:
             if plan.polygons is not None:
                 self._polygons = PolygonWriter(plan.polygons)
@@ -104,7 +105,8 @@ class VectorOutputs:
         """Complete all files; they keep their temporary names."""
         if self._totals is not None and self._table is not None and self._plan.table is not None:
             table = self._plan.table
-            text = site_table(self._totals.rows(), self._plan.info, table.format, table.intervals)
+            self._rows = self._totals.rows()
+            text = site_table(self._rows, self._plan.info, table.format, table.intervals)
             self._table.write_text(text)
         for file in self._files:
             file.complete()
@@ -139,10 +141,9 @@ class VectorOutputs:
             if not self._polygons.written:
                 lines.append(f"{self._plan.polygons.path}: not written, as vector tiles can't be empty")
         if self._totals is not None:
-            rows = self._totals.rows()
-            area = sum(row.area for row in rows)
-            unmapped = sum(row.invalid + row.outside for row in rows) / area if area else 0.0
-            lines.append(f"sites: {len(rows):,} ({area:,.1f} m², {unmapped:.1%} unmapped)")
+            area = sum(row.area for row in self._rows)
+            unmapped = sum(row.invalid + row.outside for row in self._rows) / area if area else 0.0
+            lines.append(f"sites: {len(self._rows):,} ({area:,.1f} m², {unmapped:.1%} unmapped)")
         return lines
 
 

@@ -5,7 +5,7 @@ kept, and nothing of its pixels. Once it ends, its corners are joined to polygon
 not depend on the height of the bands, and memory holds one band and the outlines of the open regions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from inference.vector.corners import Corners, find_corners, trace
+from inference.vector.columns import Columns
+from inference.vector.corners import Corners, find_corners, no_corners, trace
 from inference.vector.runs import Runs, connected, find_runs, touching
 
 AreaOfRuns = Callable[[Runs], NDArray[np.float64]]
@@ -21,7 +22,7 @@ AreaOfRuns = Callable[[Runs], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Regions:
+class Regions(Columns):
     """Regions, in the order of their last rows, then of their first pixels.
 
     Attributes:
@@ -45,20 +46,9 @@ class Regions:
     first: NDArray[np.int64]
     last: NDArray[np.int64]
 
-    def __len__(self) -> int:
-        return len(self.geometry)
-
-    def __getitem__(self, chosen: Any) -> "Regions":
-        return Regions(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
-
-    @classmethod
-    def joined(cls, parts: "Sequence[Regions]") -> "Regions":
-        """Return the regions of several parts, at least one, as one."""
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
-
 
 @dataclass(frozen=True)
-class _Totals:
+class _Totals(Columns):
     """Totals of regions, see `Regions`; `probability` is the sum of the probabilities."""
 
     value: NDArray[np.uint8]
@@ -84,7 +74,7 @@ class RegionFinder:
         self._above = find_runs(np.zeros((1, width), np.uint8), np.zeros((1, width), np.bool_))
         self._above_region = np.zeros(0, np.int64)  # number of the open region of each of these runs
         self._open = _totals_of(0)
-        self._corners = Corners.joined([])
+        self._corners = no_corners()
 
     def add(
         self,
@@ -170,7 +160,7 @@ class RegionFinder:
         staying = stays[corners.region]
         kept = corners[staying]
         self._corners = Corners(number[kept.region], kept.row, kept.col, kept.kind)
-        self._open = _Totals(*(getattr(totals, name)[stays] for name in totals.__dataclass_fields__))
+        self._open = totals[stays]
         self._above = Runs(np.full(len(last), -1), last.start, last.stop, last.value)
         self._above_region = number[last_region]
         self._row += rows

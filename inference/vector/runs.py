@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.vector.columns import Columns
+
 
 @dataclass(frozen=True)
-class Runs:
+class Runs(Columns):
     """Runs of pixels of one class, in the order of rows and columns.
 
     Attributes:
@@ -21,12 +23,6 @@ class Runs:
     start: NDArray[np.int64]
     stop: NDArray[np.int64]
     value: NDArray[np.uint8]
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-    def __getitem__(self, chosen: slice | NDArray[np.bool_]) -> "Runs":
-        return Runs(self.row[chosen], self.start[chosen], self.stop[chosen], self.value[chosen])
 
 
 def find_runs(values: NDArray[np.uint8], wanted: NDArray[np.bool_]) -> Runs:

@@ -12,6 +12,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from inference.vector.columns import Columns
 from inference.vector.regions import Regions
 
 
@@ -29,15 +30,12 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class _Pieces:
+class _Pieces(Columns):
     """Areas in which nothing is left, see `Regions`; in their original state, without filled holes."""
 
     first: NDArray[np.int64]
     pixels: NDArray[np.int64]
     area: NDArray[np.float64]
-
-    def __getitem__(self, chosen: NDArray[np.bool_]) -> "_Pieces":
-        return _Pieces(self.first[chosen], self.pixels[chosen], self.area[chosen])
 
     def __add__(self, other: "_Pieces | Regions") -> "_Pieces":
         return _Pieces(*(np.concatenate([getattr(self, n), getattr(other, n)]) for n in ("first", "pixels", "area")))
