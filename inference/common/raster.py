@@ -9,33 +9,45 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from inference.common.documents import check_regular_file
 from inference.common.errors import UserError, first_line
 from inference.common.paths import is_address, shown_path
+from inference.common.remote import GDAL_ERRORS, check_reachable, decoding_threads, read_again, remote_settings
 
-GDAL_ERRORS = (RasterioError, CPLE_BaseError)
-"""Errors that rasterio raises: most of GDAL's wrapped in its own, some as they are."""
+__all__ = [
+    "GDAL_ERRORS",
+    "STREAM_CACHE",
+    "WINDOW_CACHE",
+    "Header",
+    "environment",
+    "open_image",
+    "open_raster",
+    "read_header",
+]
+
 STREAM_CACHE = 32 * 2**20
 """Cache of decoded blocks, bytes, where each block is read or written once and in order."""
 WINDOW_CACHE = 64 * 2**20
 """Cache of decoded blocks, bytes, where windows of a file are read that share blocks."""
 
 
-def environment(cache: int = STREAM_CACHE) -> Any:
+def environment(cache: int = STREAM_CACHE, source: str = "", again: bool = False) -> Any:
     """Return the GDAL settings that rasters are read and written with, as a context manager.
 
     GDAL's own cache is 5 % of the machine's memory in every process: too much for several workers, or in a container.
     Folders are not listed on opening. This is not EMPTY_DIR, which would also hide .msk and .aux.xml files; they say
-    which pixels are valid.
+    which pixels are valid. The settings for remote files are those of `inference.common.remote`.
 
     Args:
         cache: Size of GDAL's cache of decoded blocks, bytes.
+        source: File or address that is read.
+        again: True to open an address anew, whatever GDAL remembers of it.
     """
-    return rasterio.Env(GDAL_CACHEMAX=cache, GDAL_DISABLE_READDIR_ON_OPEN="TRUE", GDAL_TIFF_INTERNAL_MASK=True)
+    settings = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"} | remote_settings(source, again)
+    return rasterio.Env(GDAL_CACHEMAX=cache, GDAL_TIFF_INTERNAL_MASK=True, **settings)
 
 
 def open_raster(path: str | Path, mode: str = "r", **options: Any) -> Any:
@@ -43,6 +55,23 @@ def open_raster(path: str | Path, mode: str = "r", **options: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return rasterio.open(path, mode, **options)
+
+
+def open_image(header: "Header", threads: int) -> Any:
+    """Open an image whose header has been read.
+
+    Args:
+        header: Header of the image.
+        threads: Threads that GDAL decodes blocks with; one for a remote file.
+
+    Raises:
+        GDAL_ERRORS: It can't be opened, or not its mask, which may be a file beside it.
+    """
+    src = open_raster(header.path, NUM_THREADS=str(decoding_threads(header.path, threads)))
+    if is_address(header.path) and header.masked and MaskFlags.per_dataset not in src.mask_flag_enums[0]:
+        src.close()
+        raise RasterioIOError("its mask can't be read")
+    return src
 
 
 _COLOURS = ("red", "green", "blue", "coastal", "yellow", "rededge", "nir", "swir", "mwir", "lwir", "tir", "pan")
@@ -131,6 +160,45 @@ def _is_missing(file: str) -> bool:
     return not is_address(file) and ":" not in file[2:] and not Path(file).exists()
 
 
+def _header(path: str, again: bool) -> Header:
+    """Read the header of a file that GDAL can open."""
+    with environment(source=path, again=again), open_raster(path) as src:
+        if not src.count:
+            inside = ", ".join(src.subdatasets[:3])
+            raise UserError(f"{path}: holds no bands{f', but other images (name one: {inside})' if inside else ''}")
+        dtypes = set(src.dtypes)
+        if len(dtypes) > 1 or any("complex" in d for d in dtypes):
+            raise UserError(f"{path}: bands of type {', '.join(sorted(dtypes))} (all must be of one real type)")
+        if missing := [file for file in src.files if _is_missing(file)]:
+            raise UserError(
+                f"{path}: refers to {shown_path(missing[0])}, which doesn't exist (put the file there, or make the "
+                "mosaic anew)"
+            )
+        flags = src.mask_flag_enums[0]
+        points, points_crs = src.gcps
+        return Header(
+            path=path,
+            height=src.height,
+            width=src.width,
+            block=src.block_shapes[0],
+            count=src.count,
+            dtype=src.dtypes[0],
+            nodata=tuple(src.nodatavals),
+            alpha=tuple(i for i, c in enumerate(src.colorinterp, 1) if c == ColorInterp.alpha),
+            masked=MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
+            crs=src.crs or points_crs,
+            transform=src.transform,
+            gcps=tuple(points) if src.transform.is_identity else (),
+            rpcs=src.rpcs,
+            files=tuple(src.files),
+            colours=tuple(map(_colour, src.descriptions, src.colorinterp)),
+            descriptions=tuple(src.descriptions),
+            palette=src.colorinterp[0] == ColorInterp.palette,
+            pages=max(1, len(src.subdatasets)) if src.driver == "GTiff" else 1,
+            date=_date(src),
+        )
+
+
 def read_header(path: str | Path, kind: str = "an image", fix: str = "") -> Header:
     """Read the header of a raster file.
 
@@ -145,42 +213,9 @@ def read_header(path: str | Path, kind: str = "an image", fix: str = "") -> Head
     path = str(path)
     if Path(path).exists() and not Path(path).is_dir():
         check_regular_file(Path(path))  # GDAL waits for ever at a pipe
+    check_reachable(path)
     try:
-        with environment(), open_raster(path) as src:
-            if not src.count:
-                inside = ", ".join(src.subdatasets[:3])
-                raise UserError(f"{path}: holds no bands{f', but other images (name one: {inside})' if inside else ''}")
-            dtypes = set(src.dtypes)
-            if len(dtypes) > 1 or any("complex" in d for d in dtypes):
-                raise UserError(f"{path}: bands of type {', '.join(sorted(dtypes))} (all must be of one real type)")
-            if missing := [file for file in src.files if _is_missing(file)]:
-                raise UserError(
-                    f"{path}: refers to {shown_path(missing[0])}, which doesn't exist (put the file there, or make the "
-                    "mosaic anew)"
-                )
-            flags = src.mask_flag_enums[0]
-            points, points_crs = src.gcps
-            return Header(
-                path=path,
-                height=src.height,
-                width=src.width,
-                block=src.block_shapes[0],
-                count=src.count,
-                dtype=src.dtypes[0],
-                nodata=tuple(src.nodatavals),
-                alpha=tuple(i for i, c in enumerate(src.colorinterp, 1) if c == ColorInterp.alpha),
-                masked=MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
-                crs=src.crs or points_crs,
-                transform=src.transform,
-                gcps=tuple(points) if src.transform.is_identity else (),
-                rpcs=src.rpcs,
-                files=tuple(src.files),
-                colours=tuple(map(_colour, src.descriptions, src.colorinterp)),
-                descriptions=tuple(src.descriptions),
-                palette=src.colorinterp[0] == ColorInterp.palette,
-                pages=max(1, len(src.subdatasets)) if src.driver == "GTiff" else 1,
-                date=_date(src),
-            )
+        return read_again(path, lambda again: _header(path, again))
     except (*GDAL_ERRORS, OSError, ValueError) as error:
         what = first_line(error).removeprefix(f"{path}: ").removeprefix(f"'{path}' ").rstrip(".")
         if not Path(path).exists() and "://" not in path and not path.startswith("/vsi"):

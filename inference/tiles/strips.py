@@ -1,8 +1,9 @@
 """Strips of a mosaic: read from top to bottom, each block decoded once, with the validity of their pixels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,8 @@ from rasterio.windows import Window
 
 from inference.common.bands import ALPHA_STEP
 from inference.common.errors import UserError, first_line
-from inference.common.raster import GDAL_ERRORS, Header, environment, open_raster
+from inference.common.raster import Header, environment, open_image
+from inference.common.remote import GDAL_ERRORS, read_again
 from inference.common.validity import alpha_bands, fill, invalid_pixels, masked
 
 STRIP = 256
@@ -18,6 +20,7 @@ STRIP = 256
 _TALLEST = 1024  # a file in one block of all its rows is read by parts of it
 # Other types are read as float32, as in training.
 _NATIVE = {"uint8", "uint16", "int16"}
+_Read = TypeVar("_Read")
 
 
 @dataclass
@@ -82,23 +85,24 @@ class Source:
         """
         height, block = self.header.height, self.header.block[0]
         step = -(-STRIP // block) * block if block <= _TALLEST else STRIP
-        try:
-            with environment(), open_raster(self.header.path, NUM_THREADS=str(self.threads)) as src:
-                for row in range(0, height, step):
-                    yield self._strip(src, row, min(step, height - row))
-        except GDAL_ERRORS as error:
-            raise UserError(f"{self.header.path}: can't be read: {first_line(error)}") from None
+        with closing(_File(self.header, self.threads)) as file:
+            for row in range(0, height, step):
+                yield self._strip(file, row, min(step, height - row))
 
-    def _strip(self, src: Any, row: int, rows: int) -> Strip:
+    def _strip(self, file: "_File", row: int, rows: int) -> Strip:
         alpha, width = alpha_bands(self.header, self.bands), self.header.width
         # One call for all bands, so that no block is decoded for the alpha band again.
         values = np.empty((len(self.bands) + len(alpha), rows, width), self._dtype)
         window = Window(0, row, width, rows)
-        try:
+
+        def read(src: Any) -> NDArray[np.uint8] | None:
             src.read([*self.bands, *alpha], window=window, out=values)
-            mask = src.read_masks(self.bands[0], window=window) if self.header.masked else None
+            return src.read_masks(self.bands[0], window=window) if self.header.masked else None
+
+        try:
+            mask: NDArray[np.uint8] | None = file.read(read)
         except GDAL_ERRORS as error:
-            raise self._undecodable(src, window, error) from None
+            raise self._undecodable(file, window, error) from None
         pixels = values[: len(self.bands)]
         marked = masked(mask, values[len(self.bands) :])
         invalid = invalid_pixels(pixels, self.header.dtype, self.nodata, marked)
@@ -107,14 +111,17 @@ class Source:
         sample = values[len(self.bands) :, ::ALPHA_STEP, ::ALPHA_STEP].copy() if alpha else None
         return Strip(row, pixels, invalid, sample)
 
-    def _undecodable(self, src: Any, window: Window, error: Exception) -> UserError:
+    def _undecodable(self, file: "_File", window: Window, error: Exception) -> UserError:
         """Return an error that names the first block of a strip that can't be decoded."""
         rows, cols = self.header.block
+        if file.src is None:
+            return UserError(f"{self.header.path}: can't be read: {first_line(error)}")
         for row in range(window.row_off, window.row_off + window.height, min(rows, window.height)):
             for col in range(0, window.width, cols):
                 part = Window(col, row, min(cols, window.width - col), min(rows, self.header.height - row))
                 try:
-                    src.read(list(self.bands), window=part)
+                    with environment():
+                        file.src.read(list(self.bands), window=part)
                 except GDAL_ERRORS as found:
                     window, error = part, found
                     break
@@ -125,3 +132,37 @@ class Source:
             f"{self.header.path}: can't be read from row {window.row_off}, column {window.col_off}, "
             f"{window.width}x{window.height} pixels: {first_line(error)} (the file is damaged or cut short)"
         )
+
+
+class _File:
+    """Image that is opened when it is first read, and anew after a remote one couldn't be read.
+
+    Attributes:
+        src: The open rasterio dataset; None before the first reading, and if it can't be opened.
+    """
+
+    def __init__(self, header: Header, threads: int) -> None:
+        self.src: Any = None
+        self._header, self._threads = header, threads
+
+    def read(self, function: Callable[[Any], _Read]) -> _Read:
+        """Call a function with the dataset, several times where that fails and the image is remote.
+
+        Raises:
+            GDAL_ERRORS: The image can't be opened, or the part not be decoded.
+        """
+        return read_again(self._header.path, lambda again: self._attempt(function, again))
+
+    def _attempt(self, function: Callable[[Any], _Read], again: bool) -> _Read:
+        with environment(source=self._header.path, again=again):
+            if again:
+                self.close()
+            if self.src is None:
+                self.src = open_image(self._header, self._threads)
+            return function(self.src)
+
+    def close(self) -> None:
+        """Close the image."""
+        if self.src is not None:
+            self.src.close()
+            self.src = None

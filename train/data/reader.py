@@ -6,8 +6,8 @@ when first needed: a GDAL handle survives neither a fork nor pickling.
 
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from inference.common.errors import UserError, first_line
-from inference.common.raster import GDAL_ERRORS, WINDOW_CACHE, Header, environment, open_raster
+from inference.common.raster import WINDOW_CACHE, Header, environment, open_image
+from inference.common.remote import GDAL_ERRORS, read_again
 from inference.common.validity import fill, invalid_pixels, read_masked
 from train.data.labels import LabelRule, map_labels
 from train.data.pairs import Scene
@@ -24,6 +25,7 @@ OPEN_FILES = 64
 # Decoded blocks are kept: windows overlap, and a small mosaic is then decoded once.
 _BLOCK_CACHE = 512 * 2**20
 _WORTH_A_THREAD = 128 * 128
+_Read = TypeVar("_Read")
 
 
 class Reader:
@@ -61,9 +63,24 @@ class Reader:
                 self._open.popitem(last=False)[1].close()
             # Strips of a few lines are decoded faster than they are handed to another thread.
             large = header.block[0] * header.block[1] >= _WORTH_A_THREAD
-            dataset = open_raster(path, NUM_THREADS=str(self.threads if large else 1))
+            dataset = open_image(header, self.threads if large else 1)
         self._open[path] = dataset
         return dataset
+
+    def _read(self, header: Header, function: Callable[[Any], _Read]) -> _Read:
+        """Call a function with the open dataset of a file; a remote file is opened anew where that fails.
+
+        Raises:
+            GDAL_ERRORS: The file can't be opened or decoded.
+        """
+
+        def attempt(again: bool) -> _Read:
+            with environment(self._cache, header.path, again):
+                if again and header.path in self._open:
+                    self._open.pop(header.path).close()
+                return function(self._dataset(header))
+
+        return read_again(header.path, attempt)
 
     def close(self) -> None:
         """Close this process's files."""
@@ -122,15 +139,17 @@ class Reader:
             UserError: The part can't be decoded.
         """
         header, part = scene.image, _in_file(part, scene)
+        # Pixel-interleaved, as augmentation and channels-last networks need it. GDAL converts each value and writes it
+        # to its place, so that nothing is copied.
+        dtype = np.uint8 if header.dtype == "uint8" else np.float32
+        image = np.empty((int(part.height), int(part.width), len(bands)), dtype)
+
+        def read(src: Any) -> NDArray[np.bool_] | None:
+            src.read(list(bands), window=part, out=image.transpose(2, 0, 1))
+            return read_masked(src, header, bands, part)
+
         try:
-            with environment(self._cache):
-                src = self._dataset(header)
-                # Pixel-interleaved, as augmentation and channels-last networks need it. GDAL converts each value and
-                # writes it to its place, so that nothing is copied.
-                dtype = np.uint8 if header.dtype == "uint8" else np.float32
-                image = np.empty((int(part.height), int(part.width), len(bands)), dtype)
-                src.read(list(bands), window=part, out=image.transpose(2, 0, 1))
-                masked = read_masked(src, header, bands, part)
+            masked: NDArray[np.bool_] | None = self._read(header, read)
         except GDAL_ERRORS as error:
             raise _undecodable(header.path, part, error) from None
         return image, invalid_pixels(image.transpose(2, 0, 1), header.dtype, header.nodata[bands[0] - 1], masked)
@@ -144,10 +163,9 @@ class Reader:
         header, rule, part = scene.label, self.rule, _in_file(part, scene)
         band = next(i for i in range(1, header.count + 1) if i not in header.alpha)
         try:
-            with environment(self._cache):
-                src = self._dataset(header)
-                values = src.read(band, window=part)
-                unlabelled = read_masked(src, header, (band,), part)
+            values, unlabelled = self._read(
+                header, lambda src: (src.read(band, window=part), read_masked(src, header, (band,), part))
+            )
         except GDAL_ERRORS as error:
             raise _undecodable(header.path, part, error) from None
         label, unknown = map_labels(values, rule, rule.nodata_of(header))

@@ -104,7 +104,7 @@ def _read_small(header: Header, label: Path, classes: int) -> _Small:
     shape = max(1, round(header.height * scale)), max(1, round(header.width * scale))
     bands = [band for band in range(1, header.count + 1) if band not in header.alpha][:3]
     try:
-        with environment(), open_raster(header.path) as file, open_raster(label) as labels:
+        with environment(source=header.path), open_raster(header.path) as file, open_raster(label) as labels:
             image = file.read(bands, out_shape=(len(bands), *shape), resampling=Resampling.nearest)
             masked = _masks(file, header, shape)
             classes_ = labels.read(1, out_shape=shape, resampling=Resampling.nearest)

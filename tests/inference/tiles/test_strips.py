@@ -60,14 +60,11 @@ def test_no_block_is_asked_for_twice(
             windows.append((window.row_off, window.row_off + window.height))
             return self._file.read(bands, window=window, out=out)
 
-        def __enter__(self) -> "Spy":
-            return self
-
-        def __exit__(self, *_: Any) -> None:
+        def close(self) -> None:
             self._file.close()
 
-    opened = strips.open_raster
-    monkeypatch.setattr(strips, "open_raster", lambda *a, **k: Spy(opened(*a, **k)))
+    opened = strips.open_image
+    monkeypatch.setattr(strips, "open_image", lambda *a, **k: Spy(opened(*a, **k)))
     found, _ = read_all(Source(header, (1, 2), 0.0, None))
     np.testing.assert_array_equal(found, pixels)
     block = header.block[0]
