@@ -32,6 +32,8 @@ examples:
   python inference.py mosaic.tif kelp.tif --model kelp.onnx --backend openvino --precision bf16
   python inference.py https://example.org/mosaic.tif kelp.tif --bands 3,2,1
   python inference.py mosaic.tif kelp.tif --polygons kelp.gpkg --min-area 0.2 --sites sites.gpkg --table kelp.csv
+  python inference.py mosaics/ maps/ --polygons .gpkg
+  python inference.py '2026/*/ortho.tif' maps/ --dry-run
 """
 
 
@@ -44,13 +46,25 @@ def parser() -> argparse.ArgumentParser:
     default = {field.name: field.default for field in dataclasses.fields(options.Options)}
     arguments = Parser(
         prog="inference.py",
-        description="Map a mosaic of any size with an exported model.",
+        description="Map a mosaic of any size, or many mosaics, with an exported model.",
         examples=EXAMPLES,
+        batch="mosaics",
         argument_default=argparse.SUPPRESS,
     )
     add = arguments.add_argument
-    add("source", metavar="IN.tif", help="mosaic: anything GDAL reads, /vsicurl/ and s3:// addresses included")
-    add("target", metavar="OUT.tif", help="map: a GeoTIFF on the mosaic's grid, class numbers as uint8")
+    add(
+        "sources",
+        nargs="+",
+        metavar="IN.tif",
+        help="mosaic: anything GDAL reads, /vsicurl/ and s3:// addresses included; for a batch several, a folder, a "
+        "pattern in quotes, a list of files (.txt, or .csv with the columns image, output, site, date) or an s3:// "
+        "prefix",
+    )
+    add(
+        "target",
+        metavar="OUT.tif",
+        help="map: a GeoTIFF on the mosaic's grid, class numbers as uint8; for a batch the folder of the maps",
+    )
     add = arguments.add_argument_group("model").add_argument
     add("--model", metavar="FILE", help=".onnx or .pt (default: the one in inference/weights)")
     add("--card", metavar="FILE.json", help="model card, ours or habitat-mapper's (default: the model's)")
@@ -72,6 +86,9 @@ def parser() -> argparse.ArgumentParser:
     add("--no-cog", dest="cog", action="store_false", help="write a plain tiled GeoTIFF instead of a COG: faster")
     add("--overwrite", action="store_true", help="replace existing files")
     add_vector_options(arguments, "--polygons")
+    add = arguments.add_argument_group("batch").add_argument
+    add("--dry-run", action="store_true", help="say what would be mapped, how long it would take and how large it is")
+    add("--retries", type=whole_number, metavar="N", help="attempts after a failure that may pass (default: 2)")
     return arguments
 
 
@@ -126,13 +143,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    options: dict[str, Any] = vars(parser().parse_args(argv))
+    arguments = parser()
+    found, more = arguments.parse_known_args(argv)
+    if unknown := [word for word in more if word.startswith("-")]:
+        arguments.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options: dict[str, Any] = vars(found)
+    # Options may stand between the files, of which argparse leaves those over that come after them.
+    words: list[str] = [*options.pop("sources"), options.pop("target"), *more]
+    sources, target = words[:-1], words[-1]
     if "bands" in options:
         options["bands"] = [band for part in options["bands"] for band in part]
+    from inference.batch.items import names_a_batch
     from inference.common.text import print_line
+
+    if names_a_batch(sources, target):
+        from inference.batch.command import run
+
+        return run(sources, target, **options)
+    from inference.common.errors import UserError
     from inference.predict import predict
 
-    summary = predict(options.pop("source"), options.pop("target"), progress=True, **options)
+    for name in ("dry_run", "retries"):
+        if name in options:
+            raise UserError(f"--{name.replace('_', '-')}: is for several mosaics and a folder (leave it out)")
+    summary = predict(sources[0], target, progress=True, **options)
     print_line(str(summary), sys.stdout)
     return 0
 

@@ -108,14 +108,77 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
     backend = choose_backend(model, options.backend, options.precision)
     card = card_for(model, given_card, header.dtype)
     notices: list[str] = []
-    bands = _bands(header, card, options, notices)
-    divisor = _divisor(header, card, options)
-    nodata = _nodata(header, bands, card, options, notices)
-    threads = options.threads or cores()
+    reading = plan_reading(header, card, options, notices)
+    bands, threads = reading.bands, options.threads or cores()
     if backend == "openvino" and options.precision != "fp32" and has_tile_units() is False:
         notices.append(
             f"--precision {options.precision}: this CPU has no AMX, so that OpenVINO is slower than in fp32 (use fp32)"
         )
+    problem = georeference_problem(header.crs, header.transform, header.height, header.width)
+    if problem is not None:
+        notices.append(f"{path}: its georeference is wrong: {problem} ({FIX_GEOREFERENCE}); areas aren't known")
+    if header.crs is None:
+        notices.append(f"{path}: has no coordinate reference system, so the map has none, and areas aren't known")
+    mean, std = np.array(card.mean) * reading.divisor, np.array(card.std) * reading.divisor
+    vector = None
+    if options.polygons is not None or options.table is not None or options.qgis_style:
+        outputs = {target: "the map itself"} | ({} if probabilities is None else {probabilities: "the probabilities"})
+        vector = _vector_plan(header, card, options, read | inputs, outputs)
+        notices += vector.notices
+    for file in (target, probabilities):
+        if file is not None:
+            check_space(
+                file.parent, room_for(header, card, file is probabilities, options.cog), "--no-cog halves the need"
+            )
+    return Plan(
+        options=options,
+        source=Source(header, bands, card.fill_value, reading.nodata, threads),
+        target=target,
+        probabilities=probabilities,
+        card=card,
+        backend=backend,
+        request=request_for(model, card, options, _raw_type(header, card, mean, std)),
+        mean=mean,
+        std=std,
+        threshold=_threshold(card, options),
+        rows=reading.rows,
+        cols=reading.cols,
+        factor=reading.factor,
+        notices=tuple(notices),
+        vector=vector,
+    )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Plan of reading a mosaic for a network.
+
+    Attributes:
+        bands: Bands, counted from 1, in the network's order.
+        divisor: Value that pixels are divided by.
+        nodata: Nodata value; None for no value.
+        factor: See `Plan`.
+        rows: Tiles from top to bottom, on the network's grid.
+        cols: Tiles from left to right.
+    """
+
+    bands: tuple[int, ...]
+    divisor: float
+    nodata: float | None
+    factor: tuple[float, float] | None
+    rows: Axis
+    cols: Axis
+
+
+def plan_reading(header: Header, card: ModelCard, options: Options, notices: list[str]) -> Reading:
+    """Return how a mosaic is read for a network, and add notices about it.
+
+    Raises:
+        UserError: The mosaic doesn't fit the network or the options, or the memory isn't enough.
+    """
+    bands = _bands(header, card, options, notices)
+    divisor = _divisor(header, card, options)
+    nodata = _nodata(header, bands, card, options, notices)
     factor = _factor(header, card, options, notices)
     tile = options.tile_size or card.tile_size
     height, width = resampled_size((header.height, header.width), factor)
@@ -128,50 +191,31 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
         height=height,
         width=width,
     )
-    problem = georeference_problem(header.crs, header.transform, header.height, header.width)
-    if problem is not None:
-        notices.append(f"{path}: its georeference is wrong: {problem} ({FIX_GEOREFERENCE}); areas aren't known")
-    if header.crs is None:
-        notices.append(f"{path}: has no coordinate reference system, so the map has none, and areas aren't known")
-    mean, std = np.array(card.mean) * divisor, np.array(card.std) * divisor
-    vector = None
-    if options.polygons is not None or options.table is not None or options.qgis_style:
-        outputs = {target: "the map itself"} | ({} if probabilities is None else {probabilities: "the probabilities"})
-        vector = _vector_plan(header, card, options, read | inputs, outputs)
-        notices += vector.notices
-    for file in (target, probabilities):
-        if file is not None:
-            check_space(
-                file.parent, _room(header, card, file is probabilities, options.cog), "--no-cog halves the need"
-            )
-    return Plan(
-        options=options,
-        source=Source(header, bands, card.fill_value, nodata, threads),
-        target=target,
-        probabilities=probabilities,
-        card=card,
-        backend=backend,
-        request=Request(
-            path=model,
-            bands=len(bands),
-            tile=tile,
-            batch=options.batch_size or 1,
-            device=options.device,
-            precision=options.precision,
-            threads=threads,
-            any_size=card.any_size,
-            own_tile=card.tile_size,
-            output_name=card.output_name,
-            raw=_raw_type(header, card, mean, std),
-        ),
-        mean=mean,
-        std=std,
-        threshold=_threshold(card, options),
-        rows=tile_axis(height, tile, options.overlap),
-        cols=tile_axis(width, tile, options.overlap),
-        factor=factor,
-        notices=tuple(notices),
-        vector=vector,
+    rows, cols = tile_axis(height, tile, options.overlap), tile_axis(width, tile, options.overlap)
+    return Reading(bands, divisor, nodata, factor, rows, cols)
+
+
+def request_for(model: Path, card: ModelCard, options: Options, raw: str | None = None) -> Request:
+    """Return the settings for the library that runs a network.
+
+    Args:
+        model: File of the network.
+        card: Its card.
+        options: Options of the user.
+        raw: Type of the mosaic if the network gets its values as they are; None if they are normalised.
+    """
+    return Request(
+        path=model,
+        bands=len(card.bands),
+        tile=options.tile_size or card.tile_size,
+        batch=options.batch_size or 1,
+        device=options.device,
+        precision=options.precision,
+        threads=options.threads or cores(),
+        any_size=card.any_size,
+        own_tile=card.tile_size,
+        output_name=card.output_name,
+        raw=raw,
     )
 
 
@@ -328,7 +372,7 @@ def _threshold(card: ModelCard, options: Options) -> float:
     return options.threshold
 
 
-def _room(header: Header, card: ModelCard, floats: bool, cog: bool) -> float:
+def room_for(header: Header, card: ModelCard, floats: bool, cog: bool) -> float:
     """Return the bytes that a file may need: at most a map's entropy; a COG is a copy with overviews."""
     classes = len(card.class_names)
     bits = 32 * classes if floats else 1 + math.log2(classes)

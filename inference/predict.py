@@ -6,7 +6,7 @@ The network runs in the calling thread. The queues between the threads hold one 
 """
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,11 +71,34 @@ class Mapper:
         if progress:
             for notice in plan.notices:
                 print_line(notice)
+        return self.carry_out(plan, progress, started=started)
+
+    def carry_out(
+        self,
+        plan: Plan,
+        progress: bool = False,
+        *,
+        show: Callable[[int, int], None] | None = None,
+        started: float | None = None,
+    ) -> Summary:
+        """Map a mosaic by a plan that was made before, perhaps in another thread.
+
+        Args:
+            plan: The plan.
+            progress: Whether to show progress and further notices on stderr.
+            show: Called with the numbers of finished tiles and of all tiles.
+            started: `time.monotonic()` at the start of the run; None for now.
+
+        Raises:
+            UserError: The model can't be loaded, or a file can't be read or written.
+        """
+        started = time.monotonic() if started is None else started
         if plan.card.normalization != "standard":
             plan = _scaled_by_range(plan, progress)
-        return _map_mosaic(plan, self._backend(plan), progress, started)
+        return _map_mosaic(plan, self.load(plan), progress, started, show)
 
-    def _backend(self, plan: Plan) -> Backend:
+    def load(self, plan: Plan) -> Backend:
+        """Load the model of a plan, unless it is loaded already."""
         file = plan.request.path.stat()
         # Include the file's identity: another model may have been exported to the same path meanwhile.
         wanted = plan.backend, plan.request, file.st_ino, file.st_size, file.st_mtime_ns
@@ -103,7 +126,9 @@ def _scaled_by_range(plan: Plan, progress: bool) -> Plan:
     return replace(plan, mean=lowest, std=np.where(span > 0, span, 1), notices=(*plan.notices, notice))
 
 
-def _map_mosaic(plan: Plan, backend: Backend, progress: bool, started: float) -> Summary:
+def _map_mosaic(
+    plan: Plan, backend: Backend, progress: bool, started: float, show: Callable[[int, int], None] | None = None
+) -> Summary:
     """Carry out a plan; delete unfinished files on failure or interruption."""
     with environment(), DeferredInterrupt() as interrupt:
         writer = MapWriter(plan, backend.title)
@@ -113,7 +138,7 @@ def _map_mosaic(plan: Plan, backend: Backend, progress: bool, started: float) ->
             detector = NodataDetector(header.height, header.width, header.dtype, header.block)
         alpha = [AlphaSurvey() for _ in alpha_bands(header, plan.source.bands)]
         try:
-            counts = _run_pipeline(plan, backend, writer, detector, alpha, interrupt, progress)
+            counts = _run_pipeline(plan, backend, writer, detector, alpha, interrupt, progress, show)
             interrupt.finish()
             classes = writer.publish()
         except BaseException:
@@ -184,6 +209,7 @@ def _run_pipeline(
     alpha: Sequence[AlphaSurvey],
     interrupt: DeferredInterrupt,
     progress: bool,
+    show: Callable[[int, int], None] | None,
 ) -> _TileCounts:
     """Run the threads of a map up to complete files; return the numbers of tiles."""
     header, tile, size = plan.source.header, plan.rows.tile, plan.request.batch
@@ -203,7 +229,8 @@ def _run_pipeline(
         strips = pipeline.prefetch(_read_strips(plan), 1)
         batches = pipeline.prefetch(_read_tiles(plan, grid, strips, size, detector, alpha), depth)
         feed = pipeline.sink(consume, depth)
-        with Progress(len(plan.rows) * len(plan.cols), "mapping", "tiles", progress) as bar:
+        total = len(plan.rows) * len(plan.cols)
+        with Progress(total, "mapping", "tiles", progress) as bar:
             done = 0
             for batch in batches:
                 outputs = []
@@ -213,8 +240,10 @@ def _run_pipeline(
                 feed(replace(batch, pixels=None, outputs=outputs))
                 done = (batch.row + 1) * len(plan.cols) if batch.last else done + len(batch.cols)
                 bar.show(done)
+                if show is not None:
+                    show(done, total)
         pipeline.join()
-    counts.skipped = len(plan.rows) * len(plan.cols) - counts.predicted
+    counts.skipped = total - counts.predicted
     return counts
 
 

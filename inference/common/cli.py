@@ -19,6 +19,7 @@ EXIT_CODES = {
     1: "internal error",
     2: "invalid input",
     3: "a check failed",
+    4: "some items of a batch failed",
     130: "interrupted",
     143: "stopped by SIGTERM or SIGUSR1",
 }
@@ -33,13 +34,22 @@ class Parser(argparse.ArgumentParser):
         description: One sentence that says what the command does.
         examples: Text of the help after the options; its line breaks are kept. The exit codes follow.
         check: What a failed check means (exit code 3); None for a command without one.
+        batch: What the items of a batch are (exit code 4); None for a command without one.
         **options: Further arguments of `argparse.ArgumentParser`.
     """
 
     def __init__(
-        self, prog: str, description: str, examples: str = "", check: str | None = None, **options: Any
+        self,
+        prog: str,
+        description: str,
+        examples: str = "",
+        check: str | None = None,
+        batch: str | None = None,
+        **options: Any,
     ) -> None:
-        codes = [f"{code} {meaning}" for code, meaning in EXIT_CODES.items() if code != 3]
+        codes = [f"{code} {meaning}" for code, meaning in EXIT_CODES.items() if code not in (3, 4)]
+        if batch is not None:
+            codes.insert(3, f"4 some {batch} of a batch failed")
         if check is not None:
             codes.insert(3, f"3 {EXIT_CODES[3]} ({check})")
         epilog = f"{examples.strip()}\n\nexit codes: {', '.join(codes)}".strip()

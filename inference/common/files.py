@@ -175,9 +175,12 @@ def clear_temporaries(folder: Path, target: str = "") -> None:
         match = _PATTERN.search(found.name)
         if match is None or not found.name.startswith(f"{target}." if target else ""):
             continue
-        local = found.name[: match.start()].endswith(f".{platform.node()}")
+        stem, node = found.name[: match.start()], platform.node()
+        # Exactly: MAP.tif.tif may be written by this process while it clears what belongs to MAP.tif.
+        local = stem == f"{target}.{node}" if target else stem.endswith(f".{node}")
+        earlier = match["before"] == "." and stem == (target or stem)
         try:
-            if match["before"] == "." or (local and not _alive(int(match["process"]))) or _age(found) > _STALE_SECONDS:
+            if earlier or (local and not _alive(int(match["process"]))) or _age(found) > _STALE_SECONDS:
                 shutil.rmtree(found) if found.is_dir() and not found.is_symlink() else found.unlink()
         except OSError:  # another user's, or gone already
             continue

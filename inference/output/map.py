@@ -86,7 +86,7 @@ class MapWriter:
                 masked=card.background_index is not None and plan.source.may_be_invalid,
                 tags=tags,
                 names=[card.task],
-                colours=_colours(len(card.class_names), card.background_index),
+                colours=map_colours(len(card.class_names), card.background_index),
                 **common,
             )
             self._files.append(self._map)
@@ -213,7 +213,8 @@ def _vector_outputs(plan: "VectorPlan") -> "VectorOutputs":
     return VectorOutputs(plan)
 
 
-def _colours(classes: int, background: int | None) -> dict[int, tuple[int, int, int]]:
+def map_colours(classes: int, background: int | None) -> dict[int, tuple[int, int, int]]:
+    """Return the colour of each value of a map, red, green and blue in 0 to 255."""
     colours = {value: red_green_blue(each) for value, each in class_colours(classes, background, MAP_COLOURS).items()}
     colours[NODATA if background is None else background] = (0, 0, 0)
     return colours

@@ -6,12 +6,11 @@ sites, so that tables can be joined by them.
 
 import csv
 import io
-import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from inference.common.csv_text import cell_text, column_stems
 from inference.common.errors import UserError
 from inference.common.text import limited, quoted
 from inference.vector.area_intervals import AreaIntervals
@@ -19,8 +18,6 @@ from inference.vector.report_card import check_report_card, report_card_rows
 from inference.vector.site_totals import SiteRow
 from inference.vector.sites import Sites
 
-_RESERVED = ("site", "invalid", "outside")  # beginnings of other columns that end in _m2
-_LONGEST = 60
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _SHOWN = 10
 
@@ -129,26 +126,5 @@ def site_table(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table[0])
-    writer.writerows([_cell(value) for value in row.values()] for row in table)
+    writer.writerows([cell_text(value) for value in row.values()] for row in table)
     return text.getvalue()
-
-
-def column_stems(names: Sequence[str]) -> list[str]:
-    """Return a name for the columns of each class: letters, digits and _ alone, and different in lower case, too."""
-    taken, stems = set(_RESERVED), []
-    for value, name in enumerate(names):
-        stem = re.sub(r"\W+", "_", unicodedata.normalize("NFC", name)).strip("_")[:_LONGEST] or f"class_{value}"
-        if stem.casefold() in taken:
-            stem = f"{stem}_{value}"
-        while stem.casefold() in taken:
-            stem += "_"
-        taken.add(stem.casefold())
-        stems.append(stem)
-    return stems
-
-
-def _cell(value: Any) -> str:
-    """Return the text of a value: ten digits of a number, nothing for NaN."""
-    if not isinstance(value, float):
-        return str(value)
-    return "" if value != value else f"{value + 0.0:.10g}"

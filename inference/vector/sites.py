@@ -31,6 +31,10 @@ _SLIVER = 1e-3  # of the smaller site: an overlap that is the rounding of a comm
 _SHOWN = 10
 
 
+class NoSiteOnMap(UserError):
+    """No site lies on the map."""
+
+
 @dataclass(frozen=True)
 class Sites:
     """Sites on the grid of a map, one for each name and date.
@@ -224,7 +228,7 @@ def _check_extent(layer: VectorLayer, geometries: NDArray[Any], header: Header) 
         return f"x {x.min():.9g} to {x.max():.9g}, y {y.min():.9g} to {y.max():.9g}"
 
     name = ":".join(header.crs.to_authority() or ["its CRS"])
-    raise UserError(
+    raise NoSiteOnMap(
         f"{layer.path}: no site lies on {header.path}: the sites reach {reach(shapely.total_bounds(geometries))}, the "
         f"map {reach((0, 0, header.width, header.height))} in {name} (check the coordinate reference systems of both)"
     )

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import shapely
 
+from inference.common.csv_text import column_stems
 from inference.common.errors import UserError
 from inference.vector.options import TABLE_FORMATS
-from inference.vector.site_tables import FORMATS, check_table, column_stems, site_table
+from inference.vector.site_tables import FORMATS, check_table, site_table
 from inference.vector.site_totals import SiteRow
 from tests.inference.vector.site_files import sites_of
 

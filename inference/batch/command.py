@@ -1,0 +1,33 @@
+"""Command of a batch, the part of `inference.py` for several mosaics."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from inference.batch.run import make_batch, run_batch
+from inference.common.text import print_line
+from inference.options import Options
+
+SOME_FAILED = 4
+"""Exit code where some images failed."""
+
+
+def run(inputs: Sequence[str], folder: str, *, dry_run: bool = False, retries: int = 2, **options: Any) -> int:
+    """Run a batch and return the exit code.
+
+    Args:
+        inputs: Files, folders, patterns, manifests and prefixes.
+        folder: Folder of the maps.
+        dry_run: True to say what would be done.
+        retries: Number of further attempts after a failure that may pass.
+        **options: Fields of `inference.options.Options`.
+    """
+    batch = make_batch(inputs, folder, Options(**options), retries)
+    if dry_run:
+        from inference.batch.estimate import estimate
+
+        print_line(str(estimate(batch)), sys.stdout)
+        return 0
+    result = run_batch(batch, progress=True)
+    print_line(str(result), sys.stdout)
+    return SOME_FAILED if result.failed else 0

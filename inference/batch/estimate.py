@@ -1,0 +1,188 @@
+"""Estimate of a batch, made before it is started: images, pixels, bytes to read, time and disk space."""
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from inference.batch.items import Item, identity
+from inference.batch.journal import Record, read_journal
+from inference.batch.layout import JOURNAL
+from inference.batch.progress import duration
+from inference.batch.reasons import Reasons
+from inference.batch.run import Batch, to_do
+from inference.common.errors import UserError
+from inference.common.paths import user_path
+from inference.common.progress import progress
+from inference.common.raster import read_header
+from inference.model.backends import choose_backend, open_backend
+from inference.model.choose import choose_model
+from inference.plan import plan_reading, request_for, room_for
+
+_READERS = 8
+_TIMED = 3
+_GIB = 2**30
+
+
+@dataclass
+class Estimate:
+    """Estimate of a batch; `str` formats it for the terminal.
+
+    Attributes:
+        images: Number of images that would be mapped.
+        done: Number of images that are done.
+        there: Number of images whose files exist but are not of this batch.
+        failing: Reasons why images can't be mapped.
+        failed: Number of these images.
+        pixels: Pixels that would be mapped.
+        read: Bytes of the files that would be read.
+        unknown: Number of images whose bytes aren't known.
+        tiles: Number of tiles, empty ones included.
+        seconds: Time that it would take.
+        by_journal: True if `seconds` is known from maps that are done; else it was measured on tiles of noise.
+        most: Bytes that the maps need at most.
+        likely: Bytes that they need if they compress as those that are done; None if none is.
+        free: Bytes that are free.
+    """
+
+    images: int = 0
+    done: int = 0
+    there: int = 0
+    failing: Reasons = field(default_factory=Reasons)
+    failed: int = 0
+    pixels: int = 0
+    read: int = 0
+    unknown: int = 0
+    tiles: int = 0
+    seconds: float = 0.0
+    by_journal: bool = False
+    most: float = 0.0
+    likely: float | None = None
+    free: int = 0
+
+    def __str__(self) -> str:
+        counts = [f"{self.images:,} to map"]
+        counts += [f"{self.done:,} done before"] if self.done else []
+        counts += [f"{self.there:,} skipped, as their maps exist already"] if self.there else []
+        counts += [f"{self.failed:,} can't be mapped"] if self.failed else []
+        remote = f", and of {self.unknown:,} addresses" if self.unknown else ""
+        basis = "at the speed of the maps that are done" if self.by_journal else "measured on a few tiles"
+        likely = "" if self.likely is None else f", probably {_size(self.likely)}"
+        lines = [
+            f"images: {', '.join(counts)}",
+            *self.failing.table("can't be mapped"),
+            f"pixels: {self.pixels / 1e6:,.1f} Mpx, {self.tiles:,} tiles",
+            f"to read: {_size(self.read)}{remote}",
+            f"time: about {duration(self.seconds)} ({basis})",
+            f"disk: up to {_size(self.most)}{likely}; {_size(self.free)} are free",
+            "dry run: nothing was written",
+        ]
+        return "\n".join(lines)
+
+
+def estimate(batch: Batch, shown: bool = True) -> Estimate:
+    """Return the estimate of a batch, for which the header of each image is read; writes nothing.
+
+    Args:
+        batch: The batch.
+        shown: False to show no progress.
+
+    Raises:
+        UserError: Maps were made with other settings, or the model can't be loaded.
+    """
+    latest = read_journal(batch.folder / JOURNAL)
+    tasks = to_do(batch, latest)
+    result = Estimate(done=len(batch.items) - len(tasks))
+    items = []
+    for task in tasks:
+        exists = any((batch.folder / name).exists() for name in batch.layout.files(task.item))
+        if exists and not task.overwrite:
+            result.there += 1
+        else:
+            items.append(task.item)
+    _read_headers(batch, items, result, shown)
+    _add_time(batch, latest, result)
+    done = [record for record in latest.values() if _numbers(record, "bytes", "pixels")]
+    if done:
+        rate = sum(record["bytes"] for record in done) / sum(record["pixels"] for record in done)
+        result.likely = rate * result.pixels if batch.options.probabilities is None else None
+    place = next(folder for folder in (batch.folder, *batch.folder.absolute().parents) if folder.exists())
+    result.free = shutil.disk_usage(place).free
+    return result
+
+
+def _read_headers(batch: Batch, items: Sequence[Item], result: Estimate, shown: bool) -> None:
+    """Add what the headers of images say."""
+    card, options = batch.settings.card, batch.options
+
+    def look(item: Item) -> Callable[[], None]:
+        try:
+            header = read_header(item.source)
+            reading = plan_reading(header, card, options, [])
+        except UserError as error:
+            return lambda found=str(error): fail(item, found)  # type: ignore[misc]
+
+        def add() -> None:
+            result.images += 1
+            result.pixels += header.height * header.width
+            result.tiles += len(reading.rows) * len(reading.cols)
+            result.most += room_for(header, card, False, options.cog)
+            if options.probabilities is not None:
+                result.most += room_for(header, card, True, options.cog)
+            known = identity(item.source)
+            result.read += 0 if known is None else known[0]
+            result.unknown += known is None
+
+        return add
+
+    def fail(item: Item, reason: str) -> None:
+        result.failed += 1
+        result.failing.add(item.source, reason)
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = pool.map(look, items)
+        for add in progress(found, len(items), "reading headers") if shown else found:
+            add()
+
+
+def _add_time(batch: Batch, latest: dict[str, Record], result: Estimate) -> None:
+    done = [
+        record
+        for record in latest.values()
+        if _numbers(record, "seconds", "pixels") and record.get("options") == batch.settings.options
+    ]
+    if done:
+        speed = sum(record["pixels"] for record in done) / max(1e-9, sum(record["seconds"] for record in done))
+        result.seconds, result.by_journal = result.pixels / speed, True
+    elif result.tiles:
+        result.seconds = result.tiles * _seconds_a_tile(batch)
+
+
+def _seconds_a_tile(batch: Batch) -> float:
+    """Return the time that the network takes for a tile of noise."""
+    options, card = batch.options, batch.settings.card
+    model = choose_model(backend=options.backend) if options.model is None else user_path(options.model, "--model")
+    request = request_for(Path(model), card, options)
+    network = open_backend(choose_backend(model, options.backend, options.precision), request)
+    rng = np.random.default_rng(0)
+    pixels = rng.standard_normal((request.batch, request.bands, request.tile, request.tile)).astype(np.float32)
+    network(pixels)
+    began = time.perf_counter()
+    for _ in range(_TIMED):
+        network(pixels)
+    return (time.perf_counter() - began) / _TIMED / request.batch * (8 if options.tta else 1)
+
+
+def _numbers(record: Record, *keys: str) -> bool:
+    return record["state"] == "done" and all(
+        isinstance(record.get(key), int | float) and record[key] > 0 for key in keys
+    )
+
+
+def _size(count: float) -> str:
+    """Return a number of bytes as text."""
+    return f"{count / _GIB:,.1f} GiB" if count >= _GIB / 10 else f"{count / 2**20:,.1f} MiB"

@@ -1,0 +1,216 @@
+"""Work of a batch on one image, in whatever process: the plan, the map, and what is to be written about it.
+
+A job and its outcome are plain data. Nothing in here knows the journal or the other images.
+"""
+
+import errno
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inference.batch.journal import DONE, FAILED
+from inference.batch.settings import digest
+from inference.common.errors import UserError, first_line
+from inference.common.paths import is_address
+from inference.common.raster import Header, read_header
+from inference.model.backends import Backend
+from inference.model.probabilities import probabilities
+from inference.options import Options
+from inference.output.summary import Summary
+from inference.plan import Plan, make_plan
+from inference.predict import Mapper
+
+_PASSING = {
+    getattr(errno, name)
+    for name in (
+        "ENOSPC", "EDQUOT", "EIO", "ESTALE", "ETIMEDOUT", "ECONNRESET", "ECONNREFUSED", "ECONNABORTED", "ENETUNREACH",
+        "EHOSTUNREACH", "EAGAIN", "EBUSY", "EMFILE", "ENFILE", "EPIPE", "EREMOTEIO",
+    )
+    if hasattr(errno, name)
+}  # fmt: skip
+"""Errors of the system that may pass: of a disk that is full or busy, and of a network."""
+_DISK = ("can't be written", "MiB are free")  # of messages about outputs
+_LASTING_DISK = ("permission denied", "read-only", "not permitted")
+_LASTING = ("404", "403", "401", "400", "nosuchkey", "nosuchbucket", "accessdenied", "not exist", "not recognized")
+_UNREADABLE = ("can't be read", "can't be opened")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Attempt to map one image.
+
+    Attributes:
+        source: File or address.
+        target: Path of the map.
+        options: Options of the image; `overwrite` decides whether its files may be replaced.
+        attempt: Number of the attempt, from 1.
+    """
+
+    source: str
+    target: Path
+    options: Options
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Outcome of an attempt.
+
+    Attributes:
+        state: DONE or FAILED.
+        reason: Reason of a failure, one line.
+        may_pass: True if the same attempt may succeed later: a network or a disk failed.
+        seconds: Time that it took.
+        record: What the journal says of the map or of the image, see `_described`.
+        notices: Notices for the user, a line each.
+        trace: Traceback of an internal error; empty for others.
+    """
+
+    state: str
+    reason: str = ""
+    may_pass: bool = False
+    seconds: float = 0.0
+    record: Mapping[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    trace: str = ""
+
+
+class Worker:
+    """Maps images one after another, with one model."""
+
+    def __init__(self) -> None:
+        self._mapper = Mapper()
+        self._tried: Backend | None = None
+
+    def prepare(self, job: Job) -> Plan | Outcome:
+        """Open an image and check it and its outputs; may run in another thread while `run` maps an image.
+
+        Returns:
+            The plan, or the outcome where the image can't be mapped.
+        """
+        started = time.monotonic()
+        try:
+            for path in (job.options.probabilities, job.options.polygons, job.options.table, job.target):
+                if path is not None:
+                    Path(path).parent.mkdir(parents=True, exist_ok=True)
+            return _planned(job)
+        except Exception as error:
+            return _failed(job, error, started)
+
+    def load(self, plan: Plan) -> None:
+        """Load the model, unless it is loaded, and run it once.
+
+        Raises:
+            UserError: It can't be loaded, or its output is not what its card says, which concerns all images.
+        """
+        backend = self._mapper.load(plan)
+        if backend is not self._tried:
+            request = plan.request
+            output = backend(np.zeros((request.batch, request.bands, request.tile, request.tile), np.float32))
+            probabilities(output, plan.card, request.tile)
+            self._tried = backend
+
+    def run(self, job: Job, plan: Plan, show: Callable[[int, int], None] | None = None) -> Outcome:
+        """Map an image.
+
+        Args:
+            job: The job.
+            plan: Its plan.
+            show: Called with the numbers of finished tiles and of all tiles.
+        """
+        started = time.monotonic()
+        try:
+            summary = self._mapper.carry_out(plan, show=show)
+            record = _described(plan.source.header) | _mapped(plan, summary)
+        except Exception as error:
+            return _failed(job, error, started, plan.source.header)
+        return Outcome(
+            DONE, seconds=time.monotonic() - started, record=record, notices=tuple(map(str, summary.notices))
+        )
+
+
+def _planned(job: Job) -> Plan:
+    """Return the plan; of an image on which no site lies, one without the table."""
+    try:
+        return make_plan(job.source, job.target, job.options)
+    except UserError as error:
+        if job.options.table is None:
+            raise
+        from inference.vector.sites import NoSiteOnMap  # needs shapely
+
+        if not isinstance(error, NoSiteOnMap):
+            raise
+    plain = replace(job.options, sites=None, table=None, site_column=None, table_format="plain")
+    plan = make_plan(job.source, job.target, plain)
+    return replace(plan, notices=(*plan.notices, f"{job.source}: no site lies on it, so there is no table"))
+
+
+def _described(header: Header) -> dict[str, Any]:
+    """Return the size and the place of an image as the journal has it; also that of its map."""
+    placed = header.georeferenced
+    return {
+        "height": header.height,
+        "width": header.width,
+        "crs": header.crs.to_string() if placed else None,
+        "transform": list(header.transform)[:6] if placed else None,
+    }
+
+
+def _mapped(plan: Plan, summary: Summary) -> dict[str, Any]:
+    """Return what the journal has of a map that is done."""
+    known = all(total.area is not None for total in summary.classes)
+    return {
+        "pixels": summary.height * summary.width,
+        "invalid": summary.invalid,
+        "class_pixels": {total.name: total.pixels for total in summary.classes},
+        "areas": {total.name: total.area for total in summary.classes} if known else None,
+        "model": plan.card.name,
+        "revision": plan.card.revision or "",
+        "background": plan.card.background_index,
+        "sha256": digest(plan.target),
+        "bytes": plan.target.stat().st_size,
+        "date": plan.options.date or plan.source.header.date,
+    }
+
+
+def _failed(job: Job, error: Exception, started: float, header: Header | None = None) -> Outcome:
+    if header is None and not is_address(job.source):
+        try:
+            header = read_header(job.source)
+        except Exception:  # it is why the attempt has failed
+            header = None
+    internal = not isinstance(error, UserError)
+    reason = f"internal error: {type(error).__name__}: {first_line(error)}" if internal else str(error)
+    return Outcome(
+        FAILED,
+        "; ".join(reason.splitlines()),
+        may_pass(error, job.source),
+        time.monotonic() - started,
+        {} if header is None else _described(header),
+        trace="".join(traceback.format_exception(error)) if internal else "",
+    )
+
+
+def may_pass(error: BaseException, source: str) -> bool:
+    """Return True if an error may not occur again: a disk or a network failed, not the image.
+
+    Args:
+        error: The error.
+        source: The image.
+    """
+    text = str(error).replace(source, "")
+    if any(words in text for words in _DISK):
+        return not any(words in text.lower() for words in _LASTING_DISK)
+    if is_address(source) and any(words in text for words in _UNREADABLE):
+        return not any(words in text.lower() for words in _LASTING)
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError) and link.errno in _PASSING:
+            return True
+        link = link.__cause__ or link.__context__
+    return False
