@@ -78,8 +78,14 @@ class Plan:
     vector: "VectorPlan | None" = None
 
 
-def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
+def make_plan(source: str | Path, target: str | Path, options: Options, *, every_site: bool = True) -> Plan:
     """Make the plan of a run; writes nothing.
+
+    Args:
+        source: Path or address of the mosaic.
+        target: Path of the map.
+        options: Options of the user.
+        every_site: False for a table without the sites that don't lie on the map.
 
     Raises:
         UserError: The input, the model or an option is invalid; one line per problem.
@@ -123,7 +129,7 @@ def make_plan(source: str | Path, target: str | Path, options: Options) -> Plan:
     vector = None
     if options.polygons is not None or options.table is not None or options.qgis_style:
         outputs = {target: "the map itself"} | ({} if probabilities is None else {probabilities: "the probabilities"})
-        vector = _vector_plan(header, card, options, read | inputs, outputs)
+        vector = _vector_plan(header, card, options, read | inputs, outputs, every_site)
         notices += vector.notices
     for file in (target, probabilities):
         if file is not None:
@@ -220,7 +226,12 @@ def request_for(model: Path, card: ModelCard, options: Options, raw: str | None 
 
 
 def _vector_plan(
-    header: Header, card: ModelCard, options: Options, inputs: dict[str | Path, str], targets: dict[Path, str]
+    header: Header,
+    card: ModelCard,
+    options: Options,
+    inputs: dict[str | Path, str],
+    targets: dict[Path, str],
+    every_site: bool,
 ) -> "VectorPlan":
     """Return the plan of polygons and table of sites; `targets` are the map, first, and further files."""
     from inference.common.vector import vector_libraries
@@ -246,6 +257,7 @@ def _vector_plan(
         inputs=inputs,
         targets=targets,
         argument="--polygons",
+        every_site=every_site,
     )
 
 

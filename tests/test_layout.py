@@ -296,6 +296,18 @@ def test_a_bare_copy_of_inference_needs_five_packages(tmp_path: Path) -> None:
     assert (tmp_path / "out.tif").is_file()
 
 
+def test_a_bare_copy_maps_many(tmp_path: Path) -> None:
+    modules = importable("numpy", "rasterio", "pydantic", "tqdm", "onnxruntime")
+    done = bare_copy(tmp_path, modules, "inference.py", "../in.tif", "../no.tif", "../out", "--model", "../m.onnx")
+    assert done.returncode == 2, done.stderr
+    shutil.copy(tmp_path / "in.tif", tmp_path / "b.tif")
+    done = bare_copy(tmp_path, modules, "inference.py", "../in.tif", "../b.tif", "../out", "--model", "../m.onnx")
+    assert done.returncode == 0, done.stderr
+    assert f"index.gpkg: not written: {INSTALL}" in done.stdout
+    made = {"in.tif", "b.tif", "batch.jsonl", "summary.csv", "index.vrt"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == made
+
+
 def test_a_bare_copy_says_what_polygons_need(tmp_path: Path) -> None:
     modules = importable("numpy", "rasterio", "pydantic", "tqdm", "onnxruntime")
     mapping = ("inference.py", "../in.tif", "../out.tif", "--model", "../m.onnx")

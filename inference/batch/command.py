@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from inference.batch.run import make_batch, run_batch
+from inference.batch.arguments import make_batch
+from inference.batch.run import run_batch
 from inference.common.text import print_line
 from inference.options import Options
 

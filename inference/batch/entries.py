@@ -33,6 +33,7 @@ class Entry:
         crs: CRS of the image, an authority's code or WKT.
         transform: From (column, row) to the CRS.
         background: Class that is no target.
+        table: Path of the table of its sites below the folder of the batch.
     """
 
     image: str
@@ -53,6 +54,7 @@ class Entry:
     crs: str = ""
     transform: Affine | None = None
     background: int | None = None
+    table: str = ""
 
 
 def entry(record: Record) -> Entry:
@@ -70,7 +72,7 @@ def entry(record: Record) -> Entry:
     placed = isinstance(transform, list) and len(transform) == 6 and all(map(_is_number, transform))
     return Entry(
         **{key: text(key) for key in ("image", "output", "state", "reason", "site", "date")},
-        **{key: text(key) for key in ("model", "revision", "sha256", "crs")},
+        **{key: text(key) for key in ("model", "revision", "sha256", "crs", "table")},
         pixels=whole("pixels"),
         invalid=whole("invalid"),
         class_pixels=_numbers(record.get("class_pixels")),

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from inference.batch.arguments import Batch
 from inference.batch.items import Item, identity
 from inference.batch.journal import Record, read_journal
 from inference.batch.layout import JOURNAL
 from inference.batch.progress import duration
 from inference.batch.reasons import Reasons
-from inference.batch.run import Batch, to_do
+from inference.batch.remaining import to_do
 from inference.common.errors import UserError
 from inference.common.paths import user_path
 from inference.common.progress import progress

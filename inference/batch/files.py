@@ -11,11 +11,15 @@ from typing import Any
 
 from inference.batch.entries import Entry, entry
 from inference.batch.journal import DONE, Record
-from inference.batch.layout import INDEX, MOSAIC, SUMMARY
+from inference.batch.layout import INDEX, JOURNAL, MOSAIC, SITES, SUMMARY
 from inference.batch.mosaic import Unfit, make_mosaic
 from inference.common.csv_text import cell_text, column_stems
-from inference.common.errors import UserError
+from inference.common.errors import UserError, first_line
 from inference.common.files import write_text
+from inference.common.paths import path_within, shown_path
+
+REPORT_CARD_COLUMN = "Site"
+"""First column of a table of the kelp report card, which can have no further ones."""
 
 
 def write_files(folder: Path, latest: Mapping[str, Record]) -> tuple[list[Path], list[str]]:
@@ -40,6 +44,13 @@ def write_files(folder: Path, latest: Mapping[str, Record]) -> tuple[list[Path],
             paths.append(folder / INDEX)
         except UserError as error:
             lines.append(f"{INDEX}: not written: {error}")
+    tables = [each for each in entries if each.state == DONE and each.table]
+    if tables:
+        try:
+            write_text(folder / SITES, sites_text(folder, tables))
+            paths.append(folder / SITES)
+        except UserError as error:
+            lines.append(f"{SITES}: not written: {error}")
     try:
         mosaic = make_mosaic([each for each in entries if each.state == DONE])
         write_text(folder / MOSAIC, mosaic.text)
@@ -52,6 +63,34 @@ def write_files(folder: Path, latest: Mapping[str, Record]) -> tuple[list[Path],
         (folder / MOSAIC).unlink(missing_ok=True)  # an earlier one shows fewer maps
         lines.append(f"{MOSAIC}: not written: {error}")
     return paths, lines
+
+
+def sites_text(folder: Path, maps: Sequence[Entry]) -> str:
+    """Return the tables of the sites of all maps as one, which begins with a column that names the map.
+
+    A table of the kelp report card gets no further column.
+
+    Raises:
+        UserError: A table can't be read, or they have different columns.
+    """
+    rows: list[list[str]] = []
+    columns: list[str] = []
+    for each in maps:
+        path = path_within(folder, each.table, f"{JOURNAL}: table")
+        try:
+            found = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")))
+        except (OSError, ValueError, csv.Error) as error:
+            raise UserError(f"{shown_path(path)}: can't be read: {first_line(error)}") from None
+        if not found or (columns and found[0] != columns):
+            raise UserError(f"{shown_path(path)}: has other columns than the tables of other maps")
+        columns = found[0]
+        more = [] if columns[0] == REPORT_CARD_COLUMN else [each.output]
+        rows += [[*more, *row] for row in found[1:]]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns if columns[0] == REPORT_CARD_COLUMN else ["map", *columns])
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _write_index(path: Path, entries: Sequence[Entry]) -> None:

@@ -13,11 +13,11 @@ from inference.common.targets import TABLE_SUFFIXES, TIFF_SUFFIXES, VECTOR_SUFFI
 from inference.common.text import limited, quoted
 from inference.options import Options
 
-JOURNAL, SUMMARY, INDEX, MOSAIC = "batch.jsonl", "summary.csv", "index.gpkg", "index.vrt"
+JOURNAL, SUMMARY, INDEX, MOSAIC, SITES = "batch.jsonl", "summary.csv", "index.gpkg", "index.vrt", "sites.csv"
 """Files of the batch itself."""
 NAME = "{name}"
 """Text that stands for the path of a map without its suffix, in the name of a file beside it."""
-_RESERVED = {name.casefold(): name for name in (JOURNAL, SUMMARY, INDEX, MOSAIC)}
+_RESERVED = {name.casefold(): name for name in (JOURNAL, SUMMARY, INDEX, MOSAIC, SITES)}
 _ENDINGS = (".", "_", "-")  # beginnings of what is added to a name
 _SHOWN = 5
 

@@ -68,7 +68,7 @@ class Sizes(threading.Thread):
 def pixels_of(source: str) -> int:
     """Return the number of pixels of an image; 0 if it can't be read."""
     try:
-        with environment(), open_raster(source) as file:
+        with environment(source=source), open_raster(source) as file:
             return int(file.height) * int(file.width)
     except Exception:  # the attempt to map it says what is wrong
         return 0

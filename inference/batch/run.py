@@ -3,51 +3,24 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from inference.batch.arguments import Batch, check_foreign
 from inference.batch.files import write_files
-from inference.batch.items import Item, check_inputs, find_items, identity
+from inference.batch.items import identity
 from inference.batch.journal import DONE, FAILED, SKIPPED, STARTED, Journal, Record
-from inference.batch.layout import INDEX, JOURNAL, MOSAIC, SUMMARY, Layout, check_names, make_layout
+from inference.batch.layout import JOURNAL
 from inference.batch.progress import PATIENCE_SECONDS, BatchProgress
 from inference.batch.queue import Queue, Task
 from inference.batch.reasons import Reasons
-from inference.batch.settings import Settings, differences, read_settings
+from inference.batch.remaining import to_do
 from inference.batch.worker import Job, Outcome, Worker
-from inference.common.errors import UserError
-from inference.common.paths import is_address, shown_path, user_path
-from inference.common.targets import TIFF_SUFFIXES, make_folder
-from inference.common.text import limited, print_line
-from inference.options import Options
+from inference.common.targets import make_folder
+from inference.common.text import print_line
 from inference.plan import Plan
-
-MOST_RETRIES = 100
-_SHOWN = 5
-
-
-@dataclass
-class Batch:
-    """Batch whose arguments have been checked.
-
-    Attributes:
-        folder: Folder of the maps.
-        items: All images.
-        options: Options of the user.
-        layout: Names of the files.
-        settings: What decides the content of the maps.
-        retries: Number of further attempts after a failure that may pass.
-    """
-
-    folder: Path
-    items: Sequence[Item]
-    options: Options
-    layout: Layout
-    settings: Settings
-    retries: int
 
 
 @dataclass
@@ -88,45 +61,6 @@ BEFORE = "done before"
 """State of an image that an earlier start has mapped."""
 
 
-def make_batch(inputs: Sequence[str], folder: str | Path, options: Options, retries: int = 2) -> Batch:
-    """Check the arguments of a batch and find its images; writes nothing.
-
-    Raises:
-        UserError: An argument is invalid.
-    """
-    options.check()
-    if not 0 <= retries <= MOST_RETRIES:
-        raise UserError(f"--retries: {retries} (allowed: 0 to {MOST_RETRIES})")
-    path = _folder(folder)
-    layout = make_layout(path, options)
-    settings = read_settings(options, layout.templates)
-    if layout.templates.keys() & {"polygons", "table"} or layout.style:
-        from inference.common.vector import vector_libraries
-
-        vector_libraries()
-    items = find_items(inputs, path)
-    check_inputs(items)
-    check_names(layout, items)
-    return Batch(path, items, options, layout, settings, retries)
-
-
-def _folder(folder: str | Path) -> Path:
-    text = str(folder)
-    if is_address(text):
-        raise UserError(
-            f"OUT_DIR: {shown_path(text)} is an address (name a folder of this machine, and copy it there afterwards)"
-        )
-    path = user_path(folder, "OUT_DIR")
-    if not path.is_dir() and path.suffix.lower() in TIFF_SUFFIXES:
-        raise UserError(
-            f"OUT_DIR: {shown_path(text)} is the name of a file (several images are mapped into a folder, which is the "
-            "last argument)"
-        )
-    if path.exists() and not path.is_dir():
-        raise UserError(f"OUT_DIR: {shown_path(text)} is a file, not a folder (choose another)")
-    return path
-
-
 def run_batch(batch: Batch, *, progress: bool = False) -> BatchResult:
     """Map all images of a batch that aren't mapped yet.
 
@@ -139,7 +73,7 @@ def run_batch(batch: Batch, *, progress: bool = False) -> BatchResult:
             loaded, or the journal can't be written.
     """
     started = time.monotonic()
-    _check_foreign(batch)
+    check_foreign(batch)
     make_folder(batch.folder, "OUT_DIR")
     with Journal(batch.folder / JOURNAL) as journal:
         result = BatchResult()
@@ -160,75 +94,6 @@ def run_batch(batch: Batch, *, progress: bool = False) -> BatchResult:
         result.lines += lines
     result.seconds = time.monotonic() - started
     return result
-
-
-def _check_foreign(batch: Batch) -> None:
-    """Check that the files about all maps belong to a batch, where they exist."""
-    if batch.options.overwrite or (batch.folder / JOURNAL).exists():
-        return
-    for name in (SUMMARY, INDEX, MOSAIC):
-        if (batch.folder / name).exists():
-            raise UserError(
-                f"{shown_path(batch.folder / name)}: exists already and is of no batch (replace it with --overwrite, "
-                "or choose another OUT_DIR)"
-            )
-
-
-def to_do(batch: Batch, latest: dict[str, Record]) -> list[Task]:
-    """Return the images that aren't done, with whether their files may be replaced.
-
-    Args:
-        batch: The batch.
-        latest: Last line of the journal about each map.
-
-    Raises:
-        UserError: Maps were made of other images or with other settings, and may not be replaced.
-    """
-    stale: dict[str, str] = {}
-    done: set[str] = set()
-    if not batch.options.overwrite:
-        for name, record in latest.items():
-            changed = differences(batch.settings, record) if record["state"] == DONE else []
-            if changed and (batch.folder / name).exists():
-                stale[name] = f"{name} was made with {', '.join(changed)}"
-    for item in batch.items:
-        found = latest.get(item.name)
-        if found is None or found["state"] != DONE or not (batch.folder / item.name).exists():
-            continue
-        if differences(batch.settings, found):
-            continue
-        reason = _other_image(item, found, batch.options)
-        if reason is None:
-            done.add(item.name)
-        elif not batch.options.overwrite:
-            stale[item.name] = f"{item.name} {reason}"
-    if stale:
-        raise UserError(
-            f"{shown_path(batch.folder)}: {'; '.join(limited(stale.values(), _SHOWN))} (choose another OUT_DIR, or "
-            "replace such maps with --overwrite)"
-        )
-    tasks = []
-    for item in batch.items:
-        if item.name not in done:
-            # Files of an attempt that was killed are the batch's own: when it was begun, none had these names.
-            own = latest.get(item.name, {}).get("state") in (STARTED, DONE)
-            tasks.append(Task(item, batch.options.overwrite or own))
-    return tasks
-
-
-def _other_image(item: Item, record: Record, options: Options) -> str | None:
-    """Return why a map that is done isn't one of this image; None if it is."""
-    before = record.get("file")
-    now = identity(item.source)
-    if now is None or not isinstance(before, list):
-        if record["image"] != item.image:
-            return f"was made of {shown_path(record['image'])}, not of {shown_path(item.image)}"
-    elif list(now) != before:
-        return f"was made of another file than {shown_path(item.source)} is now"
-    given = item.date or options.date
-    if given and record.get("date") != given:
-        return f"has the date {shown_path(record.get('date') or 'none')}, not {given}"
-    return None
 
 
 def _leave_out(batch: Batch, tasks: list[Task], journal: Journal, result: BatchResult) -> None:
@@ -336,7 +201,8 @@ def _record(
         "options": batch.settings.options,
         "settings": dict(batch.settings.values),
         "model_sha256": batch.settings.model,
-        **outcome.record,
+        **{key: value for key, value in outcome.record.items() if key != "sites"},
+        "table": batch.layout.further(item).get("table", "") if outcome.record.get("sites") else "",
         "files": batch.layout.files(item)[1:],
         "notices": list(outcome.notices),
     }

@@ -37,7 +37,7 @@ _PASSING = {
 _DISK = ("can't be written", "MiB are free")  # of messages about outputs
 _LASTING_DISK = ("permission denied", "read-only", "not permitted")
 _LASTING = ("404", "403", "401", "400", "nosuchkey", "nosuchbucket", "accessdenied", "not exist", "not recognized")
-_UNREADABLE = ("can't be read", "can't be opened")
+_UNREADABLE = ("can't be read", "can't be opened", "can't be reached")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Worker:
 def _planned(job: Job) -> Plan:
     """Return the plan; of an image on which no site lies, one without the table."""
     try:
-        return make_plan(job.source, job.target, job.options)
+        return make_plan(job.source, job.target, job.options, every_site=False)
     except UserError as error:
         if job.options.table is None:
             raise
@@ -175,6 +175,7 @@ def _mapped(plan: Plan, summary: Summary) -> dict[str, Any]:
         "sha256": digest(plan.target),
         "bytes": plan.target.stat().st_size,
         "date": plan.options.date or plan.source.header.date,
+        "sites": plan.options.table is not None,
     }
 
 

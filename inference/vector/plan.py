@@ -33,6 +33,7 @@ def plan_vectors(
     targets: Mapping[Path, str],
     argument: str,
     areas: str | Path | None = None,
+    every_site: bool = True,
 ) -> VectorPlan:
     """Make the plan of the vector outputs of a map; writes nothing.
 
@@ -45,6 +46,7 @@ def plan_vectors(
         targets: Further files that the command writes, each with what it is.
         argument: Option or argument that names the file of polygons.
         areas: File with the estimated areas of the sites; None for none.
+        every_site: False to leave out sites that don't lie on the map.
 
     Raises:
         UserError: An input or an option is invalid.
@@ -108,7 +110,7 @@ def plan_vectors(
             clip=masks["--clip"],
         )
     if options.table is not None:
-        sites = read_sites(files["--sites"], header, column=options.site_column, date=info.date)
+        sites = read_sites(files["--sites"], header, column=options.site_column, date=info.date, every=every_site)
         notices += [*sites.notices, *check_table(sites, info, options.table_format)]
         intervals = None if areas is None else read_intervals(user_source(areas, OPTION), sites, info.names)
         table = TablePlan(sites, table_path, options.table_format, intervals)

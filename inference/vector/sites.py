@@ -70,6 +70,7 @@ def read_sites(
     date_column: str | None = None,
     date: str = "",
     layer: str | None = None,
+    every: bool = True,
 ) -> Sites:
     """Read the outlines of sites, and place them on the grid of a map.
 
@@ -82,6 +83,7 @@ def read_sites(
         date_column: Column with their dates; None for that of DATE_COLUMNS, if there is one.
         date: Date of the map, of sites that have none.
         layer: Name of the layer; None if the file has a single one.
+        every: False to leave out sites that don't lie on the map.
 
     Raises:
         UserError: The file can't be read, a site has no name, no site lies on the map, or the ground areas of the map
@@ -135,6 +137,13 @@ def read_sites(
         species=_common(read, sites, features, values("species"), others["species"]),
         geometries=geometries,
     )
+    if not every:
+        kept = np.flatnonzero(_on_map(found.geometries, header)).tolist()
+        sites = [sites[at] for at in kept]
+        lists = {
+            name: tuple(getattr(found, name)[at] for at in kept) for name in ("names", "dates", "tides", "species")
+        }
+        found = Sites(found.path, **lists, geometries=found.geometries[kept])
     notices += [*_date_notice(read, sites, date), *_outside_notice(found, header), *_overlap_notice(found)]
     return Sites(**{**found.__dict__, "notices": tuple(notices)})
 

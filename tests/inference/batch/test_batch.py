@@ -183,11 +183,11 @@ def test_two_batches_in_one_folder(world: Path, capsys: pytest.CaptureFixture[st
 def test_retries(world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     real, failures = worker.make_plan, {"m1.tif": 1, "m2.tif": 9}
 
-    def failing(source: str, target: Path, options: Options) -> Plan:
+    def failing(source: str, target: Path, options: Options, **more: Any) -> Plan:
         if failures.get(target.name, 0):
             failures[target.name] -= 1
             raise UserError(f"{target}: can't be written: No space left on device (0 MiB are free in its folder)")
-        return real(source, target, options)
+        return real(source, target, options, **more)
 
     monkeypatch.setattr(worker, "make_plan", failing)
     monkeypatch.setattr(queue, "WAIT_SECONDS", 0.0)
@@ -213,10 +213,10 @@ def test_an_internal_error_does_not_stop_the_rest(
 ) -> None:
     real = worker.make_plan
 
-    def failing(source: str, target: Path, options: Options) -> Plan:
+    def failing(source: str, target: Path, options: Options, **more: Any) -> Plan:
         if target.name == "m1.tif":
             raise ZeroDivisionError("division by zero")
-        return real(source, target, options)
+        return real(source, target, options, **more)
 
     monkeypatch.setattr(worker, "make_plan", failing)
     assert run("in", "out", "--model", "m.onnx") == 4

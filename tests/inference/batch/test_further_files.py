@@ -35,7 +35,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_polygons_probabilities_sites_and_styles(world: Path) -> None:
     # On the first two mosaics.
     outline = shapely.box(5e5 + 1, 5.8e6 - 3, 5e5 + 6, 5.8e6 - 1)
-    write_polygons(world / "s.gpkg", [outline], transform=None, site=["cove"])
+    far = shapely.box(6e5, 5.8e6 - 3, 6e5 + 6, 5.8e6 - 1)
+    write_polygons(world / "s.gpkg", [outline, far], transform=None, site=["cove", "far"])
     arguments = ["--polygons", "shapes/{name}.fgb", "--probabilities", "_p.tif", "--min-area", "0.05", "--qgis-style"]
     sites = ["--sites", "s.gpkg", "--table", ".csv"]
     assert run("in", "out", "--model", "m.onnx", *arguments, *sites) == 0
@@ -43,10 +44,15 @@ def test_polygons_probabilities_sites_and_styles(world: Path) -> None:
     names = [f"cove{at % 2}/m{at}" for at in range(4)]
     expected = {f"{name}{ending}" for name in names for ending in (".tif", "_p.tif", ".qml")}
     expected |= {f"shapes/{name}.fgb" for name in names} | {"cove0/m0.csv", "cove1/m1.csv"}
-    assert files == expected | {"summary.csv", "index.gpkg", "index.vrt"}
+    assert files == expected | {"summary.csv", "index.gpkg", "index.vrt", "sites.csv"}
     with (world / "out" / "cove0" / "m0.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert float(row["outside_m2"]) == pytest.approx(4, rel=0.01)
+    with (world / "out" / "sites.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["map"], row["site"]) for row in rows] == [("cove0/m0.tif", "cove"), ("cove1/m1.tif", "cove")]
+    assert rows[0] == {"map": "cove0/m0.tif"} | row
+    assert sum(float(row["kelp1_m2"]) + float(row["background_m2"]) for row in rows) == pytest.approx(10, rel=0.01)
     assert run("in/cove0/m0.tif", "one.tif", "--model", "m.onnx", "--polygons", "one.fgb", "--min-area", "0.05") == 0
     one, other = (pyogrio.read_dataframe(path) for path in ("one.fgb", "out/shapes/cove0/m0.fgb"))
     assert one.equals(other)

@@ -157,7 +157,7 @@ BAD: dict[str, tuple[Callable[[], object], str, str]] = {
     "one name": (lambda: touch("x/a.tif"), "a.tif x/a.tif out", "a.tif and x/a.tif (a.tif)"),
     "two suffixes": (lambda: touch("a.jp2"), "a.tif a.jp2 out", "maps of different images would have one name: a.tif"),
     "no name": (nothing, "a.tif https://h/.. out", "https://h/..: has no file name that its map could have"),
-    "a web folder": (nothing, "https://h/p/ out", "https://h/p/: web servers don't list their files"),
+    "a web folder": (nothing, "https://h/p/ out", "https://h/p/: only object stores, such as s3://, list their files"),
     "out is in": (nothing, ". .", ".: is the folder of the images itself"),
     "an image itself": (nothing, "a.tif b.tif .", "a.tif: is an image of the batch, a.tif"),
     "a link to an image": (

@@ -1,0 +1,72 @@
+"""What a batch still has to do, by its journal."""
+
+from collections.abc import Mapping
+
+from inference.batch.arguments import Batch
+from inference.batch.items import Item, identity
+from inference.batch.journal import DONE, STARTED, Record
+from inference.batch.queue import Task
+from inference.batch.settings import differences
+from inference.common.errors import UserError
+from inference.common.paths import shown_path
+from inference.common.text import limited
+from inference.options import Options
+
+_SHOWN = 5
+
+
+def to_do(batch: Batch, latest: Mapping[str, Record]) -> list[Task]:
+    """Return the images that aren't done, with whether their files may be replaced.
+
+    Args:
+        batch: The batch.
+        latest: Last line of the journal about each map.
+
+    Raises:
+        UserError: Maps were made of other images or with other settings, and may not be replaced.
+    """
+    stale: dict[str, str] = {}
+    done: set[str] = set()
+    if not batch.options.overwrite:
+        for name, record in latest.items():
+            changed = differences(batch.settings, record) if record["state"] == DONE else []
+            if changed and (batch.folder / name).exists():
+                stale[name] = f"{name} was made with {', '.join(changed)}"
+    for item in batch.items:
+        found = latest.get(item.name)
+        if found is None or found["state"] != DONE or not (batch.folder / item.name).exists():
+            continue
+        if differences(batch.settings, found):
+            continue
+        reason = _other_image(item, found, batch.options)
+        if reason is None:
+            done.add(item.name)
+        elif not batch.options.overwrite:
+            stale[item.name] = f"{item.name} {reason}"
+    if stale:
+        raise UserError(
+            f"{shown_path(batch.folder)}: {'; '.join(limited(stale.values(), _SHOWN))} (choose another OUT_DIR, or "
+            "replace such maps with --overwrite)"
+        )
+    tasks = []
+    for item in batch.items:
+        if item.name not in done:
+            # Files of an attempt that was killed are the batch's own: when it was begun, none had these names.
+            own = latest.get(item.name, {}).get("state") in (STARTED, DONE)
+            tasks.append(Task(item, batch.options.overwrite or own))
+    return tasks
+
+
+def _other_image(item: Item, record: Record, options: Options) -> str | None:
+    """Return why a map that is done isn't one of this image; None if it is."""
+    before = record.get("file")
+    now = identity(item.source)
+    if now is None or not isinstance(before, list):
+        if record["image"] != item.image:
+            return f"was made of {shown_path(record['image'])}, not of {shown_path(item.image)}"
+    elif list(now) != before:
+        return f"was made of another file than {shown_path(item.source)} is now"
+    given = item.date or options.date
+    if given and record.get("date") != given:
+        return f"has the date {shown_path(record.get('date') or 'none')}, not {given}"
+    return None
