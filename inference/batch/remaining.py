@@ -34,7 +34,7 @@ def to_do(batch: Batch, latest: Mapping[str, Record]) -> list[Task]:
                 stale[name] = f"{name} was made with {', '.join(changed)}"
     for item in batch.items:
         found = latest.get(item.name)
-        if found is None or found["state"] != DONE or not (batch.folder / item.name).exists():
+        if found is None or found["state"] != DONE or not _is_there(batch, found):
             continue
         if differences(batch.settings, found):
             continue
@@ -55,6 +55,13 @@ def to_do(batch: Batch, latest: Mapping[str, Record]) -> list[Task]:
             own = latest.get(item.name, {}).get("state") in (STARTED, DONE)
             tasks.append(Task(item, batch.options.overwrite or own))
     return tasks
+
+
+def _is_there(batch: Batch, record: Record) -> bool:
+    """Return True if all files of a map that is done are there."""
+    files = record.get("files")
+    further = [name for name in files if isinstance(name, str)] if isinstance(files, list) else []
+    return all((batch.folder / name).exists() for name in (record["output"], *further))
 
 
 def _other_image(item: Item, record: Record, options: Options) -> str | None:

@@ -18,9 +18,12 @@ from inference.batch.queue import Queue, Task
 from inference.batch.reasons import Reasons
 from inference.batch.remaining import to_do
 from inference.batch.worker import Job, Outcome, Worker
+from inference.common.errors import UserError
 from inference.common.targets import make_folder
 from inference.common.text import print_line
 from inference.plan import Plan
+
+_ALIKE = 5
 
 
 @dataclass
@@ -155,9 +158,37 @@ class _Ahead:
         self._thread.join(PATIENCE_SECONDS)
 
 
+class _OptionError:
+    """Check that an option doesn't make all images fail, such as --resample without a known ground sample distance.
+
+    Args:
+        most: Number of first images that fail alike before the batch is stopped.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._reasons: list[str] | None = []
+
+    def add(self, source: str, outcome: Outcome) -> None:
+        """Add the next outcome.
+
+        Raises:
+            UserError: All images so far have failed because of the same option.
+        """
+        if self._reasons is None:
+            return
+        if outcome.state != FAILED or not outcome.reason.startswith("--"):
+            self._reasons = None
+            return
+        self._reasons.append(outcome.reason.replace(source, ""))
+        if len(self._reasons) == self._most and len(set(self._reasons)) == 1:
+            raise UserError(outcome.reason)
+
+
 def _map(batch: Batch, tasks: list[Task], journal: Journal, result: BatchResult, progress: bool) -> None:
     """Map images one after another; the next one is opened while one is mapped."""
     worker, queue = Worker(), Queue(tasks, batch.retries)
+    option = _OptionError(min(_ALIKE, len(tasks)))
     current: _Ahead | None = None
     ahead: _Ahead | None = None
     with BatchProgress([task.item.source for task in tasks], progress) as bar:
@@ -176,6 +207,7 @@ def _map(batch: Batch, tasks: list[Task], journal: Journal, result: BatchResult,
                 else:
                     outcome = plan
                 _record(batch, current, outcome, journal, queue, result, bar)
+                option.add(task.item.source, outcome)
         finally:
             for started in (current, ahead):
                 if started is not None:
@@ -203,7 +235,7 @@ def _record(
         "model_sha256": batch.settings.model,
         **{key: value for key, value in outcome.record.items() if key != "sites"},
         "table": batch.layout.further(item).get("table", "") if outcome.record.get("sites") else "",
-        "files": batch.layout.files(item)[1:],
+        "files": [name for name in batch.layout.files(item)[1:] if (batch.folder / name).exists()],
         "notices": list(outcome.notices),
     }
     journal.append(record)

@@ -233,6 +233,16 @@ def test_a_model_that_cannot_be_loaded_stops_the_batch(world: Path, capsys: pyte
     assert journal(world / "out") == []
 
 
+def test_an_option_that_fits_no_image_stops_the_batch(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("in", "out", "--model", "m.onnx", "--resample") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "--resample: the card names no ground sample distance, so there is nothing to go by (leave it out)"
+    assert run("in", "out", "--model", "m.onnx", "--nodata", "999") == 2
+    write_raster(world / "in" / "a.tif", pixels(0).astype(np.uint16))
+    assert run("in", "other", "--model", "m.onnx", "--nodata", "999", "--max-pixel-value", "255") == 4
+    assert states(world / "other")["a.tif"] == "done"
+
+
 @pytest.mark.parametrize(
     ("text", "source", "passes"),
     [

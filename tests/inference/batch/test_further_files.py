@@ -21,7 +21,7 @@ from tests.conftest import write_raster
 from tests.inference.networks import card, write_onnx
 from tests.inference.vector.maps import write_polygons
 
-from .survey import contents, pixels, refused, run, write_failing, write_survey
+from .survey import contents, journal, pixels, refused, run, write_failing, write_survey
 
 
 @pytest.fixture
@@ -53,6 +53,14 @@ def test_polygons_probabilities_sites_and_styles(world: Path) -> None:
     assert [(row["map"], row["site"]) for row in rows] == [("cove0/m0.tif", "cove"), ("cove1/m1.tif", "cove")]
     assert rows[0] == {"map": "cove0/m0.tif"} | row
     assert sum(float(row["kelp1_m2"]) + float(row["background_m2"]) for row in rows) == pytest.approx(10, rel=0.01)
+    before = contents(world / "out")
+    (world / "out" / "shapes" / "cove1" / "m3.fgb").unlink()
+    lines = len(journal(world / "out"))
+    assert run("in", "out", "--model", "m.onnx", *arguments, *sites) == 0
+    assert [line["output"] for line in journal(world / "out")[lines:]] == ["cove1/m3.tif"] * 2, (
+        "all files must be there"
+    )
+    assert contents(world / "out") == before
     assert run("in/cove0/m0.tif", "one.tif", "--model", "m.onnx", "--polygons", "one.fgb", "--min-area", "0.05") == 0
     one, other = (pyogrio.read_dataframe(path) for path in ("one.fgb", "out/shapes/cove0/m0.fgb"))
     assert one.equals(other)

@@ -35,6 +35,8 @@ def test_what_dead_processes_left_is_cleared_and_nothing_else(tmp_path: Path) ->
         stale(target, platform.node(), alive),
         stale(target, "other-machine", dead.pid),
         stale(tmp_path / "b.tif", platform.node(), dead.pid),
+        # Another map, which a thread of this process may be writing.
+        stale(target.with_name(f"{target.name}.tif"), platform.node(), os.getpid()),
     ]
     check_target(target, "OUT.tif", overwrite=False)
     assert [path.exists() for path in [*gone, old]] == [False] * 4
