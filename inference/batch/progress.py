@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from inference.common.raster import environment, open_raster
+from inference.common.raster import read_header
 from inference.common.text import clean_line, print_line
 
 LINE_SECONDS = 30.0
@@ -68,10 +68,10 @@ class Sizes(threading.Thread):
 def pixels_of(source: str) -> int:
     """Return the number of pixels of an image; 0 if it can't be read."""
     try:
-        with environment(source=source), open_raster(source) as file:
-            return int(file.height) * int(file.width)
+        header = read_header(source)
     except Exception:  # the attempt to map it says what is wrong
         return 0
+    return header.height * header.width
 
 
 class BatchProgress:
