@@ -1,7 +1,9 @@
 """A batch through the command: its maps and files, failures, and what a second start does."""
 
 import csv
+import fcntl
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ import pyogrio
 import pytest
 import rasterio
 
+from inference import predict
 from inference.batch import queue, worker
 from inference.batch.journal import Journal
 from inference.common.errors import UserError
+from inference.model.backends import open_backend
 from inference.options import Options
 from inference.plan import Plan
 from tests.conftest import write_raster
@@ -264,6 +268,45 @@ def test_errors_of_the_system_may_pass() -> None:
         error = UserError("in.tif: can't be read")
         error.__context__ = OSError(number, os.strerror(number))
         assert worker.may_pass(error, "in.tif") is passes
+
+
+def test_the_next_image_is_opened_meanwhile_and_the_model_loaded_once(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = {f"m{at}.tif": threading.Event() for at in range(4)}
+    following = {"m0.tif": "m2.tif", "m2.tif": "m1.tif", "m1.tif": "m3.tif"}
+    prepare, attempt, loaded = worker.Worker.prepare, worker.Worker.run, []
+
+    def prepared(self: worker.Worker, job: worker.Job) -> Plan | worker.Outcome:
+        plan = prepare(self, job)
+        opened[job.target.name].set()
+        return plan
+
+    def mapped(self: worker.Worker, job: worker.Job, *rest: Any) -> worker.Outcome:
+        if job.target.name in following:
+            assert opened[following[job.target.name]].wait(30)
+        return attempt(self, job, *rest)
+
+    def opening(*arguments: Any) -> Any:
+        loaded.append(arguments)
+        return open_backend(*arguments)
+
+    monkeypatch.setattr(worker.Worker, "prepare", prepared)
+    monkeypatch.setattr(worker.Worker, "run", mapped)
+    monkeypatch.setattr(predict, "open_backend", opening)
+    assert run("in", "out", "--model", "m.onnx") == 0
+    assert len(loaded) == 1
+
+
+def test_a_file_system_without_locks(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unsupported(*_: Any) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    assert run("in", "out", "--model", "m.onnx") == 0
+    assert "its file system has no locks; start one batch at a time" in capsys.readouterr().out
 
 
 def test_sites_and_dates(world: Path) -> None:
