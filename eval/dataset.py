@@ -14,11 +14,12 @@ from inference.common.errors import UserError
 from inference.common.progress import progress
 from inference.common.text import LONGEST_NAME, clean_line
 from train.data.labels import LabelRule, label_rule
-from train.data.pairs import Scene, data_dir, find_pairs, read_scenes, whole_images
+from train.data.pairs import Scene, data_dir, find_pairs, has_folder, read_scenes, whole_images
 from train.data.prepared import DATASET
 from train.data.prepared_scenes import prepared_scenes
 from train.data.read_prepared import is_prepared, prepared_splits, read_prepared
 from train.data.reader import Reader
+from train.data.remote_folder import RemoteFolder
 from train.data.undeclared import likewise
 
 DEMO = "demo://kelp"
@@ -103,7 +104,9 @@ def open_split(data: str, name: str, rule: LabelRule, model: Model, bands: Seque
         folder = data_dir(data)
     except UserError as error:
         raise UserError(str(error).replace("data_module.data_dir:", "--data:")) from None
-    scenes, problems = _prepared(folder, name, model) if is_prepared(folder) else _folders(folder, name)
+    scenes, problems = (
+        _prepared(folder, name, model) if isinstance(folder, Path) and is_prepared(folder) else _folders(folder, name)
+    )
     for scene in whole_images(scenes):
         problems += _band_problems(scene, model, bands)
     if problems:
@@ -135,10 +138,10 @@ def nodata_notices(model: Model, scenes: Iterable[Scene]) -> list[str]:
 def has_split(data: str, name: str) -> bool:
     """Return True if a data set has a split of this name, as far as can be told without reading it."""
     folder = data_dir(data)
-    return is_prepared(folder) or (folder / name).is_dir()
+    return has_folder(folder, name) or (isinstance(folder, Path) and is_prepared(folder))
 
 
-def _folders(folder: Path, name: str) -> tuple[list[Scene], list[str]]:
+def _folders(folder: Path | RemoteFolder, name: str) -> tuple[list[Scene], list[str]]:
     """Return the scenes of a split's folders, and problems, one line each."""
     found = find_pairs(folder, name)
     scenes, unsound = read_scenes(found.pairs)
@@ -212,5 +215,5 @@ def _check_labels(split: Split) -> None:
     if problems:
         raise UserError("\n".join(problems))
     if not labelled:
-        folder = Path(split.scenes[0].pair.label).parent
+        folder = split.scenes[0].pair.label.parent
         raise UserError(f"{folder}: no pixel is labelled, all are {split.rule.ignore_index}, which is ignored")

@@ -172,7 +172,7 @@ def _evaluate(
     masks = _create(out / "masks")
     predictions = predict_split(model, split, settings, masks, temporary, options.device, options.mapping)
     if not add_counts(predictions.counts)["confusion"].any():
-        folder = Path(split.scenes[0].pair.image).parent
+        folder = split.scenes[0].pair.image.parent
         raise UserError(
             f"{folder}: no pixel is both valid in its image and labelled, so there is nothing to score (if a nodata "
             "value is declared that is none: --nodata none)"

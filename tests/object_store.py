@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         query, path = parse_qs(address.query), self.folder / unquote(address.path).strip("/")
         if failure:
             self._fail(failure, path, body)
-        elif query.keys() & {"delimiter", "prefix"}:
+        elif {"delimiter", "prefix"} & set(query) or path.parent == self.folder:
             bucket = self.folder / unquote(address.path).strip("/").partition("/")[0]
             self._send(200, _listing(bucket, query), body)
         elif path.is_file() and path.resolve().is_relative_to(self.folder.resolve()):

@@ -16,7 +16,15 @@ from inference.common.text import clean_line, quoted
 
 LONGEST_SHOWN = 300
 """Characters of a path that a message shows; the longest paths in use have some 250."""
+_ONE_SLASH = re.compile(r"^((?:/vsi\w+/)?\w+:/)(?!/)")  # what a path makes of https://
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^{}]*)\})")
+
+
+class Address(PurePosixPath):
+    """Address of a remote file or folder, with the parts of a path: name, stem, suffix and parent."""
+
+    def __str__(self) -> str:
+        return _ONE_SLASH.sub(r"\1/", super().__str__())
 
 
 def shown_path(path: object) -> str:

@@ -31,17 +31,18 @@ HTTP_SETTINGS = {
     "GDAL_HTTP_LOW_SPEED_TIME": "20",
     "GDAL_HTTP_TCP_KEEPALIVE": "YES",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-    "GDAL_INGESTED_BYTES_AT_OPEN": "65536",
 }
 """GDAL's settings for HTTP; an environment variable or an outer `rasterio.Env` overrides each.
 
 A request is repeated up to five times, after 0.5, 1, 2, 4 and 8 s; it fails when a connection takes 10 s or nothing
-arrives for 20 s. Neighbouring blocks are one request, and 64 KiB of a header, the index of a large mosaic, another.
+arrives for 20 s. Neighbouring blocks are one request.
 """
+_HEADER = {"GDAL_INGESTED_BYTES_AT_OPEN": "65536"}  # the index of a large mosaic in one request
 ATTEMPTS = 4
 """Times that a part of a remote image is read before it counts as unreadable."""
 _DELAY = 0.5  # seconds before the second attempt; doubled for each further one
 _CONNECT = 5.0  # seconds
+_reached: set[tuple[str, int]] = set()  # hosts and ports that have answered this process
 
 _STORES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/", "oss": "/vsioss/", "swift": "/vsiswift/"}
 # Files beside a GeoTIFF that say something about its pixels. Without a list of the folder GDAL asks for 32 others.
@@ -77,8 +78,9 @@ def remote_settings(source: str, again: bool = False) -> dict[str, str]:
         again: True to ignore what GDAL remembers of the file.
     """
     outer: dict[str, Any] = rasterio.env.getenv() if rasterio.env.hasenv() else {}
-    settings = {name: value for name, value in HTTP_SETTINGS.items() if name not in os.environ and name not in outer}
     stored, web = store_path(source), web_address(source)
+    wanted = HTTP_SETTINGS | (_HEADER if stored or web else {})
+    settings = {name: value for name, value in wanted.items() if name not in os.environ and name not in outer}
     if stored is not None:
         # One request in place of 70 for files that may lie beside it; a damaged list would hide the file.
         settings["GDAL_DISABLE_READDIR_ON_OPEN"] = "TRUE" if again else "FALSE"
@@ -139,7 +141,7 @@ def check_reachable(source: str) -> None:
         UserError: The host is unknown, refuses connections or doesn't answer.
     """
     place = _host(source)
-    if place is None:
+    if place is None or place in _reached:
         return
     host, port = place
     proxies = urllib.request.getproxies()
@@ -149,6 +151,7 @@ def check_reachable(source: str) -> None:
         return
     try:
         socket.create_connection((host, port), _CONNECT).close()
+        _reached.add(place)
     except (OSError, UnicodeError) as error:
         what = "no answer" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
         raise UserError(

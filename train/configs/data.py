@@ -26,12 +26,14 @@ SPLITS = ("train", "val", "test")
 """Names of the splits."""
 SPECIES_LABEL_TRANSFORM = {0: 2, 1: 0, 2: 1}
 
+_SCHEMES = {"s3", "gs", "az", "oss", "swift", "http", "https"}
+
 
 class DataModuleConfig(Section):
     """The data set, and how its pixels reach the network."""
 
     data_dir: Text
-    """Folder that train.prepare wrote, or with {train,val,test}/{x,y}/, relative to the working directory; or demo://kelp."""
+    """Folder that train.prepare wrote, or with {train,val,test}/{x,y}/, here or at s3://, https://, /vsi...; or demo://kelp."""
     fold: Positive | None = None
     """Fold of a prepared data set that is the val split, from 1; the others are the train split."""
     num_classes: Classes | None = None
@@ -84,8 +86,12 @@ class DataModuleConfig(Section):
     @field_validator("data_dir")
     @classmethod
     def _somewhere(cls, value: str) -> str:
-        if not value.strip() or ("://" in value and value != DEMO):
-            raise mistake(f"{shown(value)} is no folder and no demo data set (allowed: a folder, or {DEMO})")
+        scheme, separator, _ = value.partition("://")
+        if not value.strip() or (separator and value != DEMO and scheme.lower() not in _SCHEMES):
+            raise mistake(
+                f"{shown(value)} is no folder and no demo data set (allowed: a folder, {DEMO}, or an address that "
+                f"begins with s3://, gs://, az://, https:// or /vsi)"
+            )
         return value
 
     @field_validator("class_names")

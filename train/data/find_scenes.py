@@ -6,10 +6,11 @@ from pathlib import Path
 from inference.common.errors import UserError
 from train.configs.config import Config
 from train.configs.data import SPLITS
-from train.data.pairs import Scene, find_pairs, read_scenes
+from train.data.pairs import Scene, find_pairs, has_folder, read_scenes
 from train.data.prepared import DATASET, PreparedSet
 from train.data.prepared_scenes import guard_problems, prepared_scenes, resolution_notices, tile_notices
 from train.data.read_prepared import is_prepared, prepared_splits, read_prepared
+from train.data.remote_folder import RemoteFolder
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,16 @@ class FoundScenes:
     prepared: PreparedSet | None = None
 
 
-def find_scenes(folder: Path, config: Config) -> FoundScenes:
+def find_scenes(folder: Path | RemoteFolder, config: Config) -> FoundScenes:
     """Find the scenes of each split, and read the headers of their files.
 
     Args:
-        folder: Folder of the data set.
+        folder: Folder of the data set, here or remote.
         config: Resolved config.
     """
-    return _prepared(folder, config) if is_prepared(folder) else _folders(folder, config)
+    if isinstance(folder, Path) and is_prepared(folder):
+        return _prepared(folder, config)
+    return _folders(folder, config)
 
 
 def with_class_names(config: Config, prepared: PreparedSet | None) -> Config:
@@ -48,7 +51,7 @@ def with_class_names(config: Config, prepared: PreparedSet | None) -> Config:
     return config.model_copy(update={"data_module": data})
 
 
-def _folders(folder: Path, config: Config) -> FoundScenes:
+def _folders(folder: Path | RemoteFolder, config: Config) -> FoundScenes:
     found = FoundScenes()
     if config.data_module.fold is not None:
         found.problems.append(
@@ -56,7 +59,7 @@ def _folders(folder: Path, config: Config) -> FoundScenes:
             "train.prepare makes data sets with folds)"
         )
     for split in SPLITS:
-        if split == "test" and not (folder / split).exists():
+        if split == "test" and not has_folder(folder, split):
             found.notices.append(f"{folder}: has no test/, so there will be no test scores")
             continue
         pairs = find_pairs(folder, split)

@@ -21,11 +21,11 @@ def fingerprint(scenes: Sequence[Scene]) -> str:
     digest = hashlib.sha256()
     for scene in sorted(whole_images(scenes), key=lambda s: (s.pair.image.name, s.pair.label.name)):
         for path, header in ((scene.pair.image, scene.image), (scene.pair.label, scene.label)):
-            size = _size(path, header)
+            size = _size(header)
             crs = None if header.gcps else header.crs
             digest.update(repr((path.name, size, header.height, header.width, header.count, header.dtype)).encode())
             digest.update(repr((crs and crs.to_wkt(), tuple(header.transform))).encode())
-            for part in _parts(path, header, whole=path == scene.pair.label):
+            for part in _parts(header, whole=path == scene.pair.label):
                 digest.update(part)
     for line in sorted(_rectangle(scene) for scene in scenes if scene.block is not None):
         digest.update(line.encode())
@@ -49,14 +49,14 @@ def file_digests(splits: Mapping[str, Sequence[Scene]]) -> dict[str, str]:
             if any(each.block is not None for each in scenes):
                 image, label = f"image of {scene.pair.label.stem}", f"labels/{scene.pair.label.name}"
             if image not in digests:
-                digests[image] = _file_digest(scene.pair.image, scene.image, whole=False)
-                digests[label] = _file_digest(scene.pair.label, scene.label, whole=True)
+                digests[image] = _file_digest(scene.image, whole=False)
+                digests[label] = _file_digest(scene.label, whole=True)
     return digests
 
 
-def _file_digest(path: Path, header: Header, whole: bool) -> str:
-    digest = hashlib.sha256(str(_size(path, header)).encode())
-    for part in _parts(path, header, whole):
+def _file_digest(header: Header, whole: bool) -> str:
+    digest = hashlib.sha256(str(_size(header)).encode())
+    for part in _parts(header, whole):
         digest.update(part)
     return digest.hexdigest()
 
@@ -66,15 +66,16 @@ def _rectangle(scene: Scene) -> str:
     return repr((scene.pair.label.name, scene.row, scene.col, scene.height, scene.width))
 
 
-def _size(path: Path, header: Header) -> int | None:
+def _size(header: Header) -> int | None:
     """Return the size of a file in bytes; None for an address."""
-    return None if is_address(header.path) else path.stat().st_size
+    return None if is_address(header.path) else Path(header.path).stat().st_size
 
 
-def _parts(path: Path, header: Header, whole: bool) -> Iterator[bytes]:
+def _parts(header: Header, whole: bool) -> Iterator[bytes]:
     """Yield the digest of a whole file, or three parts of its content; nothing of an address."""
     if is_address(header.path):
         return
+    path = Path(header.path)
     with path.open("rb") as file:
         if whole:
             yield hashlib.file_digest(file, "sha256").digest()

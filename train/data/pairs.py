@@ -11,9 +11,10 @@ import numpy as np
 from rasterio import Affine
 
 from inference.common.errors import UserError
-from inference.common.paths import user_path
+from inference.common.paths import Address, is_address, user_path
 from inference.common.raster import Header, read_header
 from train.data.prepared import Block
+from train.data.remote_folder import RemoteFolder, remote_folder
 
 # Files that a user may take for images that are used; sidecars, notes and thumbnails are skipped without a notice.
 _OTHER_IMAGES = {".png", ".jpg", ".jpeg", ".jp2", ".bmp", ".webp", ".img", ".vrt", ".ecw", ".sid"}
@@ -25,8 +26,8 @@ _NAMED = 3
 class Pair:
     """Files of an image and its label."""
 
-    image: Path
-    label: Path
+    image: Path | Address
+    label: Path | Address
 
     @property
     def name(self) -> str:
@@ -112,23 +113,25 @@ class Found:
 
 @dataclass(frozen=True)
 class _Folder:
-    path: Path
-    tiffs: dict[str, Path]  # by name without suffix
-    others: dict[str, Path]  # images of other formats, likewise
+    path: Path | Address
+    tiffs: dict[str, Path | Address]  # by name without suffix
+    others: dict[str, Path | Address]  # images of other formats, likewise
     problems: list[str]
     notices: list[str]
 
 
-def data_dir(name: str) -> Path:
-    """Return the folder that `data_dir` names; draw the demo data set if that is named.
+def data_dir(name: str) -> Path | RemoteFolder:
+    """Return the folder that `data_dir` names; draw the demo data set if that is named, list a remote folder.
 
     Raises:
-        UserError: There is no such folder.
+        UserError: There is no such folder, or it can't be listed.
     """
-    if "://" in name:
+    if name.startswith("demo:"):
         from train.data.demo import demo_data_dir
 
         return demo_data_dir(name)
+    if is_address(name):
+        return remote_folder(name)
     wanted = "data_module.data_dir: a folder with train/, val/ and test/"
     folder = user_path(name, "data_module.data_dir")
     if folder.is_dir():
@@ -137,19 +140,27 @@ def data_dir(name: str) -> Path:
     raise UserError(f"{folder}: {found} ({wanted})")
 
 
-def find_pairs(data_dir: Path, split: str) -> Found:
+def has_folder(data_dir: Path | RemoteFolder, split: str) -> bool:
+    """Return True if a data set has a folder for a split."""
+    return data_dir.holds(split) if isinstance(data_dir, RemoteFolder) else (data_dir / split).exists()
+
+
+def find_pairs(data_dir: Path | RemoteFolder, split: str) -> Found:
     """Find the images of a split and their labels, paired by name.
 
     Problems are a folder that is missing or has no GeoTIFF, an image without a label or with two, a label without an
     image or with two, and a name that occurs twice.
     """
     try:
-        for folder in (data_dir / split, data_dir / split / "x", data_dir / split / "y"):
-            if not folder.is_dir():
-                has = join_some(p.name for p in sorted(folder.parent.iterdir()) if p.is_dir()) or "no folders"
-                text = f"{folder}: no such folder (a split has images in x/ and labels in y/; found {has})"
-                return Found([], [text], [])
-        images, labels = _tiffs(data_dir / split / "x"), _tiffs(data_dir / split / "y")
+        if isinstance(data_dir, RemoteFolder):
+            if missing := next((f for f in (split, f"{split}/x", f"{split}/y") if not data_dir.holds(f)), None):
+                return _missing(data_dir.address / missing, data_dir.folders(missing.rpartition("/")[0]))
+            images, labels = (_tiffs(data_dir.address / split / each, _remote(data_dir, split, each)) for each in "xy")
+        else:
+            for folder in (data_dir / split, data_dir / split / "x", data_dir / split / "y"):
+                if not folder.is_dir():
+                    return _missing(folder, [p.name for p in sorted(folder.parent.iterdir()) if p.is_dir()])
+            images, labels = (_tiffs(data_dir / split / each, _local(data_dir / split / each)) for each in "xy")
     except OSError as error:
         return Found([], [f"{error.filename}: can't be read: {error.strerror} (give yourself access to it)"], [])
     problems, notices = images.problems + labels.problems, images.notices + labels.notices
@@ -159,9 +170,22 @@ def find_pairs(data_dir: Path, split: str) -> Found:
     return Found(pairs, problems + unpaired, notices)
 
 
+def _missing(folder: Path | Address, found: Sequence[str]) -> Found:
+    has = join_some(found) or "no folders"
+    return Found([], [f"{folder}: no such folder (a split has images in x/ and labels in y/; found {has})"], [])
+
+
+def _local(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if not path.is_dir()]
+
+
+def _remote(data_dir: RemoteFolder, split: str, part: str) -> list[Address]:
+    return [data_dir.address / split / part / name for name in data_dir.names(f"{split}/{part}")]
+
+
 def _paired(images: _Folder, labels: _Folder) -> tuple[list[Pair], list[str]]:
     pairs, problems = [], []
-    owner: dict[str, Path] = {}
+    owner: dict[str, Path | Address] = {}
     for name, image in images.tiffs.items():
         found = [key for key in (f"{name}_label", name) if key in labels.tiffs]
         if not found:
@@ -193,14 +217,14 @@ def _paired(images: _Folder, labels: _Folder) -> tuple[list[Pair], list[str]]:
     return pairs, problems
 
 
-def _tiffs(folder: Path) -> _Folder:
-    """List the GeoTIFFs of a folder, sorted by name; files whose names begin with a dot are the system's."""
+def _tiffs(folder: Path | Address, files: Sequence[Path | Address]) -> _Folder:
+    """Find the GeoTIFFs among the files of a folder, sorted; files whose names begin with a dot are the system's."""
     found = _Folder(folder, {}, {}, [], [])
     others = []
-    for path in sorted(folder.iterdir()):
+    for path in files:
         # A letter may be encoded as one code point or two: macOS writes é as two.
         name = unicodedata.normalize("NFC", path.stem)
-        if path.name.startswith(".") or path.is_dir():
+        if path.name.startswith("."):
             continue
         if path.suffix.lower() not in {".tif", ".tiff"}:
             others.append(path)
@@ -225,7 +249,7 @@ def _tiffs(folder: Path) -> _Folder:
     return found
 
 
-def _conversion(image: Path, labels: bool) -> str:
+def _conversion(image: Path | Address, labels: bool) -> str:
     """Return how to convert the images of a folder that have the format of this one, as a command for a shell."""
     if labels and image.suffix.lower() in _LOSSY:
         return f"{image.suffix} files don't keep the values of labels: write the labels anew, as GeoTIFFs or PNGs"
@@ -251,7 +275,7 @@ def read_scenes(pairs: Sequence[Pair]) -> tuple[list[Scene], list[str]]:
         headers = []
         for path in (pair.image, pair.label):
             try:
-                headers.append(read_header(path, "a GeoTIFF", "replace it, or take the pair out"))
+                headers.append(read_header(str(path), "a GeoTIFF", "replace it, or take the pair out"))
             except UserError as error:
                 problems.append(str(error))
         if len(headers) < 2:

@@ -10,6 +10,8 @@ block of one split (or fold) lies within the guard distance of a selected block 
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from inference.common.paths import is_address
+
 DATASET = "dataset.gpkg"
 """File name of the tables."""
 LABELS = "labels"
@@ -138,7 +140,7 @@ class PreparedSet:
     def image(self, source: str) -> Path | str:
         """Return the path or address of an image."""
         image = self.sources[source].image
-        return image if "://" in image or image.startswith("/vsi") else self.folder / image
+        return image if is_address(image) else self.folder / image
 
     def label(self, source: str) -> Path:
         """Return the path of a label raster."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 
 from inference.common.errors import UserError
+from inference.common.paths import Address
 from inference.common.raster import Header, read_header
 from inference.common.text import limited
 from train.data.image_digest import image_bytes, image_digest
@@ -61,7 +62,7 @@ def prepared_scenes(
 def _open(prepared: PreparedSet, source: Source) -> _Files:
     """Read the headers of a source's files, and compare them with what was prepared."""
     image, label = prepared.image(source.name), prepared.label(source.name)
-    pair = Pair(Path(image), label)
+    pair = Pair(Address(image) if isinstance(image, str) else image, label)
     table = f"{prepared.folder / DATASET}: sources"
     try:
         header = read_header(image, "an image", f'image of "{source.name}" in {table}: put it back, or {_AGAIN}')

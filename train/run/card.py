@@ -5,7 +5,7 @@ from statistics import median
 
 from inference.card import ModelCard, TrainingData
 from inference.common.areas import ground_sample_distance as pixel_side
-from inference.common.paths import user_path
+from inference.common.paths import is_address, user_path
 from train.configs.config import Config
 from train.data.fingerprint import fingerprint
 from train.data.labelled_images import LabelledImages
@@ -67,11 +67,9 @@ def model_card(
 
 def data_source(data_dir: str) -> str:
     """Return the name of a data set: the name of its folder, however the path is written, or of the demo."""
-    return (
-        data_dir.rpartition("://")[2]
-        if "://" in data_dir
-        else user_path(data_dir, "data_module.data_dir").resolve().name
-    )
+    if is_address(data_dir):
+        return data_dir.rstrip("/").rpartition("/")[2]
+    return user_path(data_dir, "data_module.data_dir").resolve().name
 
 
 def ground_sample_distance(scenes: Sequence[Scene]) -> float | None:

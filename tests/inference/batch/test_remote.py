@@ -49,5 +49,6 @@ def test_a_store_that_is_not_there(
             monkeypatch.setenv(name, value)
         said = refused(capsys, "s3://nothing/here/", "out", "--model", "m.onnx")
         assert "s3://nothing/here/: can't be listed: Path does not exist" in said
+    monkeypatch.setattr(remote, "_reached", set())
     assert "can't be reached" in refused(capsys, "s3://other/here/", "out", "--model", "m.onnx")
     assert not (tmp_path / "out").exists()

@@ -115,7 +115,7 @@ WRONG_VALUES = [
     ('data_module: {data_dir: d, class_names: [a, " "]}', "1:28: data_module.class_names: ' ' can't be the name of a class"),
     ('data_module: {data_dir: ""}', "1:25: data_module.data_dir: '' is not allowed (allowed: non-empty text)"),
     ('data_module: {data_dir: "a\\0b"}', "1:25: data_module.data_dir: holds a character that can't be shown (U+0000)"),
-    ("data_module: {data_dir: demo://klep}", "1:25: data_module.data_dir: 'demo://klep' is no folder and no demo data set (allowed: a folder, or demo://kelp)"),
+    ("data_module: {data_dir: demo://klep}", "1:25: data_module.data_dir: 'demo://klep' is no folder and no demo data set (allowed: a folder, demo://kelp, or an address that begins with s3://, gs://, az://, https:// or /vsi)"),
     ("data_module:\n  tile_size: 64", "1:1: data_module.data_dir: is missing (a folder with train/, val/ and test/, or demo://kelp)"),
     ("data_module:", "1:13: data_module.data_dir: is missing"),
     ("tile_size: 64", "1:1: data_module.data_dir: is missing"),
