@@ -229,7 +229,18 @@ class SegmentationModel(L.LightningModule):
         scheduler = LambdaLR(optimizer, lambda step: factor(min(1.0, step / total)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def freeze_unreached(self) -> None:
+    def prepare_for_several_devices(self) -> None:
+        """Set which parameters distributed training is to expect gradients of; call it before the model is wrapped.
+
+        DDP adds up the gradients of those parameters only that are trainable when it wraps a model. With stages, each
+        parameter may become so; the first stage freezes again what it doesn't train.
+        """
+        if self.stages:
+            self.requires_grad_(True)
+        else:
+            self._freeze_unreached()
+
+    def _freeze_unreached(self) -> None:
         """Freeze parameters that no gradient reaches, such as the stages behind the last feature that is used.
 
         Distributed training waits for the gradient of every parameter that is not frozen.

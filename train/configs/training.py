@@ -5,7 +5,7 @@ Learning rate, schedule and loss are keys of `segmentation_config`: see `train.c
 
 import re
 from string import Formatter
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -14,6 +14,19 @@ from train.configs.fields import Batches, Index, NonNegative, Positive, Section,
 from train.configs.wording import nearest, shown
 
 METRICS = ("loss", "accuracy", "iou", "dice", "f1", "precision", "recall")
+
+
+def _whole_model(value: Any) -> Any:
+    """Refuse strategies that split the network, with what to use in their place."""
+    name = value.lower() if isinstance(value, str) else ""
+    if name.startswith(("fsdp", "deepspeed", "xla_fsdp", "model_parallel")):
+        raise mistake(
+            f"{shown(value)} is not supported: it splits the weights over the devices, but clipping, averages, stages "
+            "and checkpoints need the whole network on each (allowed: auto, ddp, ddp_find_unused_parameters_true; "
+            "where memory is short: precision bf16-mixed, gradient_checkpointing, or a smaller batch_size with "
+            "accumulate_grad_batches)"
+        )
+    return value
 
 
 class TrainerConfig(Section):
@@ -25,7 +38,10 @@ class TrainerConfig(Section):
     """Number of devices, a list of their indices, or auto: all."""
     num_nodes: Positive = 1
     """Machines of a cluster."""
-    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"
+    strategy: Annotated[
+        Literal["auto", "ddp", "ddp_find_unused_parameters_true"],
+        BeforeValidator(_whole_model, json_schema_input_type=Literal["auto", "ddp", "ddp_find_unused_parameters_true"]),
+    ] = "auto"
     """Strategy for several devices."""
     sync_batchnorm: bool = False
     """Several devices: batch statistics over all of them."""

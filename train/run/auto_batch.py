@@ -13,6 +13,7 @@ from train.optim.precision import device_kind
 from train.run.manual_loop import ManualLoop
 from train.run.memory import estimate_memory, probe_step
 from train.run.preflight import check_network
+from train.run.trainer import trainer_devices
 
 CANDIDATES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Batch sizes that are tried, in this order; larger ones don't improve training."""
@@ -28,7 +29,8 @@ def resolve_batch_size(config: Config, data: DataModule, model: SegmentationMode
     """Replace `batch_size: auto` by a number.
 
     On an NVIDIA GPU, training steps with ever larger batches are run until the memory is full; on other devices the
-    memory is estimated from one small step, as `--check` does.
+    memory is estimated from one small step, as `--check` does. Each process of a distributed run does so for its own
+    device; `ProcessAgreement` then takes the smallest number.
 
     Args:
         config: Resolved config with `batch_size: auto`.
@@ -39,24 +41,18 @@ def resolve_batch_size(config: Config, data: DataModule, model: SegmentationMode
         The config with a number, and a line for the user.
 
     Raises:
-        UserError: Not even one window fits, or the config asks for several devices.
+        UserError: Not even one window fits.
     """
     kind = device_kind(config.trainer.accelerator)
-    devices = config.trainer.devices
-    if config.trainer.num_nodes > 1 or (
-        devices not in (1, "auto") and not (isinstance(devices, list) and len(devices) == 1)
-    ):
-        raise UserError("batch_size: auto works with one device, but the config asks for several (give a number)")
-    if devices == "auto" and kind == "cuda" and torch.cuda.device_count() > 1:
-        raise UserError(
-            "batch_size: auto works with one device, but trainer.devices: auto uses several (give a number)"
-        )
+    devices = trainer_devices(config)
+    if devices.gpu is not None:
+        torch.cuda.set_device(devices.gpu)
     check_network(config, model, 2)  # batches of one are tried later: some networks can't normalise them
-    limit = min(CANDIDATES[-1], max(1, data.windows_per_epoch // MIN_BATCHES_PER_EPOCH))
+    limit = min(CANDIDATES[-1], max(1, data.windows_per_epoch // (MIN_BATCHES_PER_EPOCH * devices.world)))
     if kind == "cuda":
         fits, where = _fits_on_gpu(config, model), "GPU memory"
     else:
-        fits, where = _fits_by_estimate(config, data, model, kind), "memory"
+        fits, where = _fits_by_estimate(config, data, model, kind, devices.on_node), "memory"
         limit = min(limit, MAX_ON_CPU) if kind == "cpu" else limit
     found = largest_that_fits(fits, limit)
     if found == 0:
@@ -65,12 +61,17 @@ def resolve_batch_size(config: Config, data: DataModule, model: SegmentationMode
             "or backbone, or segmentation_config.gradient_checkpointing=true)"
         )
     config = config.model_copy(deep=True)
-    for section in (config, config.segmentation_config, config.data_module):
-        section.batch_size = found
+    set_batch_size(config, found)
     data.replace_config(config)
     largest = max(size for size in CANDIDATES if size <= limit)
     reason = "the largest size that is tried for this run" if found == largest else f"more doesn't fit into {where}"
     return config, f"batch_size auto: {found} ({reason})"
+
+
+def set_batch_size(config: Config, size: int) -> None:
+    """Set the batch size of a config wherever it stands, in place."""
+    for section in (config, config.segmentation_config, config.data_module):
+        section.batch_size = size
 
 
 def largest_that_fits(fits: Callable[[int], bool], limit: int) -> int:
@@ -83,9 +84,13 @@ def largest_that_fits(fits: Callable[[int], bool], limit: int) -> int:
     return found
 
 
-def _fits_by_estimate(config: Config, data: DataModule, model: SegmentationModel, kind: str) -> Callable[[int], bool]:
+def _fits_by_estimate(
+    config: Config, data: DataModule, model: SegmentationModel, kind: str, processes: int
+) -> Callable[[int], bool]:
     step = probe_step(config, data, model)
-    available = _GPU_SHARE * torch.mps.recommended_max_memory() if kind == "mps" else _CPU_SHARE * free_memory()
+    # The processes of a machine share its memory.
+    own = _CPU_SHARE * free_memory() / processes
+    available = _GPU_SHARE * torch.mps.recommended_max_memory() if kind == "mps" else own
     return lambda size: estimate_memory(config, model, step, size) <= available
 
 

@@ -49,6 +49,7 @@ class Checkpoints(Checkpoint):
 
     Attributes:
         kept: `{score, file, epoch, step}` of each of the best checkpoints.
+        saved_step: Optimiser steps of the newest checkpoint that was written; None before.
     """
 
     def __init__(self, config: CheckpointConfig, folder: Path, validates: bool = True) -> None:
@@ -56,7 +57,7 @@ class Checkpoints(Checkpoint):
         self.folder = folder
         self.after_validation = validates and config.monitor.startswith("val/")
         self.kept: list[dict[str, Any]] = []
-        self.saved_at: tuple[int, bool] | None = None
+        self.saved_step: int | None = None
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -150,12 +151,13 @@ class Checkpoints(Checkpoint):
         if kept:
             target = self.folder / entry["file"]
             trainer.save_checkpoint(target)
+            self.saved_step = trainer.global_step
             if self.config.verbose and trainer.is_global_zero:
                 print(f"kept {target}")  # noqa: T201
             if self.config.save_last and trainer.is_global_zero:
                 _link(target, last)
         elif self.config.save_last:
-            trainer.save_checkpoint(last)
+            self.save_last(trainer)
         if trainer.is_global_zero:
             for old in dropped:
                 if old is not entry:
@@ -164,6 +166,7 @@ class Checkpoints(Checkpoint):
     def save_last(self, trainer: L.Trainer) -> None:
         """Save `last.ckpt` only, at any point of training; all ranks must call this."""
         trainer.save_checkpoint(self.folder / LAST)
+        self.saved_step = trainer.global_step
 
     def _name(self, trainer: L.Trainer, metrics: dict[str, float]) -> str:
         phase = self.config.monitor.partition("/")[0]

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from contextlib import ExitStack
 import lightning as L
 import numpy as np
 import torch
-from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from inference.common.errors import UserError, is_interruption
 from inference.common.signals import exit_status
@@ -20,10 +21,12 @@ from train.data.labelled_images import LabelledImages
 from train.data.statistics import has_labels
 from train.datamodule import DataModule
 from train.model import MODELS, SegmentationModel
+from train.run.agreement import ProcessAgreement
 from train.run.auto_batch import resolve_batch_size
 from train.run.card import model_card
 from train.run.checkpoint_state import check_state
 from train.run.checkpoints import Checkpoints
+from train.run.claim import ClaimedRun
 from train.run.early_stopping import EarlyStopping
 from train.run.errors import translate_errors
 from train.run.folder import LAST, RunFolder, forget_run_folder, new_run
@@ -35,7 +38,7 @@ from train.run.previews import draw_training_windows
 from train.run.progress import EpochLines, print_message
 from train.run.results import RunResult, write_results
 from train.run.resume import changed_data, check_config, is_prolonged, read_last_checkpoint, write_record
-from train.run.trainer import build_trainer, silence_lightning
+from train.run.trainer import build_trainer, trainer_devices
 from train.run.wandb import WandbRun
 
 
@@ -45,6 +48,7 @@ def train(
     resume: RunFolder | None = None,
     force: bool = False,
     images: LabelledImages | None = None,
+    claimed: ClaimedRun | None = None,
 ) -> RunResult:
     """Train a model, and test its best checkpoint on the test split.
 
@@ -54,6 +58,7 @@ def train(
         resume: Folder of an earlier run to resume.
         force: True to resume also with other keys of the config and on other data.
         images: Images of the config; None to prepare them here.
+        claimed: Run folder that was claimed for this run, instead of `resume`.
 
     Raises:
         UserError: Data, weights or hardware don't fit the config, or the run can't be resumed.
@@ -62,22 +67,28 @@ def train(
     """
     with ExitStack() as held:
         held.callback(forget_run_folder)
-        return _train(DataModule(config, images), notices, resume, force, held)
+        if claimed is not None and claimed.resumes:
+            resume = claimed.folder
+        return _train(DataModule(config, images), notices, resume, force, claimed, held)
 
 
 def _train(
-    data: DataModule, notices: Sequence[str], resume: RunFolder | None, force: bool, held: ExitStack
+    data: DataModule,
+    notices: Sequence[str],
+    resume: RunFolder | None,
+    force: bool,
+    claimed: ClaimedRun | None,
+    held: ExitStack,
 ) -> RunResult:
     """Train as `train` does; the lock of the run folder goes to `held`."""
     started = time.monotonic()
     config = data.config
-    rank: int = getattr(rank_zero_only, "rank", 0)
+    rank = trainer_devices(config).rank
     notify: Callable[[str], None] = print_message if rank == 0 else lambda line: None
-    silence_lightning()
     for notice in notices:
         notify(f"note: {notice}")
     _seed(config.seed)
-    if resume is not None and rank == 0:
+    if resume is not None and rank == 0 and claimed is None:
         held.callback(RunLock(resume.path).release)
     state = read_last_checkpoint(resume) if resume is not None else None
     rows = read_rows(resume.metrics) if resume is not None else []
@@ -93,6 +104,7 @@ def _train(
             notify(f"note: the data changed during this run: {change}")
     if reason := _not_validated(config, data):
         notify(f"warning: {reason}: nothing will be validated, and the newest checkpoint will count as the best")
+    automatic = config.batch_size == "auto"
     config = resolve_auto_values(config, data, notify)
     if resume is not None and state is not None:
         check_config(resume, state, config, force)
@@ -101,13 +113,18 @@ def _train(
     if config.trainer.channels_last:
         model.model.to(memory_format=torch.channels_last)
 
-    folder = resume or new_run(config, rank)
-    if resume is None and rank == 0:
-        held.callback(RunLock(folder.path).release)
+    if claimed is not None:
+        folder = claimed.folder
+    else:
+        folder = resume or new_run(config, rank)
+        if resume is None and rank == 0:
+            held.callback(RunLock(folder.path).release)
     checkpoints = Checkpoints(config.checkpoint, folder.checkpoints, validates=config.trainer.limit_val_batches != 0)
     table = MetricsTable(folder.metrics, earlier=rows)
     interrupt = StopOnInterrupt(checkpoints, notify)
+    agreement = ProcessAgreement(data, folder, checkpoints, table, automatic, notify)
     callbacks: list[L.Callback] = [
+        agreement,  # first: the others use the folder that it finds
         table,
         EpochLines(checkpoints, notify, bar=sys.stderr.isatty()),
         interrupt,
@@ -121,7 +138,7 @@ def _train(
         check_state(folder, state, model, trainer, force)
         state = None  # Lightning reads the file itself
     if trainer.world_size > 1:
-        model.freeze_unreached()
+        model.prepare_for_several_devices()
     held.enter_context(interrupt)
     try:
         if rank == 0:
@@ -134,17 +151,24 @@ def _train(
         last = None if resume is None else folder.checkpoints / LAST
         with translate_errors(config):
             trainer.fit(model, datamodule=data, ckpt_path=last, weights_only=True)
-        if interrupt.requested:
+        folder = agreement.folder
+        if interrupt.stops(trainer):
             raise Interrupted
         return write_results(config, folder, trainer, model, data, checkpoints, table, started)
     except BaseException as error:
+        folder = agreement.folder
         stopped = isinstance(error, Interrupted) or is_interruption(error)
+        if not isinstance(error, Interrupted):
+            _end_processes(trainer)
         _close(table.wandb, exit_status(interrupt.number) if stopped else 1)
         if stopped and (folder.checkpoints / LAST).is_file():
             raise Interrupted(str(folder.path), interrupt.number) from None
         empty = resume is None and rank == 0 and not any(folder.checkpoints.iterdir())
         if (stopped or isinstance(error, UserError)) and empty:
-            shutil.rmtree(folder.path)
+            if claimed is None:
+                shutil.rmtree(folder.path)
+            else:
+                claimed.clear()
         if isinstance(error, Interrupted):  # without `save_last`, a run stopped in its last batch has no state
             raise Interrupted("", interrupt.number) from None
         raise
@@ -186,6 +210,13 @@ def build_model(config: Config, data: DataModule, pretrained: bool, changes: Seq
 
 def _logs_to_wandb(config: Config) -> bool:
     return config.enable_logging and config.logging.mode != "disabled"
+
+
+def _end_processes(trainer: L.Trainer) -> None:
+    """End the processes that Lightning has started on this machine; without rank 0 they would wait for half an hour."""
+    launcher = trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        launcher.kill(signal.SIGTERM)
 
 
 def _close(wandb: WandbRun | None, code: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,8 @@ from inference.common.paths import user_path
 from train.configs.config import Config
 from train.configs.document import dump
 
+CONFIG_HEADER = "# The resolved config of this run: every key, defaults included."
+"""First line of the `config.yml` of a run."""
 LAST = "last.ckpt"
 """File name of the newest checkpoint."""
 # Lightning starts the other processes of a distributed run with this environment: they use the folder of rank 0.
@@ -39,6 +42,17 @@ RESUMABLE = (
 def is_resumable(key: str) -> bool:
     """Return True if a key of the config may change when a run is resumed."""
     return key in RESUMABLE or key.startswith("logging.")
+
+
+def dotted_values(config: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """Return the values of nested mappings by their dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= dotted_values(value, f"{within}{key}.")
+        else:
+            flat[f"{within}{key}"] = value
+    return flat
 
 
 @dataclass(frozen=True)
@@ -98,9 +112,7 @@ class RunFolder:
 
     def write_config(self, config: Config) -> None:
         """Write the resolved config; `python -m train` reads it like any other."""
-        write_text(
-            self.config, "# The resolved config of this run: every key, defaults included.\n" + dump(config.plain())
-        )
+        write_text(self.config, f"{CONFIG_HEADER}\n{dump(config.plain())}")
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
         """Write plain data as JSON, with null for NaN, which JSON doesn't have."""

@@ -3,9 +3,10 @@
 import contextlib
 import signal
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
+import torch
 
 from inference.common.signals import StopHandler, raise_stopped
 from train.run.checkpoints import Checkpoints
@@ -45,12 +46,13 @@ class StopOnInterrupt(L.Callback):
         self.notify = notify
         self.requested = False
         self._fitting = False
+        self._number: int | None = None
         self._handler = StopHandler(self._on_stop)
 
     @property
     def number(self) -> int:
-        """Number of the first signal; SIGINT before."""
-        return self._handler.number or signal.SIGINT
+        """Number of the first signal, of several processes that of any of them; SIGINT before."""
+        return self._number or self._handler.number or signal.SIGINT
 
     def __enter__(self) -> "StopOnInterrupt":
         self._handler.install()
@@ -68,6 +70,10 @@ class StopOnInterrupt(L.Callback):
         """Let further signals stop at once: the end of the fit has saved the state."""
         self._fitting = False
 
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Replace Lightning's handler of SIGTERM, which in one of several processes waits for the others."""
+        self._handler.install()
+
     def _on_stop(self, number: int) -> None:
         if not self._fitting or (self.requested and number == signal.SIGINT):
             raise_stopped(number)
@@ -79,11 +85,16 @@ class StopOnInterrupt(L.Callback):
         with contextlib.suppress(RuntimeError, OSError):
             self.notify(f"{by}stopping after this step (press Ctrl-C again to stop at once, without saving)")
 
-    def _should_stop(self, trainer: L.Trainer) -> bool:
+    def stops(self, trainer: L.Trainer) -> bool:
+        """Return True if a signal has asked any process to stop the fit; all processes must call this."""
         if trainer.world_size == 1:
             return self.requested
-        # A signal reaches the processes at different batches; all must stop at the same one.
-        return trainer.strategy.reduce_boolean_decision(self.requested, all=False)
+        # A signal reaches the processes at different batches, or only one of them; all must stop at the same one.
+        stops = trainer.strategy.reduce_boolean_decision(self.requested, all=False)
+        if stops and self._number is None:
+            own = torch.tensor(self._handler.number or 0, device=trainer.strategy.root_device)
+            self._number = int(cast(Any, trainer.strategy.reduce(own, reduce_op="max")))
+        return stops
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -92,7 +103,7 @@ class StopOnInterrupt(L.Callback):
         last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         every: Any = trainer.val_check_batch
         validates = trainer.enable_validation and (batch_idx + 1) % every == 0
-        if self._should_stop(trainer) and not last and not validates:
+        if self.stops(trainer) and not last and not validates:
             self.checkpoints.save_last(trainer)
             raise Interrupted
 
@@ -100,14 +111,14 @@ class StopOnInterrupt(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Stop before the first batch of a new epoch: the end of the last epoch has saved the state."""
-        if batch_idx == 0 and self.checkpoints.config.save_last and self._should_stop(trainer):
+        if batch_idx == 0 and self.checkpoints.config.save_last and self.stops(trainer):
             raise Interrupted
 
     def on_validation_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Save and stop within validation; the resumed run repeats the validation from its first batch."""
-        if not self._fitting or trainer.sanity_checking or not self._should_stop(trainer):
+        if not self._fitting or trainer.sanity_checking or not self.stops(trainer):
             return
         # Lightning resumes within a validation if one batch of it was started but not processed. Of the batches of
         # this validation none counts as completed, because the resumed run counts the pixels of all of them again.

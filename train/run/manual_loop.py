@@ -11,6 +11,7 @@ from train.optim.gradient_checkpointing import checkpoint_blocks
 from train.optim.parameter_groups import parameter_groups
 from train.optim.precision import native_precision
 from train.run.progress import print_message
+from train.run.trainer import trainer_devices
 
 
 class ManualLoop:
@@ -30,7 +31,9 @@ class ManualLoop:
         precision, notice = native_precision(trainer.precision, trainer.accelerator)
         if notice:
             print_message(f"note: {notice}")
-        self._fabric = L.Fabric(accelerator=trainer.accelerator, devices=1, precision=cast(Any, precision))
+        gpu = trainer_devices(config).gpu
+        devices = 1 if gpu is None else [gpu]
+        self._fabric = L.Fabric(accelerator=trainer.accelerator, devices=devices, precision=cast(Any, precision))
         self._clip = trainer.gradient_clip_val
         self._model = model
         groups = parameter_groups(model.model, settings.lr, settings.weight_decay, settings.layer_decay)

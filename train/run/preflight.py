@@ -6,7 +6,6 @@ the middle of a night doesn't find out.
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,8 +19,7 @@ from train.data.windows import batches
 from train.datamodule import DataModule
 from train.model import SegmentationModel
 from train.run.errors import translate_errors
-from train.run.folder import RunFolder
-from train.run.trainer import build_trainer, silence_lightning
+from train.run.trainer import trainer_devices
 
 
 def check_run(config: Config, data: DataModule, model: SegmentationModel) -> None:
@@ -35,9 +33,7 @@ def check_run(config: Config, data: DataModule, model: SegmentationModel) -> Non
     Raises:
         UserError: Training would be refused, now or later.
     """
-    silence_lightning()
-    # A trainer for its own rules about devices; another one gets the run's folder and callbacks.
-    world = build_trainer(config, RunFolder(Path()), [], rank=1, notify=lambda line: None).world_size
+    world = trainer_devices(config).world
     if world > 1:
         _check_strategy(config)
     number = check_batches(config, data, world)

@@ -115,6 +115,7 @@ def write_results(
         "test": test,
         "seconds": round(seconds, 1),
         "images_per_second": round(speed, 2),
+        "steps": trainer.global_step if checkpoints.saved_step is None else checkpoints.saved_step,
         "finished": now(),
         "git_revision": git_revision(),
         "versions": versions(),

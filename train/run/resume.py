@@ -13,7 +13,7 @@ from train.data.normalization import Normalization
 from train.data.pairs import join_some
 from train.run.checkpoint_state import Wrong, at, check_list, check_type, refusal
 from train.run.checkpoints import read_checkpoint
-from train.run.folder import LAST, RunFolder, is_resumable
+from train.run.folder import LAST, RunFolder, dotted_values, is_resumable
 from train.run.provenance import now
 
 # The length of a run is also written as the network's; a data set that has moved is compared file by file.
@@ -89,10 +89,10 @@ def check_config(folder: RunFolder, content: Mapping[str, Any], config: Config, 
         check_type(trained, dict, "hyper_parameters.config")
     except Wrong as error:
         raise UserError(refusal(folder, [error])) from None
-    own = _flat(config.plain())
+    own = dotted_values(config.plain())
     differences = [
         f"{key} is {shown(value)}, {folder.config.name} has {shown(own[key])}"
-        for key, value in _flat(trained).items()
+        for key, value in dotted_values(trained).items()
         if key in own and value != own[key] and not is_resumable(key) and key not in _MAY_DIFFER
     ]
     if differences and not force:
@@ -104,7 +104,7 @@ def check_config(folder: RunFolder, content: Mapping[str, Any], config: Config, 
 
 def is_prolonged(content: Mapping[str, Any], config: Config) -> bool:
     """Return True if a run is resumed with more epochs or steps than its checkpoint was trained for."""
-    before, now = _flat(content["hyper_parameters"]["config"]), _flat(config.plain())
+    before, now = dotted_values(content["hyper_parameters"]["config"]), dotted_values(config.plain())
 
     def raised(key: str) -> bool:
         old, new = before.get(key), now.get(key)
@@ -112,17 +112,6 @@ def is_prolonged(content: Mapping[str, Any], config: Config) -> bool:
         return isinstance(old, int) and isinstance(new, int) and old != -1 and (new > old or new == -1)
 
     return raised("trainer.max_epochs") or raised("trainer.max_steps")
-
-
-def _flat(config: Mapping[str, Any], within: str = "") -> dict[str, Any]:
-    """Return the values of nested mappings by their dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{within}{key}.")
-        else:
-            flat[f"{within}{key}"] = value
-    return flat
 
 
 def write_record(folder: RunFolder, data: LabelledImages, changes: Sequence[str]) -> None:

@@ -4,6 +4,8 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
@@ -19,6 +21,7 @@ from train.optim.gradient_checkpointing import checkpoint_blocks
 from train.optim.precision import native_precision
 from train.run.checkpoints import AtomicCheckpointIO
 from train.run.folder import RunFolder
+from train.run.launch import check_launched
 from train.run.progress import ProgressBar
 
 _IRRELEVANT_WARNINGS = (
@@ -31,6 +34,8 @@ _IRRELEVANT_WARNINGS = (
     r".*in eval mode at the start of training.*",  # a frozen encoder
     r".*`_get_pl_dtype`.*",
     r".*GPU available but not used.*",
+    r".*It is recommended to use `self\.log\(.*sync_dist=True.*",  # scores come from the counts of all devices
+    r".*Grad strides do not match bucket view strides.*",
     r".*lr_scheduler\.step\(\).*before.*optimizer\.step.*",  # a float16 step that was skipped
 )
 
@@ -107,6 +112,37 @@ def build_trainer(
                 f"on this machine: {reason} (allowed: a number of devices, auto, or a list of GPUs that exist)"
             ) from None
         raise UserError(f"trainer: {reason}") from None
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Devices of a run.
+
+    Attributes:
+        world: Number of devices, over all nodes.
+        on_node: Number of devices of each node.
+        rank: Rank of this process.
+        gpu: Index of the GPU of this process; None where it has none.
+    """
+
+    world: int
+    on_node: int
+    rank: int
+    gpu: int | None
+
+
+def trainer_devices(config: Config) -> Devices:
+    """Return the devices of a run, by Lightning's own rules.
+
+    Raises:
+        UserError: This machine lacks them, or a launcher has started another number of processes.
+    """
+    silence_lightning()
+    trainer = build_trainer(config, RunFolder(Path()), [], rank=1, notify=lambda line: None)
+    check_launched(trainer.world_size)
+    device = trainer.strategy.root_device
+    gpu = device.index if device.type == "cuda" else None
+    return Devices(trainer.world_size, trainer.num_devices, trainer.global_rank, gpu)
 
 
 class NetworkOptimizations(L.Callback):
