@@ -135,10 +135,30 @@ def test_a_gpu_that_is_too_small(write_config: Callable[..., Path], monkeypatch:
         run(write_config, "auto")
 
 
-@pytest.mark.parametrize("trainer", [{"devices": 2}, {"devices": [0, 1]}, {"num_nodes": 2}])
-def test_several_devices(write_config: Callable[..., Path], trainer: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="auto works with one device"):
-        run(write_config, "auto", trainer={"accelerator": "cpu"} | trainer)
+@pytest.mark.parametrize("trainer", [{"devices": 2}, {"num_nodes": 2}])
+def test_several_devices_share_an_epoch(
+    write_config: Callable[..., Path], capsys: pytest.CaptureFixture[str], trainer: dict[str, Any]
+) -> None:
+    """An epoch of 45 windows has ten batches on each device; `tests/train/run/test_nodes.py` has their agreement."""
+    path = config_with(write_config, "auto", trainer={"accelerator": "cpu"} | trainer)
+    assert main([str(path), "--check"]) == 0
+    assert "batch_size auto: 2 (the largest size that is tried for this run)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("trainer", "expected"), [({"devices": 1}, 8), ({"num_nodes": 2}, 8), ({"devices": 2}, 4)])
+def test_the_processes_of_a_machine_share_its_memory(
+    write_config: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    trainer: dict[str, Any],
+    expected: int,
+) -> None:
+    monkeypatch.setattr(auto_batch, "free_memory", lambda: 2 * 8)
+    monkeypatch.setattr(auto_batch, "estimate_memory", lambda config, model, step, size: size)
+    data = DATA | {"samples_per_epoch": 1000}
+    path = config_with(write_config, "auto", data_module=data, trainer={"accelerator": "cpu"} | trainer)
+    assert main([str(path), "--check"]) == 0
+    assert f"batch_size auto: {expected} (" in capsys.readouterr().err
 
 
 def test_wherever_it_stands(write_config: Callable[..., Path]) -> None:
