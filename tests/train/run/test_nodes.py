@@ -137,9 +137,9 @@ def test_what_does_not_fit_together() -> None:
     other = {"host": "b", "sees the folder": False, "batch": 2, "config": {"tile_size": 96}, "data": "1"}
     assert _problems("/runs/r", [first, first]) == []
     folder, config, data = _problems("/runs/r", [first, other])
-    assert folder.startswith("logging.save_dir: /runs/r of rank 0 on 'a' does not exist for rank 1 on 'b' (write runs")
-    assert config.startswith("config: that of rank 1 on 'b' is another: tile_size is 96, rank 0 has 64 (start all")
-    assert data.startswith("data_module.data_dir: rank 1 on 'b' finds other files than rank 0 on 'a' (give all nodes")
+    assert folder.startswith('logging.save_dir: /runs/r of rank 0 on "a" does not exist for rank 1 on "b" (write runs')
+    assert config.startswith('config: that of rank 1 on "b" is another: tile_size is 96, rank 0 has 64 (start all')
+    assert data.startswith('data_module.data_dir: rank 1 on "b" finds other files than rank 0 on "a" (give all nodes')
 
 
 @pytest.mark.slow
