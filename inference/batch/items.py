@@ -7,7 +7,6 @@ folder of a manifest; of a file that was named itself it is the file's own name.
 import glob
 import os
 import stat
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,7 +16,7 @@ from inference.batch.manifest import MANIFEST_SUFFIXES, Row, read_manifest
 from inference.common.errors import UserError, first_line
 from inference.common.files import TEMPORARY
 from inference.common.paths import file_name, is_address, leaves_folder, names_a_file, shown_path, user_path
-from inference.common.remote import check_reachable, store_path
+from inference.common.remote import check_reachable, list_files, store_path
 from inference.common.targets import TIFF_SUFFIXES
 from inference.common.text import limited
 
@@ -184,29 +183,24 @@ def _matching(pattern: str, folder: Path) -> list[Item]:
 
 def _below_prefix(prefix: str) -> list[Item]:
     """Return the GeoTIFFs whose addresses begin with a prefix, as GDAL lists them."""
-    place, manifest = store_path(prefix), "give a list, with an address a line"
-    if place is None:
+    manifest = "give a list, with an address a line"
+    if store_path(prefix) is None:
         raise UserError(f"{shown_path(prefix)}: only object stores, such as s3://, list their files ({manifest})")
-    try:
-        import pyogrio
-    except ImportError:
-        raise UserError(f"{shown_path(prefix)}: listing needs pyogrio (pip install pyogrio, or {manifest})") from None
     check_reachable(prefix)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # the message below says as much
-            listed = pyogrio.vsi_listtree(place)
-    except (OSError, RuntimeError, ValueError) as error:
+        listed = list_files(prefix)
+    except ImportError:
+        raise UserError(f"{shown_path(prefix)}: listing needs pyogrio (pip install pyogrio, or {manifest})") from None
+    except OSError as error:
         raise UserError(
             f"{shown_path(prefix)}: can't be listed: {first_line(error)} (check the address and the credentials, or "
             f"{manifest})"
         ) from None
     items = []
-    for path in sorted(map(str, listed)):
-        relative = path.removeprefix(place)
+    for relative in sorted(listed):
         hidden = any(part.startswith(".") for part in relative.split("/"))
         if PurePosixPath(relative).suffix.lower() in TIFF_SUFFIXES and not hidden:
-            items.append(Item(prefix + relative, _checked(relative, path)))
+            items.append(Item(prefix + relative, _checked(relative, prefix + relative)))
     if not items:
         raise UserError(f"{shown_path(prefix)}: holds no GeoTIFF (check the address, or {manifest})")
     return items

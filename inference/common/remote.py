@@ -9,6 +9,7 @@ import re
 import socket
 import time
 import urllib.request
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -120,6 +121,46 @@ def read_again(source: str, read: Callable[[bool], _Read]) -> _Read:
         time.sleep(delay)
         delay *= 2
     raise AssertionError("unreachable")
+
+
+def list_files(address: str) -> list[str]:
+    """List the files of a folder in an object store or an archive, at any depth; needs pyogrio.
+
+    Returns:
+        Paths relative to the folder; none if it is empty.
+
+    Raises:
+        OSError: The folder doesn't exist, or wasn't listed as a whole in `ATTEMPTS` attempts.
+        ImportError: pyogrio is not installed.
+    """
+    import pyogrio
+
+    path = store_path(address) or address
+    pyogrio.set_gdal_config_options({name: v for name, v in HTTP_SETTINGS.items() if name not in os.environ})
+    why: Exception = OSError("no files")
+    delay = _DELAY
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(delay)
+            delay *= 2
+        pyogrio.vsi_curl_clear_cache()  # a list that failed is remembered as an empty one
+        try:
+            with warnings.catch_warnings(record=True) as warned:
+                warnings.simplefilter("always")
+                found = [name for name in map(str, pyogrio.vsi_listtree(path)) if not name.endswith("/")]
+        except (OSError, RuntimeError, ValueError) as error:
+            why = error
+        else:
+            # Requests that were repeated are warned of, too.
+            failed = [str(each.message) for each in warned if "Retrying" not in str(each.message)]
+            if found and not failed:
+                return [name.removeprefix(path).lstrip("/") for name in found]
+            why = OSError(failed[-1] if failed else "no files")
+        if store_path(address) is None:
+            break
+    if str(why) == "no files":
+        return []
+    raise OSError(str(why).removesuffix(".")) from why
 
 
 def _text(error: BaseException) -> str:

@@ -4,17 +4,15 @@ Objects and archives are listed by GDAL. A web server doesn't list its files: `f
 line relative to the folder.
 """
 
-import os
 import re
 import time
 import urllib.error
 import urllib.request
-import warnings
 from dataclasses import dataclass
 
 from inference.common.errors import UserError, first_line
 from inference.common.paths import Address, leaves_folder, shown_path
-from inference.common.remote import ATTEMPTS, HTTP_SETTINGS, check_reachable, store_path, web_address
+from inference.common.remote import ATTEMPTS, check_reachable, list_files, web_address
 from inference.common.text import quoted
 from train.data.prepared import DATASET
 
@@ -82,25 +80,12 @@ def remote_folder(address: str) -> RemoteFolder:
 
 def _listing(address: str) -> frozenset[str]:
     """Return the files of a folder that GDAL can list."""
-    import pyogrio
-
-    path = store_path(address) or address
-    pyogrio.set_gdal_config_options({name: v for name, v in HTTP_SETTINGS.items() if name not in os.environ})
-    why = "no files"
-    for attempt in range(ATTEMPTS if store_path(address) else 1):
-        time.sleep(attempt and _PAUSE * 2**attempt)
-        pyogrio.vsi_curl_clear_cache()  # a list that failed is remembered as an empty one
-        try:
-            with warnings.catch_warnings(record=True) as warned:
-                warnings.simplefilter("always")
-                found = list(pyogrio.vsi_listtree(path))
-        except Exception as error:
-            why, found = first_line(error).removesuffix("."), []
-        # A list that is cut short lacks val/, which is looked for.
-        if files := frozenset(name.removeprefix(path).lstrip("/") for name in found if not name.endswith("/")):
-            return files
-        if warned and isinstance(warned[-1].message, Warning):
-            why = first_line(warned[-1].message)
+    try:
+        files, why = frozenset(list_files(address)), "no files"
+    except OSError as error:
+        files, why = frozenset(), first_line(error)
+    if files:
+        return files
     raise UserError(
         f"{_KEY}: {shown_path(address)}: can't be listed: {why} (a folder with train/, val/ and test/; check the name, "
         "and the credentials: docs/how-to/remote-data.md)"
