@@ -1,12 +1,16 @@
 """Time of a batch of small mosaics, against a shell loop of single commands, and start of a batch with a long manifest.
 
-    uv run python -m benchmarks.batch [--number 100] [--side 1024] [--model MODEL.onnx [--card CARD.json]]
+    uv run python -m benchmarks.batch [--number 100] [--side 1024] [--model MODEL.onnx [--card CARD.json]] [--ray]
 
 Whole processes are measured, start-up included; batch and loop take turns. Without --model the network costs almost
 nothing (its logit is the first band), so that the ratio is that of everything else. The maps must be the same bytes.
+With --ray two workers of Ray are measured against one, with a thread each, from the first map that is begun to the last
+that is done: Ray's own start takes seconds, however many mosaics there are.
 """
 
 import argparse
+import datetime
+import json
 import shutil
 import statistics
 import subprocess
@@ -49,6 +53,33 @@ def against_a_loop(folder: Path, number: int, rounds: int, options: Sequence[str
     print(f"  shell loop  {loop:8.1f} s  1.00x")
 
 
+def on_ray(folder: Path, number: int, rounds: int, options: Sequence[str]) -> None:
+    """Print the times of one worker of Ray and of two, with one thread each."""
+    times: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(rounds):
+        for workers, taken in times.items():
+            out = folder / f"ray{workers}"
+            shutil.rmtree(out, ignore_errors=True)
+            more = ["--ray", "--workers", str(workers), "--threads", "1", *options]
+            whole = seconds([[str(folder / "in"), str(out), *more]])
+            taken.append(mapping_seconds(out / "batch.jsonl"))
+            print(f"  {workers} workers: {taken[-1]:.1f} s of {whole:.1f} s in all", flush=True)
+    for path in (folder / "in").iterdir():
+        if (folder / "ray1" / path.name).read_bytes() != (folder / "ray2" / path.name).read_bytes():
+            raise SystemExit(f"{path.name}: the maps differ")
+    one, two = (statistics.median(taken) for taken in times.values())
+    print(f"{number} mosaics, medians of {rounds} rounds; the maps are the same bytes")
+    print(f"  1 worker   {one:8.1f} s  1.00x")
+    print(f"  2 workers  {two:8.1f} s  {one / two:.2f}x")
+
+
+def mapping_seconds(journal: Path) -> float:
+    """Return the time between the first line of a journal and the last, whole seconds."""
+    lines = journal.read_text().splitlines()
+    first, last = (datetime.datetime.fromisoformat(json.loads(line)["time"]) for line in (lines[0], lines[-1]))
+    return (last - first).total_seconds()
+
+
 def with_a_manifest(folder: Path, rows: int, options: Sequence[str]) -> None:
     """Print how long a batch with a long manifest takes until its first map is begun: all rows are of missing files."""
     manifest = folder / "long.csv"
@@ -79,6 +110,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000, help="rows of the manifest")
     parser.add_argument("--model", help="model to map with (default: a network of almost no cost)")
     parser.add_argument("--card", help="card of the model")
+    parser.add_argument("--ray", action="store_true", help="measure two workers of Ray against one instead")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -88,6 +120,9 @@ def main() -> None:
             shutil.copy(first, folder / "in" / f"{at}.tif")
         model = options.model or str(write_first_band_network(folder / "free.onnx"))
         more = ["--model", model, *(["--card", options.card] if options.card else [])]
+        if options.ray:
+            on_ray(folder, options.number, options.rounds, more)
+            return
         against_a_loop(folder, options.number, options.rounds, more)
         with_a_manifest(folder, options.rows, more)
 

@@ -34,13 +34,15 @@ examples:
   python inference.py mosaic.tif kelp.tif --polygons kelp.gpkg --min-area 0.2 --sites sites.gpkg --table kelp.csv
   python inference.py mosaics/ maps/ --polygons .gpkg
   python inference.py '2026/*/ortho.tif' maps/ --dry-run
+  python inference.py mosaics/ maps/ --ray --workers 4
 """
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser; allowed values and defaults are those of `inference.options`."""
     from inference import options
-    from inference.common.cli import Parser, whole_number
+    from inference.batch.distributed.options import LOCAL, ray_address
+    from inference.common.cli import Parser, number, whole_number
     from inference.vector.options import add_vector_options
 
     default = {field.name: field.default for field in dataclasses.fields(options.Options)}
@@ -89,6 +91,17 @@ def parser() -> argparse.ArgumentParser:
     add = arguments.add_argument_group("batch").add_argument
     add("--dry-run", action="store_true", help="say what would be mapped, how long it would take and how large it is")
     add("--retries", type=whole_number, metavar="N", help="attempts after a failure that may pass (default: 2)")
+    add(
+        "--ray",
+        nargs="?",
+        const=LOCAL,
+        type=ray_address,
+        metavar="ADDRESS",
+        help="map several mosaics at a time in workers of Ray: on the cluster at HOST:PORT or auto, or without an "
+        "address on this machine",
+    )
+    add("--workers", type=whole_number, metavar="N", help="workers of Ray (default: one a GPU, or one a 4 CPUs)")
+    add("--gpus-per-worker", type=number, metavar="X", help="GPUs of each worker, 0.5 for two workers on one")
     return arguments
 
 
@@ -163,7 +176,7 @@ def _run(argv: Sequence[str] | None) -> int:
     from inference.common.errors import UserError
     from inference.predict import predict
 
-    for name in ("dry_run", "retries"):
+    for name in ("dry_run", "retries", "ray", "workers", "gpus_per_worker"):
         if name in options:
             raise UserError(f"--{name.replace('_', '-')}: is for several mosaics and a folder (leave it out)")
     summary = predict(sources[0], target, progress=True, **options)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inference.batch.arguments import make_batch
+from inference.batch.distributed.options import take_ray_options
 from inference.batch.run import run_batch
 from inference.common.text import print_line
 from inference.options import Options
@@ -21,14 +22,15 @@ def run(inputs: Sequence[str], folder: str, *, dry_run: bool = False, retries: i
         folder: Folder of the maps.
         dry_run: True to say what would be done.
         retries: Number of further attempts after a failure that may pass.
-        **options: Fields of `inference.options.Options`.
+        **options: Fields of `inference.options.Options`, and `ray`, `workers` and `gpus_per_worker`.
     """
+    ray = take_ray_options(options)
     batch = make_batch(inputs, folder, Options(**options), retries)
     if dry_run:
         from inference.batch.estimate import estimate
 
         print_line(str(estimate(batch)), sys.stdout)
         return 0
-    result = run_batch(batch, progress=True)
+    result = run_batch(batch, progress=True, ray=ray)
     print_line(str(result), sys.stdout)
     return SOME_FAILED if result.failed else 0

@@ -90,6 +90,7 @@ class BatchProgress:
         self._due = self._began + LINE_SECONDS
         self._finished: set[str] = set()
         self._mapped = self._done = 0.0  # pixels of finished images, and with those of the current one
+        self._current: dict[str, float] = {}  # finished pixels of images that are being mapped
         self._work = 0.0  # pixels that took time: those of images that failed at once did not
 
     def __enter__(self) -> "BatchProgress":
@@ -103,7 +104,8 @@ class BatchProgress:
         """Show that a number of the tiles of an image are mapped."""
         if not self._shown:
             return
-        current = self._sizes.pixels(source) * done / tiles
+        self._current[source] = self._sizes.pixels(source) * done / tiles
+        current = sum(self._current.values())
         self._done = self._mapped + current
         total = self._sizes.total
         number = min(len(self._finished) + 1, len(self._sources))
@@ -122,6 +124,7 @@ class BatchProgress:
             source: The image.
             pixels: Pixels that were mapped; 0 where it failed.
         """
+        self._current.pop(source, None)
         if source not in self._finished:
             self._finished.add(source)
             self._sizes.add(source, pixels)

@@ -39,6 +39,9 @@ class Queue:
         self._retries = retries
         self._again: deque[tuple[float, Task]] = deque()
 
+    def __len__(self) -> int:
+        return len(self._tasks) + len(self._again)
+
     def take(self) -> Task | None:
         """Return the next image that can be mapped now; None where there is none, or all wait for their time."""
         if self._tasks:

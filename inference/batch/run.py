@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from inference.batch.arguments import Batch, check_foreign
+from inference.batch.attempt import Attempt
+from inference.batch.distributed.options import RayOptions
 from inference.batch.files import write_files
-from inference.batch.items import identity
 from inference.batch.journal import DONE, FAILED, SKIPPED, STARTED, Journal, Record
 from inference.batch.layout import JOURNAL
 from inference.batch.progress import PATIENCE_SECONDS, BatchProgress
 from inference.batch.queue import Queue, Task
 from inference.batch.reasons import Reasons
 from inference.batch.remaining import to_do
-from inference.batch.worker import Job, Outcome, Worker
+from inference.batch.worker import Outcome, Worker
 from inference.common.errors import UserError
 from inference.common.targets import make_folder
 from inference.common.text import print_line
@@ -64,12 +65,13 @@ BEFORE = "done before"
 """State of an image that an earlier start has mapped."""
 
 
-def run_batch(batch: Batch, *, progress: bool = False) -> BatchResult:
+def run_batch(batch: Batch, *, progress: bool = False, ray: RayOptions | None = None) -> BatchResult:
     """Map all images of a batch that aren't mapped yet.
 
     Args:
         batch: The batch.
         progress: Whether to show progress and failures on stderr.
+        ray: Options of Ray; None to map in this process.
 
     Raises:
         UserError: Another batch writes to the folder, its maps were made with other settings, the model can't be
@@ -87,7 +89,10 @@ def run_batch(batch: Batch, *, progress: bool = False) -> BatchResult:
         tasks = to_do(batch, journal.latest)
         _leave_out(batch, tasks, journal, result)
         try:
-            _map(batch, tasks, journal, result, progress)
+            if ray is None:
+                _map(batch, tasks, journal, result, progress)
+            else:
+                _map_on_ray(batch, ray, tasks, journal, result, progress)
         except KeyboardInterrupt:
             if progress:
                 done = result.counts[DONE] + result.counts[BEFORE]
@@ -127,14 +132,11 @@ def _line(task: Task, state: str, reason: str = "", **more: Any) -> Record:
     return head | more
 
 
-class _Ahead:
-    """Plan of an image that is made in a thread."""
+class _Ahead(Attempt):
+    """Attempt whose plan is made in a thread."""
 
     def __init__(self, worker: Worker, batch: Batch, task: Task) -> None:
-        self.task = task
-        self.file = identity(task.item.source)
-        options = batch.layout.options(batch.options, task.item, overwrite=task.overwrite)
-        self.job = Job(task.item.source, batch.layout.target(task.item), options, task.attempt)
+        super().__init__(batch, task)
         self._found: list[Plan | Outcome | BaseException] = []
         self._thread = threading.Thread(target=self._prepare, args=[worker], daemon=True)
         self._thread.start()
@@ -214,9 +216,34 @@ def _map(batch: Batch, tasks: list[Task], journal: Journal, result: BatchResult,
                     started.leave()
 
 
+def _map_on_ray(
+    batch: Batch, ray: RayOptions, tasks: list[Task], journal: Journal, result: BatchResult, progress: bool
+) -> None:
+    """Map several images at a time, in the workers of Ray."""
+    from inference.batch.distributed.driver import Work, map_on_ray
+
+    queue = Queue(tasks, batch.retries)
+    option = _OptionError(min(_ALIKE, len(tasks)))
+
+    def record(attempt: Attempt, outcome: Outcome) -> None:
+        _record(batch, attempt, outcome, journal, queue, result, bar)
+        option.add(attempt.job.source, outcome)
+
+    with BatchProgress([task.item.source for task in tasks], progress) as bar:
+        work = Work(
+            queue=queue,
+            attempt=partial(Attempt, batch),
+            started=lambda task: journal.append(_line(task, STARTED)),
+            record=record,
+            files=lambda task: [batch.folder / name for name in batch.layout.files(task.item)],
+            bar=bar,
+        )
+        map_on_ray(ray, batch.options, journal.path, work)
+
+
 def _record(
     batch: Batch,
-    current: _Ahead,
+    current: Attempt,
     outcome: Outcome,
     journal: Journal,
     queue: Queue,

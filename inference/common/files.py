@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from inference.common.errors import UserError, first_line
@@ -184,6 +184,21 @@ def clear_temporaries(folder: Path, target: str = "") -> None:
                 shutil.rmtree(found) if found.is_dir() and not found.is_symlink() else found.unlink()
         except OSError:  # another user's, or gone already
             continue
+
+
+def clear_temporaries_of(target: Path, node: str, process: int) -> None:
+    """Remove the temporary files beside a target that a process has left which has ended, on whatever machine.
+
+    Args:
+        target: The target.
+        node: Name of the machine.
+        process: Number of the process.
+    """
+    stem = f"{_real(target).name}.{node}-{process}"
+    for found in _real(target).parent.glob(f"*{TEMPORARY}*"):
+        if found.name.startswith(stem) and _PATTERN.search(found.name.removeprefix(f"{_real(target).name}.{node}")):
+            with suppress(OSError):
+                shutil.rmtree(found) if found.is_dir() and not found.is_symlink() else found.unlink()
 
 
 def _real(path: Path) -> Path:

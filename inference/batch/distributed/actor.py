@@ -1,0 +1,108 @@
+"""Worker of a batch on Ray: a process on some machine that holds the model and maps one image at a time."""
+
+import contextlib
+import os
+import platform
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from inference.batch.journal import FAILED
+from inference.batch.worker import Job, Outcome, Worker
+from inference.common.errors import UserError
+from inference.common.paths import is_address, shown_path
+from inference.common.signals import Cancelled
+from inference.plan import Plan
+
+CONTROL = "control"
+"""Group of the methods that answer while an image is mapped."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Place of a worker.
+
+    Attributes:
+        node: Name of its machine.
+        process: Number of its process.
+        problem: Why it can't map anything; empty if it can.
+    """
+
+    node: str
+    process: int
+    problem: str = ""
+
+
+class Actor:
+    """Worker; all arguments and results are plain data.
+
+    Args:
+        working_folder: Working folder of the command, which relative paths are below.
+        needed: Files that the command sees and that each worker must see too.
+    """
+
+    def __init__(self, working_folder: str, needed: Sequence[str]) -> None:
+        with contextlib.suppress(OSError):  # absolute paths need none
+            os.chdir(working_folder)
+        self._needed = needed
+        self._worker = Worker()
+        self._plan: Plan | None = None
+        self._stop = threading.Event()
+        self._done = (0, 1)
+
+    def place(self) -> Place:
+        """Return the place of this worker."""
+        node = platform.node()
+        for path in self._needed:
+            if not Path(path).exists():
+                return Place(
+                    node, os.getpid(), f"{shown_path(path)} isn't there (all nodes must see it under the same path)"
+                )
+        return Place(node, os.getpid())
+
+    def prepare(self, job: Job) -> Outcome | None:
+        """Open and check an image, which `run` then maps.
+
+        Returns:
+            None; the outcome where the image can't be mapped.
+        """
+        self._plan, self._done = None, (0, 1)
+        plan = self._worker.prepare(job)
+        if isinstance(plan, Plan):
+            self._plan = plan
+            return None
+        if plan.state == FAILED and not is_address(job.source) and not Path(job.source).exists():
+            # The driver has found it: another worker may see it.
+            reason = f"{plan.reason} (on node {platform.node()}; all nodes must see it under the same path)"
+            return replace(plan, reason=reason, may_pass=True)
+        return plan
+
+    def run(self, job: Job) -> Outcome | UserError:
+        """Map the image that is prepared.
+
+        Returns:
+            The outcome; an error that concerns all images, as the model can't be loaded.
+        """
+        assert self._plan is not None
+        try:
+            self._worker.load(self._plan)
+        except UserError as error:
+            return error
+        try:
+            return self._worker.run(job, self._plan, self._show)
+        finally:
+            self._plan = None
+
+    def progress(self) -> tuple[int, int]:
+        """Return the numbers of finished tiles and of all tiles of the current image."""
+        return self._done
+
+    def stop(self) -> None:
+        """Abandon the current image, and remove its unfinished files."""
+        self._stop.set()
+
+    def _show(self, done: int, tiles: int) -> None:
+        self._done = done, tiles
+        if self._stop.is_set():
+            raise Cancelled
