@@ -137,7 +137,7 @@ def _classes(options: VectorOptions, info: MapInfo) -> list[int]:
 def _check_georeference(header: Header, options: VectorOptions, option: str) -> None:
     if not header.georeferenced:
         raise UserError(
-            f"{header.path}: isn't georeferenced, so {option} can't be written (give it its CRS and transform; "
+            f"{header.path}: isn't georeferenced, so {option} can't be made (give it its CRS and transform; "
             "ground control points alone don't place pixels: gdalwarp IN.tif OUT.tif)"
         )
     if header.transform.is_degenerate or not all(map(math.isfinite, header.transform)):
