@@ -112,6 +112,7 @@ def assert_same_weights(path: Path) -> None:
     assert len({(path.parent / f"weights{rank}").read_text() for rank in range(2)}) == 1
 
 
+@pytest.mark.slow  # two processes for half a minute
 def test_two_nodes_with_stages_and_automatic_batches(write_config: Callable[..., Path]) -> None:
     """One folder, one report; all processes unfreeze alike, and take the batch size that fits on each."""
     path = write_config(**STAGES, batch_size="auto")
