@@ -87,7 +87,7 @@ class Mapper:
             plan: The plan.
             progress: Whether to show progress and further notices on stderr.
             show: Called with the numbers of finished tiles and of all tiles.
-            started: `time.monotonic()` at the start of the run; None for now.
+            started: `time.monotonic()` at the start of the run; None if it starts with this call.
 
         Raises:
             UserError: The model can't be loaded, or a file can't be read or written.

@@ -108,30 +108,42 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("data"))
 
 
+def tiny_config(data: Path, runs: Path, **sections: Any) -> dict[str, Any]:
+    """Return a config of the smallest network, trained for one epoch; keyword arguments add to its sections.
+
+    Args:
+        data: Folder of the data set.
+        runs: Folder for the runs.
+        **sections: Sections and top-level keys.
+    """
+    config: dict[str, Any] = {
+        "tile_size": 64,
+        "batch_size": 2,
+        "max_epoch": 1,
+        "segmentation_config": {
+            "architecture": "Unet",
+            "backbone": "tu-mobilenetv3_small_050",
+            "opts": {"encoder_weights": None, "encoder_depth": 3, "decoder_channels": [16, 8, 8]},
+        },
+        "data_module": {"data_dir": str(data), "num_workers": 0},
+        "trainer": {"accelerator": "cpu"},
+        "logging": {"save_dir": str(runs), "project": "p", "name": "n"},
+    }
+    for section, values in sections.items():
+        if isinstance(values, dict) and section in config:
+            config[section] = config[section] | values
+        else:
+            config[section] = values
+    return config
+
+
 @pytest.fixture
 def write_config(tmp_path: Path, dataset: Path) -> Callable[..., Path]:
     """Writes a config of the smallest network on the small data set; keyword arguments add to its sections."""
 
     def write(name: str = "tiny.yml", **sections: Any) -> Path:
-        config: dict[str, Any] = {
-            "tile_size": 64,
-            "batch_size": 2,
-            "max_epoch": 2,
-            "segmentation_config": {
-                "architecture": "Unet",
-                "backbone": "tu-mobilenetv3_small_050",
-                "opts": {"encoder_weights": None, "encoder_depth": 3, "decoder_channels": [16, 8, 8]},
-                "lr": 5e-3,
-            },
-            "data_module": {"data_dir": str(dataset), "num_workers": 0},
-            "trainer": {"accelerator": "cpu"},
-            "logging": {"save_dir": str(tmp_path / "runs"), "project": "p", "name": "n"},
-        }
-        for section, values in sections.items():
-            if isinstance(values, dict) and section in config:
-                config[section] = config[section] | values
-            else:
-                config[section] = values
+        network = {"lr": 5e-3} | sections.pop("segmentation_config", {})
+        config = tiny_config(dataset, tmp_path / "runs", **{"max_epoch": 2, "segmentation_config": network} | sections)
         path = tmp_path / name
         path.write_text(yaml.safe_dump(config))
         return path

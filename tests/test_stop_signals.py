@@ -21,7 +21,7 @@ from eval.test_new_model import main as evaluate
 from inference.card import main as print_card
 from inference.inference import main as map_mosaic
 from inference.polygons import main as make_polygons
-from tests.conftest import write_dataset, write_raster
+from tests.conftest import tiny_config, write_dataset, write_raster
 from tests.inference.networks import card, write_onnx
 from tests.inference.vector.maps import patches, write_map, write_polygons
 from train.__main__ import main as train
@@ -87,19 +87,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     model = write_onnx(folder / "m.onnx", card(tile_size=64, ignore_index=2))
     rng = np.random.default_rng(0)
     mosaic = write_raster(folder / "mosaic.tif", rng.integers(1, 255, (3, 100, 90)).astype(np.uint8))
-    config = {
-        "tile_size": 64,
-        "batch_size": 2,
-        "max_epoch": 1,
-        "segmentation_config": {
-            "architecture": "Unet",
-            "backbone": "tu-mobilenetv3_small_050",
-            "opts": {"encoder_weights": None, "encoder_depth": 3, "decoder_channels": [16, 8, 8]},
-        },
-        "data_module": {"data_dir": str(data), "num_workers": 0},
-        "trainer": {"accelerator": "cpu"},
-        "logging": {"save_dir": str(folder / "runs"), "project": "p", "name": "n"},
-    }
+    config = tiny_config(data, folder / "runs")
     (folder / "c.yml").write_text(yaml.safe_dump(config))
     assert train([str(folder / "c.yml")]) == 0
     (run,) = (folder / "runs" / "p").iterdir()

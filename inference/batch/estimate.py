@@ -22,7 +22,8 @@ from inference.common.progress import progress
 from inference.common.raster import read_header
 from inference.model.backends import choose_backend, open_backend
 from inference.model.choose import choose_model
-from inference.plan import plan_reading, request_for, room_for
+from inference.plan import request_for, room_for
+from inference.tiles.reading import plan_reading
 
 _READERS = 8
 _TIMED = 3

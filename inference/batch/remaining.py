@@ -1,4 +1,4 @@
-"""What a batch still has to do, by its journal."""
+"""Images that a batch still has to map, found in its journal."""
 
 from collections.abc import Mapping
 

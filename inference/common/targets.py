@@ -24,7 +24,7 @@ _FORMATS = {
     GEOPACKAGE_SUFFIXES: ("a GeoPackage", "sample"),
     TABLE_SUFFIXES: ("a CSV table", "sites"),
 }
-"""What a file with one of these suffixes is, and how one may be called."""
+"""Format, and the stem of an example's name, of files with these suffixes."""
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISCHR, "a device"),

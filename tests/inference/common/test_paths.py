@@ -1,11 +1,12 @@
 """Texts of the user's that become paths."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from inference.common.errors import UserError
-from inference.common.paths import names_a_file, shown_path, split_address, user_path, user_source
+from inference.common.paths import names_a_file, path_within, shown_path, split_address, user_path, user_source
 
 
 def test_home_and_variables_are_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,3 +66,16 @@ def test_an_override_that_is_too_long_for_a_name_is_no_file(tmp_path: Path) -> N
 def test_a_malformed_address() -> None:
     with pytest.raises(UserError, match=r"https://\[::1: is not a web address: Invalid IPv6 URL"):
         split_address("https://[::1")
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/passwd", "a/../../x", "C:\\x", "..\\x", "\\\\host\\x", "", ".", "a\0b", None]
+)
+def test_names_that_lead_out_of_a_folder(tmp_path: Path, name: Any) -> None:
+    with pytest.raises(UserError, match=r"^list\.json: file: "):
+        path_within(tmp_path, name, "list.json: file")
+
+
+def test_names_that_stay_in_a_folder(tmp_path: Path) -> None:
+    for name in ("a.ckpt", "sub/a.ckpt", "./a", "a..b", "ä.tif"):
+        assert path_within(tmp_path, name, "list.json") == tmp_path / name

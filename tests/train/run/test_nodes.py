@@ -41,10 +41,6 @@ sys.exit(main(sys.argv[1:]))
 """
 STAGES: dict[str, Any] = {
     "segmentation_config": {
-        "architecture": "Unet",
-        "backbone": "tu-mobilenetv3_small_050",
-        "opts": {"encoder_weights": None, "encoder_depth": 3, "decoder_channels": [16, 8, 8]},
-        "lr": 5e-3,
         "finetune": [
             {"epoch": 0, "unfreeze": "decoder"},
             {"epoch": 1, "unfreeze": 3},

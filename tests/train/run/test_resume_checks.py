@@ -12,13 +12,9 @@ from typing import Any
 import pytest
 import rasterio
 import torch
-import yaml
 
 from inference.card import ModelCard
-from inference.common.errors import UserError
-from inference.common.paths import path_within
-from tests.conftest import write_dataset
-from train.__main__ import main
+from tests.train.run.conftest import content_of
 from train.configs.loader import load_config
 from train.data.labelled_images import LabelledImages
 from train.run.folder import RunFolder
@@ -26,59 +22,6 @@ from train.run.lock import RunLock
 from train.run.resume import changed_data
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run of one epoch with early stopping; its data lie beside it."""
-    folder = tmp_path_factory.mktemp("original")
-    write_dataset(folder / "data", {"train": [(64, 64)] * 3, "val": [(64, 64)], "test": [(64, 64)]})
-    config = {
-        "tile_size": 64,
-        "batch_size": 2,
-        "max_epoch": 1,
-        "segmentation_config": {
-            "architecture": "Unet",
-            "backbone": "tu-mobilenetv3_small_050",
-            "opts": {"encoder_weights": None, "encoder_depth": 3, "decoder_channels": [16, 8, 8]},
-        },
-        "data_module": {"data_dir": str(folder / "data"), "num_workers": 0},
-        "trainer": {"accelerator": "cpu"},
-        "early_stopping": {"patience": 5},
-        "logging": {"save_dir": str(folder / "runs"), "project": "p", "name": "n"},
-    }
-    (folder / "c.yml").write_text(yaml.safe_dump(config))
-    assert main([str(folder / "c.yml")]) == 0
-    (run,) = (folder / "runs" / "p").iterdir()
-    return run
-
-
-@pytest.fixture
-def run(original: Path, tmp_path: Path) -> Path:
-    """Return a copy of the run, on a copy of its data."""
-    shutil.copytree(original.parents[2] / "data", tmp_path / "data")
-    shutil.copytree(original, tmp_path / "runs" / "p" / "run")
-    folder = tmp_path / "runs" / "p" / "run"
-    config = (folder / "config.yml").read_text()
-    (folder / "config.yml").write_text(config.replace(str(original.parents[2]), str(tmp_path)))
-    return folder
-
-
-@pytest.fixture
-def resume(run: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Return a function that resumes the run for an epoch: exit code, stdout, and stderr without its first line."""
-
-    def command(*more: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = main(["--resume", str(run), "trainer.max_epochs=2", *more])
-        out, err = capfd.readouterr()
-        return code, out, err.removeprefix("loading ...\n")
-
-    return command
-
-
-def content_of(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def kept(content: dict[str, Any]) -> dict[str, Any]:
@@ -206,19 +149,6 @@ def test_a_state_names_files_within_the_run_only(
     assert victim.read_text() == "dear"
 
 
-@pytest.mark.parametrize(
-    "name", ["../x", "/etc/passwd", "a/../../x", "C:\\x", "..\\x", "\\\\host\\x", "", ".", "a\0b", None]
-)
-def test_names_that_lead_out_of_a_folder(tmp_path: Path, name: Any) -> None:
-    with pytest.raises(UserError, match=r"^list\.json: file: "):
-        path_within(tmp_path, name, "list.json: file")
-
-
-def test_names_that_stay_in_a_folder(tmp_path: Path) -> None:
-    for name in ("a.ckpt", "sub/a.ckpt", "./a", "a..b", "ä.tif"):
-        assert path_within(tmp_path, name, "list.json") == tmp_path / name
-
-
 def invert(path: Path) -> None:
     with rasterio.open(path, "r+") as file:
         file.write(1 - file.read())
@@ -302,54 +232,6 @@ def test_what_is_refused_before_torch_is_loaded(
     assert code == 2
     assert err.startswith(f"{last}: no such file, so the run can't be resumed (checkpoints: ")
     assert err.endswith("old.ckpt)\n")
-
-
-def test_a_damaged_list_of_files(run: Path, resume: Callable[..., tuple[int, str, str]]) -> None:
-    for text, said in (
-        ("{", "isn't valid JSON"),
-        ("[]", "is of type list"),
-        ('{"files": {"a": 1}}', "changes: is missing"),
-    ):
-        (run / "data.json").write_text(text)
-        code, _, err = resume()
-        assert code == 2
-        assert err.startswith(f"{run / 'data.json'}: ")
-        assert said in err
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda text: text.replace(",", ";").replace(".", ","), ":1: has no column epoch, step, lr, found epoch;step;"),
-        (lambda text: text.replace("step", "Schritt"), ":1: has no column step, found epoch Schritt"),
-        (lambda text: text.replace("\n1,", "\none,"), ":2: could not convert string to float: 'one' (save it as CSV"),
-        (lambda text: text.replace("\n1,2,", "\n1,,"), ":2: has no step"),
-        (lambda text: "", ":1: has no column epoch, step, lr, found  ("),
-        (lambda text: b"\xff\xfe" + text.encode("utf-16-le"), ": can't be read as a table of scores: 'utf-8' codec"),
-    ],
-)
-def test_a_table_that_a_spreadsheet_rewrote(
-    run: Path, resume: Callable[..., tuple[int, str, str]], change: Callable[[str], str | bytes], said: str
-) -> None:
-    table = run / "metrics.csv"
-    changed = change(table.read_text())
-    table.write_bytes(changed if isinstance(changed, bytes) else changed.encode())
-    before = content_of(run)
-    code, _, err = resume()
-    assert code == 2
-    assert err.startswith(f"{table}{said}")
-    assert "move it away" in err
-    assert content_of(run) == before
-
-
-def test_a_table_with_a_byte_order_mark_and_other_line_ends(
-    run: Path, resume: Callable[..., tuple[int, str, str]]
-) -> None:
-    table = run / "metrics.csv"
-    table.write_bytes(b"\xef\xbb\xbf" + table.read_text().replace("\n", "\r\n").encode())
-    code, _, err = resume()
-    assert code == 0, err
-    assert [line.split(",")[0] for line in table.read_text().splitlines()] == ["epoch", "1", "2"]
 
 
 def test_a_run_is_trained_by_one_process(run: Path, resume: Callable[..., tuple[int, str, str]]) -> None:

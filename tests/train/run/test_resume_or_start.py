@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from tests.conftest import tiny_config
 from tests.train.run.test_resume import assert_same, run, stop_at, table
 from train.__main__ import main
 from train.run.checkpoints import read_checkpoint
@@ -31,19 +32,7 @@ def folder(tmp_path: Path) -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> tuple[Path, Path]:
     """Config and folder of a finished run of one epoch."""
     place = tmp_path_factory.mktemp("finished")
-    config = {
-        "tile_size": 64,
-        "batch_size": 2,
-        "max_epoch": 1,
-        "segmentation_config": {
-            "architecture": "Unet",
-            "backbone": "tu-mobilenetv3_small_050",
-            "opts": {"encoder_weights": None, "encoder_depth": 3, "decoder_channels": [16, 8, 8]},
-        },
-        "data_module": {"data_dir": str(dataset), "num_workers": 0},
-        "trainer": {"accelerator": "cpu"},
-        "logging": {"save_dir": str(place / "runs"), "project": "p", "name": "n"},
-    }
+    config = tiny_config(dataset, place / "runs")
     (place / "c.yml").write_text(yaml.safe_dump(config))
     assert main([str(place / "c.yml"), "--resume-or-start", str(place / "run")]) == 0
     assert not (place / "runs").exists(), "the run is in exactly the folder that was given"
@@ -123,12 +112,7 @@ def test_what_the_first_start_found_is_kept(
     path = write_config(
         batch_size="auto",
         num_classes=2,
-        segmentation_config={
-            "architecture": "Unet",
-            "backbone": "tu-mobilenetv3_small_050",
-            "opts": {"encoder_weights": None, "encoder_depth": 3, "decoder_channels": [16, 8, 8]},
-            "loss": {"name": "CELoss", "opts": {"class_weights": "auto"}},
-        },
+        segmentation_config={"loss": {"name": "CELoss", "opts": {"class_weights": "auto"}}},
         data_module={"num_workers": 0, "samples_per_epoch": 45, "mean": "auto", "std": "auto"},
     )
     command = [str(path), "--resume-or-start", str(folder)]
