@@ -35,6 +35,7 @@ examples:
   python inference.py mosaics/ maps/ --polygons .gpkg
   python inference.py '2026/*/ortho.tif' maps/ --dry-run
   python inference.py mosaics/ maps/ --ray --workers 4
+  python inference.py s3://bucket/mosaics/ s3://bucket/maps
 """
 
 
@@ -65,7 +66,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "target",
         metavar="OUT.tif",
-        help="map: a GeoTIFF on the mosaic's grid, class numbers as uint8; for a batch the folder of the maps",
+        help="map: a GeoTIFF on the mosaic's grid, class numbers as uint8; for a batch the folder of the maps, also "
+        "s3://BUCKET/FOLDER",
     )
     add = arguments.add_argument_group("model").add_argument
     add("--model", metavar="FILE", help=".onnx or .pt (default: the one in inference/weights)")
@@ -91,6 +93,11 @@ def parser() -> argparse.ArgumentParser:
     add = arguments.add_argument_group("batch").add_argument
     add("--dry-run", action="store_true", help="say what would be mapped, how long it would take and how large it is")
     add("--retries", type=whole_number, metavar="N", help="attempts after a failure that may pass (default: 2)")
+    add(
+        "--work-dir",
+        metavar="DIR",
+        help="folder in which maps that go to s3:// are made, one at a time (default: that of temporary files)",
+    )
     add(
         "--ray",
         nargs="?",
@@ -176,7 +183,7 @@ def _run(argv: Sequence[str] | None) -> int:
     from inference.common.errors import UserError
     from inference.predict import predict
 
-    for name in ("dry_run", "retries", "ray", "workers", "gpus_per_worker"):
+    for name in ("dry_run", "retries", "work_dir", "ray", "workers", "gpus_per_worker"):
         if name in options:
             raise UserError(f"--{name.replace('_', '-')}: is for several mosaics and a folder (leave it out)")
     summary = predict(sources[0], target, progress=True, **options)

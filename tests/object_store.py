@@ -1,7 +1,7 @@
 """Loopback object store: a folder served as S3 does, path-style, and as a web server, with latency and failures.
 
 Runs in a process of its own: GDAL is opened under Python's lock, so that a thread of the test couldn't answer it. The
-first part of a path is the bucket. Answers range requests, ListObjectsV2 and HEAD.
+first part of a path is the bucket. Answers range requests, ListObjectsV2 and HEAD, and what writes objects.
 """
 
 import argparse
@@ -14,17 +14,23 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-LOG, CLEAR = "/-/log", "/-/clear"
-"""Paths that return the requests since the last `CLEAR`, one a line, and that forget them."""
+from tests.object_store_writes import Writes, error
+
+_ROOT = Path(__file__).parents[1]
+LOG, CLEAR, REFUSE = "/-/log", "/-/clear", "/-/refuse"
+"""Paths that return the requests since the last `CLEAR`, one a line, that forget them, and see `Store.refuse`."""
 FAILURES = ("503", "reset", "short")
-"""Kinds of failures: an error of the server, a connection that is reset, and half of an answer."""
+"""Kinds of failures: an error of the server, a connection that is reset, and half of an answer; of a request that
+writes, no answer after it is done."""
+SECRET, READ_ONLY = "secret", "readonly"
+"""Buckets that may not be read, or not be written to."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,10 @@ class Store:
     def failed(self) -> int:
         """Return the number of requests that failed by chance."""
         return sum(line.split()[0] in FAILURES for line in self.requests())
+
+    def refuse(self, words: str) -> None:
+        """Have all later writes fail whose path contains these words; none for an empty text."""
+        urllib.request.urlopen(f"http://{self.place}{REFUSE}?{quote(words)}", timeout=10).close()
 
     def clear(self) -> None:
         """Forget the requests so far."""
@@ -74,8 +84,16 @@ def serve(folder: Path, latency: float = 0.0, failures: float = 0.0, seed: int =
         failures: Share of the requests that fail, 0 to 1.
         seed: Seed of the failures.
     """
-    command = [sys.executable, __file__, str(folder), str(latency), str(failures), str(seed)]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.object_store",
+        str(folder.absolute()),
+        str(latency),
+        str(failures),
+        str(seed),
+    ]
+    server = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         yield Store(f"127.0.0.1:{server.stdout.readline().strip()}")
@@ -94,6 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
     random: random.Random
     lock = threading.Lock()
     seen: list[str] = []  # noqa: RUF012 - shared by all connections
+    refused: list[str] = []  # noqa: RUF012 - the same
+    writes: Writes
 
     def do_HEAD(self) -> None:
         self._respond(body=False)
@@ -101,8 +121,48 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._respond(body=True)
 
+    def handle_expect_100(self) -> bool:
+        """Ask for the content at once: a client waits a second for that."""
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
+    def do_PUT(self) -> None:
+        self._write()
+
+    def do_POST(self) -> None:
+        self._write()
+
+    def do_DELETE(self) -> None:
+        self._write()
+
+    def _write(self) -> None:
+        address = urlsplit(self.path)
+        content = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        time.sleep(self.latency)
+        with self.lock:
+            failure = self.random.choice(FAILURES) if self.random.random() < self.failures else ""
+        key = unquote(address.path).strip("/")
+        if failure in ("503", "reset"):
+            self._fail(failure, self.folder / key, body=True)
+            return
+        if self.refused and self.refused[-1] and self.refused[-1] in key:
+            answer = error(500, "InternalError")
+        elif key.partition("/")[0] in (SECRET, READ_ONLY):
+            answer = error(403, "AccessDenied")
+        else:
+            answer = self.writes.respond(self.command, self.folder / key, address.query, dict(self.headers), content)
+        if failure:
+            self._fail("reset", self.folder / key, body=True)
+            return
+        self._send(answer.status, answer.content, body=True, more=answer.headers)
+
     def _respond(self, body: bool) -> None:
         address = urlsplit(self.path)
+        if address.path == REFUSE:
+            self.refused.append(unquote(address.query))
+            self._send(200, b"", body)
+            return
         if address.path in {LOG, CLEAR}:
             text = "\n".join(self.seen)
             if address.path == CLEAR:
@@ -113,23 +173,39 @@ class _Handler(BaseHTTPRequestHandler):
         with self.lock:
             failure = self.random.choice(FAILURES) if self.random.random() < self.failures else ""
         query, path = parse_qs(address.query), self.folder / unquote(address.path).strip("/")
+        bucket = self.folder / unquote(address.path).strip("/").partition("/")[0]
         if failure:
             self._fail(failure, path, body)
+        elif bucket.name == SECRET:
+            self._send(403, error(403, "AccessDenied").content, body)
+        elif "uploads" in address.query.split("&"):
+            self._send(200, self.writes.listed(bucket), body)
+        elif not bucket.is_dir():
+            self._send(404, error(404, "NoSuchBucket").content, body)
         elif {"delimiter", "prefix"} & set(query) or path.parent == self.folder:
-            bucket = self.folder / unquote(address.path).strip("/").partition("/")[0]
             self._send(200, _listing(bucket, query), body)
         elif path.is_file() and path.resolve().is_relative_to(self.folder.resolve()):
             status, content, content_range = _part(path, self.headers.get("Range"))
-            self._send(status, content, body, content_range)
+            self._send(status, content, body, content_range, more=self.writes.headers(path))
         else:
             self._send(404, b"<Error><Code>NoSuchKey</Code></Error>", body)
 
-    def _send(self, status: int, content: bytes, body: bool, content_range: str = "", send: int | None = None) -> None:
+    def _send(
+        self,
+        status: int,
+        content: bytes,
+        body: bool,
+        content_range: str = "",
+        send: int | None = None,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         if not self.path.startswith("/-/"):
             self.seen.append(f"{status} {self.command} {self.path} {self.headers.get('Range', '')}")
         self.send_response(status)
         if content_range:
             self.send_header("Content-Range", content_range)
+        for name, value in (more or {}).items():
+            self.send_header(name, value)
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -139,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _fail(self, kind: str, path: Path, body: bool) -> None:
         if kind == "short" and body and path.is_file():
             status, content, content_range = _part(path, self.headers.get("Range"))
-            self._send(status, content, body, content_range, send=len(content) // 2)
+            self._send(status, content, body, content_range, send=len(content) // 2, more=self.writes.headers(path))
             self.seen[-1] = f"short{self.seen[-1].removeprefix(str(status))}"
             self.close_connection = True
         elif kind == "reset":
@@ -222,6 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     _Handler.folder, _Handler.latency, _Handler.failures = options.folder, options.latency, options.failures
     _Handler.random = random.Random(options.seed)
+    _Handler.writes = Writes(options.folder)
     server = _Server(("127.0.0.1", 0), _Handler)
     print(server.server_port, flush=True)
     server.serve_forever()

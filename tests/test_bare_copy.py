@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from inference.batch.bucket.client import INSTALL as S3_INSTALL
 from inference.common.vector import INSTALL
 from tests.conftest import write_raster
 from tests.inference.networks import card, write_onnx
@@ -94,6 +95,8 @@ def test_a_bare_copy_maps_many(tmp_path: Path) -> None:
     modules = importable("numpy", "rasterio", "pydantic", "tqdm", "onnxruntime")
     done = bare_copy(tmp_path, modules, "inference.py", "../in.tif", "../no.tif", "../out", "--model", "../m.onnx")
     assert done.returncode == 2, done.stderr
+    done = bare_copy(tmp_path, modules, "inference.py", "../in.tif", "s3://bucket/out", "--model", "../m.onnx")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, f"OUT_DIR: s3://bucket/out: {S3_INSTALL}")
     shutil.copy(tmp_path / "in.tif", tmp_path / "b.tif")
     done = bare_copy(tmp_path, modules, "inference.py", "../in.tif", "../b.tif", "../out", "--model", "../m.onnx")
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,7 @@
 """Attempt to map an image, as the driver of a batch knows it."""
 
 from inference.batch.arguments import Batch
+from inference.batch.bucket.upload import Upload
 from inference.batch.items import identity
 from inference.batch.queue import Task
 from inference.batch.worker import Job
@@ -12,6 +13,7 @@ class Attempt:
     Args:
         batch: The batch.
         task: The image and the number of the attempt.
+        upload: Where its files are uploaded to; None if they stay.
 
     Attributes:
         task: The image and the number of the attempt.
@@ -19,8 +21,8 @@ class Attempt:
         job: Work that the attempt is.
     """
 
-    def __init__(self, batch: Batch, task: Task) -> None:
+    def __init__(self, batch: Batch, task: Task, upload: Upload | None = None) -> None:
         self.task = task
         self.file = identity(task.item.source)
         options = batch.layout.options(batch.options, task.item, overwrite=task.overwrite)
-        self.job = Job(task.item.source, batch.layout.target(task.item), options, task.attempt)
+        self.job = Job(task.item.source, batch.layout.target(task.item), options, task.attempt, upload)

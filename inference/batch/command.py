@@ -14,18 +14,27 @@ SOME_FAILED = 4
 """Exit code where some images failed."""
 
 
-def run(inputs: Sequence[str], folder: str, *, dry_run: bool = False, retries: int = 2, **options: Any) -> int:
+def run(
+    inputs: Sequence[str],
+    folder: str,
+    *,
+    dry_run: bool = False,
+    retries: int = 2,
+    work_dir: str | None = None,
+    **options: Any,
+) -> int:
     """Run a batch and return the exit code.
 
     Args:
         inputs: Files, folders, patterns, manifests and prefixes.
-        folder: Folder of the maps.
+        folder: Folder of the maps, or its address in a bucket.
         dry_run: True to say what would be done.
         retries: Number of further attempts after a failure that may pass.
+        work_dir: Folder in which maps that go to a bucket are made.
         **options: Fields of `inference.options.Options`, and `ray`, `workers` and `gpus_per_worker`.
     """
     ray = take_ray_options(options)
-    batch = make_batch(inputs, folder, Options(**options), retries)
+    batch = make_batch(inputs, folder, Options(**options), retries, work_dir)
     if dry_run:
         from inference.batch.estimate import estimate
 

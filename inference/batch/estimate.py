@@ -11,13 +11,14 @@ import numpy as np
 
 from inference.batch.arguments import Batch
 from inference.batch.items import Item, identity
-from inference.batch.journal import Record, read_journal
+from inference.batch.journal import Record, read_journal, records
 from inference.batch.layout import JOURNAL
+from inference.batch.place import Folder, Place
 from inference.batch.progress import duration
 from inference.batch.reasons import Reasons
 from inference.batch.remaining import to_do
 from inference.common.errors import UserError
-from inference.common.paths import user_path
+from inference.common.paths import Address, user_path
 from inference.common.progress import progress
 from inference.common.raster import read_header
 from inference.model.backends import choose_backend, open_backend
@@ -48,7 +49,9 @@ class Estimate:
         by_journal: True if `seconds` is known from maps that are done; else it was measured on tiles of noise.
         most: Bytes that the maps need at most.
         likely: Bytes that they need if they compress as those that are done; None if none is.
-        free: Bytes that are free.
+        free: Bytes that are free on the disk.
+        largest: Bytes that the files of the largest image need at most.
+        address: Address of the bucket that the maps go to; empty if they stay on the disk.
     """
 
     images: int = 0
@@ -65,6 +68,8 @@ class Estimate:
     most: float = 0.0
     likely: float | None = None
     free: int = 0
+    largest: float = 0.0
+    address: str = ""
 
     def __str__(self) -> str:
         counts = [f"{self.images:,} to map"]
@@ -73,17 +78,26 @@ class Estimate:
         counts += [f"{self.failed:,} can't be mapped"] if self.failed else []
         remote = f", and of {self.unknown:,} addresses" if self.unknown else ""
         basis = "at the speed of the maps that are done" if self.by_journal else "measured on a few tiles"
-        likely = "" if self.likely is None else f", probably {_size(self.likely)}"
         lines = [
             f"images: {', '.join(counts)}",
             *self.failing.table("can't be mapped"),
             f"pixels: {self.pixels / 1e6:,.1f} Mpx, {self.tiles:,} tiles",
             f"to read: {_size(self.read)}{remote}",
             f"time: about {duration(self.seconds)} ({basis})",
-            f"disk: up to {_size(self.most)}{likely}; {_size(self.free)} are free",
+            *self._room(),
             "dry run: nothing was written",
         ]
         return "\n".join(lines)
+
+    def _room(self) -> list[str]:
+        """Return what is said of the room for the maps."""
+        most = f"up to {_size(self.most)}" + ("" if self.likely is None else f", probably {_size(self.likely)}")
+        if not self.address:
+            return [f"disk: {most}; {_size(self.free)} are free"]
+        return [
+            f"bucket: {most}, in {self.address}",
+            f"disk: up to {_size(self.largest)} for each map that is being made; {_size(self.free)} are free",
+        ]
 
 
 def estimate(batch: Batch, shown: bool = True) -> Estimate:
@@ -96,12 +110,12 @@ def estimate(batch: Batch, shown: bool = True) -> Estimate:
     Raises:
         UserError: Maps were made with other settings, or the model can't be loaded.
     """
-    latest = read_journal(batch.folder / JOURNAL)
-    tasks = to_do(batch, latest)
+    place, latest = _look(batch)
+    tasks = to_do(batch, latest, place)
     result = Estimate(done=len(batch.items) - len(tasks))
     items = []
     for task in tasks:
-        exists = any((batch.folder / name).exists() for name in batch.layout.files(task.item))
+        exists = any(place.exists(name) for name in batch.layout.files(task.item))
         if exists and not task.overwrite:
             result.there += 1
         else:
@@ -112,9 +126,22 @@ def estimate(batch: Batch, shown: bool = True) -> Estimate:
     if done:
         rate = sum(record["bytes"] for record in done) / sum(record["pixels"] for record in done)
         result.likely = rate * result.pixels if batch.options.probabilities is None else None
-    place = next(folder for folder in (batch.folder, *batch.folder.absolute().parents) if folder.exists())
-    result.free = shutil.disk_usage(place).free
+    result.address = batch.address
+    disk = next(folder for folder in (batch.folder, *batch.folder.absolute().parents) if folder.exists())
+    result.free = shutil.disk_usage(disk).free
     return result
+
+
+def _look(batch: Batch) -> tuple[Place, dict[str, Record]]:
+    """Return the place of a batch and what its journal says, without writing anything."""
+    if not batch.address:
+        return Folder(batch.folder), read_journal(batch.folder / JOURNAL)
+    from inference.batch.bucket.session import look  # needs boto3
+
+    stored = look(batch)
+    content = b"" if stored.journal is None else stored.journal.content
+    found = records(content[: content.rfind(b"\n") + 1], Address(f"{batch.address}/{JOURNAL}"))
+    return stored, {record["output"]: record for record in found}
 
 
 def _read_headers(batch: Batch, items: Sequence[Item], result: Estimate, shown: bool) -> None:
@@ -132,9 +159,11 @@ def _read_headers(batch: Batch, items: Sequence[Item], result: Estimate, shown: 
             result.images += 1
             result.pixels += header.height * header.width
             result.tiles += len(reading.rows) * len(reading.cols)
-            result.most += room_for(header, card, False, options.cog)
+            room = room_for(header, card, False, options.cog)
             if options.probabilities is not None:
-                result.most += room_for(header, card, True, options.cog)
+                room += room_for(header, card, True, options.cog)
+            result.most += room
+            result.largest = max(result.largest, room)
             known = identity(item.source)
             result.read += 0 if known is None else known[0]
             result.unknown += known is None

@@ -67,33 +67,36 @@ def names_a_batch(sources: Sequence[str], target: str) -> bool:
     if Path(target).suffix.lower() in TIFF_SUFFIXES or not source.strip() or source.lstrip().startswith("<"):
         return False
     if is_address(source):
-        return source.endswith("/")
+        return source.endswith("/") or is_address(target)
     path = user_path(source, OPTION)
     if path.is_dir() or path.suffix.lower() in MANIFEST_SUFFIXES:
         return True
-    return (glob.has_magic(str(path)) and not path.exists()) or (user_path(target, "OUT_DIR") / "batch.jsonl").exists()
+    if is_address(target) or (glob.has_magic(str(path)) and not path.exists()):
+        return True
+    return (user_path(target, "OUT_DIR") / "batch.jsonl").exists()
 
 
-def find_items(inputs: Sequence[str], folder: Path) -> list[Item]:
+def find_items(inputs: Sequence[str], folder: Path, address: str = "") -> list[Item]:
     """Return the images that arguments name, each once, in the order of the arguments and of the paths in each.
 
     Args:
         inputs: Files, folders, patterns, manifests and prefixes.
         folder: Folder of the batch. Where it lies in a folder of images, what is in it is no image.
+        address: Address of the folder of the batch in a bucket, to which the same applies; empty if it is in none.
 
     Raises:
         UserError: An argument names nothing, or a manifest is invalid.
     """
     found: dict[tuple[str, str], Item] = {}
     for text in inputs:
-        for item in _items(text, folder):
+        for item in _items(text, folder, address):
             found.setdefault((item.image, item.name), item)
     return list(found.values())
 
 
-def _items(text: str, folder: Path) -> Iterable[Item]:
+def _items(text: str, folder: Path, address: str) -> Iterable[Item]:
     if is_address(text):
-        return _below_prefix(text) if text.endswith("/") else [_alone(text)]
+        return _below_prefix(text, address) if text.endswith("/") else [_alone(text)]
     path = user_path(text, OPTION)
     if path.is_dir():
         return _below(path, folder)
@@ -181,11 +184,14 @@ def _matching(pattern: str, folder: Path) -> list[Item]:
     return [Item(str(path), map_name(path.relative_to(root).as_posix())) for path in paths]
 
 
-def _below_prefix(prefix: str) -> list[Item]:
-    """Return the GeoTIFFs whose addresses begin with a prefix, as GDAL lists them."""
+def _below_prefix(prefix: str, address: str) -> list[Item]:
+    """Return the GeoTIFFs whose addresses begin with a prefix, as GDAL lists them, but for those of the batch."""
     manifest = "give a list, with an address a line"
     if store_path(prefix) is None:
         raise UserError(f"{shown_path(prefix)}: only object stores, such as s3://, list their files ({manifest})")
+    left_out = store_path(f"{address}/") if address else None
+    if left_out == store_path(prefix):
+        raise UserError(f"{shown_path(prefix)}: is the folder of the images itself (choose another OUT_DIR)")
     check_reachable(prefix)
     try:
         listed = list_files(prefix)
@@ -199,6 +205,7 @@ def _below_prefix(prefix: str) -> list[Item]:
     items = []
     for relative in sorted(listed):
         hidden = any(part.startswith(".") for part in relative.split("/"))
+        hidden |= left_out is not None and (store_path(prefix + relative) or "").startswith(left_out)
         if PurePosixPath(relative).suffix.lower() in TIFF_SUFFIXES and not hidden:
             items.append(Item(prefix + relative, _checked(relative, prefix + relative)))
     if not items:

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from inference.common.errors import UserError, first_line
@@ -98,7 +98,7 @@ def read_journal(path: Path) -> dict[str, Record]:
     return {record["output"]: record for record in records(content[:whole], path)}
 
 
-def records(content: bytes, path: Path) -> Iterator[Record]:
+def records(content: bytes, path: PurePath) -> Iterator[Record]:
     """Yield the lines of a journal, after a check of what the batch relies on.
 
     Raises:

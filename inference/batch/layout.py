@@ -9,6 +9,7 @@ from typing import Any
 from inference.batch.items import Item
 from inference.common.errors import UserError
 from inference.common.paths import is_address, leaves_folder, shown_path
+from inference.common.remote import store_path
 from inference.common.targets import TABLE_SUFFIXES, TIFF_SUFFIXES, VECTOR_SUFFIXES
 from inference.common.text import limited, quoted
 from inference.options import Options
@@ -20,6 +21,8 @@ NAME = "{name}"
 _RESERVED = {name.casefold(): name for name in (JOURNAL, SUMMARY, INDEX, MOSAIC, SITES)}
 _ENDINGS = (".", "_", "-")  # beginnings of what is added to a name
 _SHOWN = 5
+LONGEST_KEY = 1024
+"""Longest address of an object, bytes."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,32 @@ def check_names(layout: Layout, items: Sequence[Item]) -> None:
             )
         )
     _check_sources(layout, items)
+
+
+def check_keys(layout: Layout, items: Sequence[Item], address: str) -> None:
+    """Check that the files of a batch can be objects in a bucket, and that none replaces an image.
+
+    Raises:
+        UserError: One can't, or would.
+    """
+    sources = {store_path(item.source): item.source for item in items if is_address(item.source)}
+    for item in items:
+        for name in layout.files(item):
+            try:
+                length = len(f"{address}/{name}".encode())
+            except UnicodeEncodeError:
+                length = 0
+            if not 0 < length <= LONGEST_KEY:
+                raise UserError(
+                    f"{shown_path(item.source)}: its file {shown_path(name)} can't be an object in a bucket (allowed: "
+                    f"Unicode of at most {LONGEST_KEY} bytes; name the map in the column output of a manifest)"
+                )
+            found = sources.get(store_path(f"{address}/{name}"))
+            if found is not None:
+                raise UserError(
+                    f"{shown_path(address)}/{name}: is an image of the batch, {shown_path(found)} (choose another "
+                    "OUT_DIR)"
+                )
 
 
 def _check_sources(layout: Layout, items: Sequence[Item]) -> None:

@@ -1,10 +1,12 @@
 """Images that a batch still has to map, found in its journal."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from inference.batch.arguments import Batch
 from inference.batch.items import Item, identity
 from inference.batch.journal import DONE, STARTED, Record
+from inference.batch.place import Place
 from inference.batch.queue import Task
 from inference.batch.settings import differences
 from inference.common.errors import UserError
@@ -15,12 +17,13 @@ from inference.options import Options
 _SHOWN = 5
 
 
-def to_do(batch: Batch, latest: Mapping[str, Record]) -> list[Task]:
+def to_do(batch: Batch, latest: Mapping[str, Record], place: Place) -> list[Task]:
     """Return the images that aren't done, with whether their files may be replaced.
 
     Args:
         batch: The batch.
         latest: Last line of the journal about each map.
+        place: Place of the files of the batch.
 
     Raises:
         UserError: Maps were made of other images or with other settings, and may not be replaced.
@@ -30,11 +33,11 @@ def to_do(batch: Batch, latest: Mapping[str, Record]) -> list[Task]:
     if not batch.options.overwrite:
         for name, record in latest.items():
             changed = differences(batch.settings, record) if record["state"] == DONE else []
-            if changed and (batch.folder / name).exists():
+            if changed and place.exists(name):
                 stale[name] = f"{name} was made with {', '.join(changed)}"
     for item in batch.items:
         found = latest.get(item.name)
-        if found is None or found["state"] != DONE or not _is_there(batch, found):
+        if found is None or found["state"] != DONE or not _is_there(place, found):
             continue
         if differences(batch.settings, found):
             continue
@@ -45,23 +48,31 @@ def to_do(batch: Batch, latest: Mapping[str, Record]) -> list[Task]:
             stale[item.name] = f"{item.name} {reason}"
     if stale:
         raise UserError(
-            f"{shown_path(batch.folder)}: {'; '.join(limited(stale.values(), _SHOWN))} (choose another OUT_DIR, or "
+            f"{place.shown}: {'; '.join(limited(stale.values(), _SHOWN))} (choose another OUT_DIR, or "
             "replace such maps with --overwrite)"
         )
     tasks = []
+    in_doubt: dict[str, list[str]] = {}
     for item in batch.items:
         if item.name not in done:
             # Files of an attempt that was killed are the batch's own: when it was begun, none had these names.
             own = latest.get(item.name, {}).get("state") in (STARTED, DONE)
             tasks.append(Task(item, batch.options.overwrite or own))
-    return tasks
+            if not tasks[-1].overwrite:
+                in_doubt[item.name] = [name for name in batch.layout.files(item) if place.exists(name)]
+    known = place.own([name for names in in_doubt.values() for name in names])
+    return [
+        replace(task, overwrite=task.overwrite or bool(names and known.issuperset(names)))
+        for task in tasks
+        for names in [in_doubt.get(task.item.name, [])]
+    ]
 
 
-def _is_there(batch: Batch, record: Record) -> bool:
+def _is_there(place: Place, record: Record) -> bool:
     """Return True if all files of a map that is done are there."""
     files = record.get("files")
     further = [name for name in files if isinstance(name, str)] if isinstance(files, list) else []
-    return all((batch.folder / name).exists() for name in (record["output"], *further))
+    return all(place.exists(name) for name in (record["output"], *further))
 
 
 def _other_image(item: Item, record: Record, options: Options) -> str | None:

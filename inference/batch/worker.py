@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from inference.batch.bucket.store import StoreError
+from inference.batch.bucket.upload import Upload, upload_files
 from inference.batch.journal import DONE, FAILED
 from inference.batch.settings import digest
 from inference.common.errors import UserError, first_line
@@ -24,6 +26,7 @@ from inference.options import Options
 from inference.output.summary import Summary
 from inference.plan import Plan, make_plan
 from inference.predict import Mapper
+from inference.vector.formats import FORMATS
 
 _PASSING = {
     getattr(errno, name)
@@ -49,12 +52,36 @@ class Job:
         target: Path of the map.
         options: Options of the image; `overwrite` decides whether its files may be replaced.
         attempt: Number of the attempt, from 1.
+        upload: Where its files are uploaded to; None if they stay.
     """
 
     source: str
     target: Path
     options: Options
     attempt: int = 1
+    upload: Upload | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """Paths of all files that may be written, the map last."""
+        options = self.options
+        given = [path for path in (options.probabilities, options.polygons, options.table) if path is not None]
+        style = [self.target.with_suffix(".qml")] if options.qgis_style else []
+        return [*map(Path, given), *style, self.target]
+
+    def below(self, folder: Path) -> "Job":
+        """Return the job with all files below another folder than that of its upload."""
+        assert self.upload is not None
+        before = self.upload.folder
+        moved: dict[str, Any] = {
+            name: folder / Path(path).relative_to(before)
+            for name in ("probabilities", "polygons", "table")
+            if (path := getattr(self.options, name)) is not None
+        }
+        target = folder / self.target.relative_to(before)
+        return replace(
+            self, target=target, options=replace(self.options, **moved), upload=replace(self.upload, folder=folder)
+        )
 
 
 @dataclass(frozen=True)
@@ -69,6 +96,8 @@ class Outcome:
         record: What the journal says of the map or of the image, see `_described`.
         notices: Notices for the user, a line each.
         trace: Traceback of an internal error; empty for others.
+        uploaded: Names of the files that were uploaded.
+        upload_failed: True if the image was mapped, but its files could not be uploaded.
     """
 
     state: str
@@ -78,6 +107,8 @@ class Outcome:
     record: Mapping[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     trace: str = ""
+    uploaded: tuple[str, ...] = ()
+    upload_failed: bool = False
 
 
 class Worker:
@@ -95,9 +126,8 @@ class Worker:
         """
         started = time.monotonic()
         try:
-            for path in (job.options.probabilities, job.options.polygons, job.options.table, job.target):
-                if path is not None:
-                    Path(path).parent.mkdir(parents=True, exist_ok=True)
+            for path in job.files:
+                path.parent.mkdir(parents=True, exist_ok=True)
             return _planned(job)
         except Exception as error:
             return _failed(job, error, started)
@@ -122,16 +152,44 @@ class Worker:
             job: The job.
             plan: Its plan.
             show: Called with the numbers of finished tiles and of all tiles.
+
+        Raises:
+            UserError: No file of any image can be uploaded.
         """
         started = time.monotonic()
+        uploaded: tuple[str, ...] = ()
         try:
             summary = self._mapper.carry_out(plan, show=show)
             record = _described(plan.source.header) | _mapped(plan, summary)
+            if job.upload is not None:
+                uploaded = upload_files(job.upload, _written(job), job.options.overwrite)
+        except StoreError as error:
+            if error.for_all:
+                raise
+            return replace(_failed(job, error, started, plan.source.header), upload_failed=error.may_pass)
         except Exception as error:
             return _failed(job, error, started, plan.source.header)
+        finally:
+            if job.upload is not None:
+                for path in _written(job):
+                    path.unlink(missing_ok=True)
         return Outcome(
-            DONE, seconds=time.monotonic() - started, record=record, notices=tuple(map(str, summary.notices))
+            DONE,
+            seconds=time.monotonic() - started,
+            record=record,
+            notices=tuple(map(str, summary.notices)),
+            uploaded=uploaded,
         )
+
+
+def _written(job: Job) -> list[Path]:
+    """Return the files of an image that were written, the map last."""
+    found = []
+    for path in job.files:
+        form = FORMATS.get(path.suffix.lower())
+        names = [*([] if form is None else form.companion_names(path)), path.name]
+        found += [each for each in map(path.with_name, names) if each.exists()]
+    return found
 
 
 def _planned(job: Job) -> Plan:
@@ -204,6 +262,8 @@ def may_pass(error: BaseException, source: str) -> bool:
         error: The error.
         source: The image.
     """
+    if isinstance(error, StoreError):
+        return error.may_pass
     text = str(error).replace(source, "")
     if any(words in text for words in _DISK):
         return not any(words in text.lower() for words in _LASTING_DISK)

@@ -180,7 +180,7 @@ def clear_temporaries(folder: Path, target: str = "") -> None:
         local = stem == f"{target}.{node}" if target else stem.endswith(f".{node}")
         earlier = match["before"] == "." and stem == (target or stem)
         try:
-            if earlier or (local and not _alive(int(match["process"]))) or _age(found) > _STALE_SECONDS:
+            if earlier or (local and not is_running(int(match["process"]))) or _age(found) > _STALE_SECONDS:
                 shutil.rmtree(found) if found.is_dir() and not found.is_symlink() else found.unlink()
         except OSError:  # another user's, or gone already
             continue
@@ -206,10 +206,12 @@ def _real(path: Path) -> Path:
 
 
 def _age(path: Path) -> float:
-    return time.time() - path.stat().st_mtime
+    """Return the time since a file, or anything in a folder, was changed, seconds."""
+    inside = path.rglob("*") if path.is_dir() and not path.is_symlink() else ()
+    return time.time() - max(float(each.lstat().st_mtime) for each in (path, *inside))
 
 
-def _alive(process: int) -> bool:
+def is_running(process: int) -> bool:
     """Return True if another process of this number runs; a file with our own number was left by an earlier one."""
     if process == os.getpid() or os.name == "nt":  # Windows itself refuses to remove an open file
         return False

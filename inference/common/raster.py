@@ -15,7 +15,14 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from inference.common.documents import check_regular_file
 from inference.common.errors import UserError, first_line
 from inference.common.paths import is_address, shown_path
-from inference.common.remote import GDAL_ERRORS, check_reachable, decoding_threads, read_again, remote_settings
+from inference.common.remote import (
+    GDAL_ERRORS,
+    check_reachable,
+    decoding_threads,
+    read_again,
+    remote_settings,
+    store_path,
+)
 
 __all__ = [
     "GDAL_ERRORS",
@@ -54,7 +61,9 @@ def open_raster(path: str | Path, mode: str = "r", **options: Any) -> Any:
     """Open a rasterio dataset without its warning for files that have no georeference, which are common."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path, mode, **options)
+        # With an s3:// address rasterio would look for keys with boto3, where that is installed, and not as GDAL does.
+        stored = store_path(str(path)) if str(path).lower().startswith("s3://") else None
+        return rasterio.open(stored or path, mode, **options)
 
 
 def open_image(header: "Header", threads: int) -> Any:

@@ -173,10 +173,14 @@ def _text(error: BaseException) -> str:
     return "\n".join(lines)
 
 
-def check_reachable(source: str) -> None:
+def check_reachable(source: str, fix: str = "or download the file") -> None:
     """Check that the host of an address answers, so that without a network a command ends at once.
 
     GDAL would try several times, each for the time of `GDAL_HTTP_CONNECTTIMEOUT`. Nothing is checked behind a proxy.
+
+    Args:
+        source: The address; nothing is checked for a file.
+        fix: What else the user can do, for the error message.
 
     Raises:
         UserError: The host is unknown, refuses connections or doesn't answer.
@@ -197,7 +201,7 @@ def check_reachable(source: str) -> None:
         what = "no answer" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
         raise UserError(
             f"{shown_path(source)}: {host} can't be reached: {what} (check the address, the network"
-            f"{' and AWS_S3_ENDPOINT' if 'AWS_S3_ENDPOINT' in os.environ else ''}, or download the file)"
+            f"{' and AWS_S3_ENDPOINT' if 'AWS_S3_ENDPOINT' in os.environ else ''}, {fix})"
         ) from None
 
 

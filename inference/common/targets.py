@@ -60,6 +60,11 @@ def check_target(
     Raises:
         UserError: The output must not or can't be written.
     """
+    if is_address(os.fspath(target)):
+        raise UserError(
+            f"{shown_path(target)}: is an address, not a file of this machine (choose another {option}; inference.py "
+            "writes the maps of several mosaics to s3://BUCKET/FOLDER)"
+        )
     path = user_path(target, option)
     shown = shown_path(target)
     another = f"choose another {option}"

@@ -41,6 +41,7 @@ class Work:
         record: Called with each outcome.
         files: Returns the paths of all files of an image.
         bar: Progress.
+        local: True if the folder of the maps is one that each worker must see.
     """
 
     queue: Queue
@@ -49,6 +50,7 @@ class Work:
     record: Callable[[Attempt, Outcome], None]
     files: Callable[[Task], Sequence[Path]]
     bar: BatchProgress
+    local: bool = True
 
 
 @dataclass
@@ -78,7 +80,7 @@ def map_on_ray(settings: RayOptions, options: Options, journal: Path, work: Work
     Args:
         settings: Options of Ray.
         options: Options of the maps.
-        journal: Journal of the batch, which each worker must see: it lies in the folder of the maps.
+        journal: Journal of the batch, which lies in the folder of the maps.
         work: The images.
 
     Raises:
@@ -86,7 +88,7 @@ def map_on_ray(settings: RayOptions, options: Options, journal: Path, work: Work
     """
     if not len(work.queue):
         return
-    needed = [journal, *_files_read(options)]
+    needed = [*([journal] if work.local else []), *_files_read(options)]
     with open_cluster(settings, options, needed) as cluster, StopHandler(raise_stopped) as handler:
         if cluster.share.room < cluster.share.workers:
             work.bar.say(

@@ -151,7 +151,7 @@ BAD: dict[str, tuple[Callable[[], object], str, str]] = {
     "missing": (nothing, "a.tif gone.tif out", "gone.tif: no such file or folder"),
     "a file as folder": (nothing, "a.tif b.tif o.tif", "OUT_DIR: o.tif is the name of a file (several images are"),
     "a folder that is a file": (nothing, "a.tif b.tif m.onnx", "OUT_DIR: m.onnx is a file, not a folder"),
-    "an address": (nothing, "a.tif b.tif s3://bucket/out", "OUT_DIR: s3://bucket/out is an address"),
+    "an address": (nothing, "a.tif b.tif gs://bucket/out", "OUT_DIR: gs://bucket/out is an address"),
     "an empty folder": (lambda: Path("none").mkdir(), "none out", "none: holds no GeoTIFF"),
     "no match": (nothing, "x*.tif out", "x*.tif: no image has such a name"),
     "one name": (lambda: touch("x/a.tif"), "a.tif x/a.tif out", "a.tif and x/a.tif (a.tif)"),
