@@ -1,10 +1,14 @@
-"""Windows per second that the data module reads, against a plain PyTorch dataset and torchgeo, in one process.
+"""Cost of a training window in the data module, and windows per second against a plain PyTorch dataset and torchgeo.
 
     uv run --with torchgeo python -m benchmarks.loader
 
-1. Chips: 1024 px images with the drone augmentations. Against a plain dataset: PIL reads whole files, the same
+Everything runs in one process. `--augmentations` stops after the first part.
+
+1. Augmentations: CPU milliseconds of a 1024 px window with each strength, read from an image that is decoded
+   already, augmented and put into a batch.
+2. Chips: 1024 px images with the drone augmentations. Against a plain dataset: PIL reads whole files, the same
    augmentations, normalisation to float32 before batching.
-2. Mosaic: 1024 px windows of an 8192 px deflate mosaic, image and label, no augmentation: anywhere in it, and inside
+3. Mosaic: 1024 px windows of an 8192 px deflate mosaic, image and label, no augmentation: anywhere in it, and inside
    blocks of it that lie a tile apart, as in a prepared data set. Against torchgeo's RasterDataset and RandomGeoSampler;
    not measured if torchgeo is not installed.
 
@@ -34,11 +38,12 @@ from train.data.demo import demo_data_dir
 from train.data.normalization import IMAGENET_MEAN, IMAGENET_STD
 from train.data.prepared import Block
 from train.datamodule import DataModule
-from train.transforms import Augmentation
+from train.transforms import Augmentation, Strength
 
 TILE = 1024
 BLOCK = 2048
 BATCH = 4
+STRENGTHS: tuple[Strength, ...] = ("none", "light", "drone", "strong")
 
 
 def texture(side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,12 +66,12 @@ def texture(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write(path: Path, pixels: np.ndarray, origin: float, **profile: Any) -> None:
-    """Write (bands, H, W) uint8 pixels as a deflate GeoTIFF."""
+    """Write (bands, H, W) pixels as a deflate GeoTIFF."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = {"count": len(pixels), "height": pixels.shape[1], "width": pixels.shape[2]}
     place = {"crs": "EPSG:32609", "transform": from_origin(origin, 5.8e6, 0.1, 0.1)}
     with rasterio.open(
-        path, "w", driver="GTiff", dtype="uint8", compress="deflate", **shape, **place, **profile
+        path, "w", driver="GTiff", dtype=pixels.dtype, compress="deflate", **shape, **place, **profile
     ) as file:
         file.write(pixels)
 
@@ -75,6 +80,12 @@ def make_data(folder: Path, chips: int, side: int) -> None:
     """Write chips (in strips, the usual layout of chip writers) and a tiled mosaic as data sets of the project."""
     image, label = texture(side)
     per_row = side // TILE
+    corner = image[:, :TILE, :TILE]
+    deep = np.concatenate([corner, corner, corner[:2]]).astype(np.uint16) * 200
+    for split in ("train", "val"):
+        for name, pixels in (("three", corner), ("eight", deep)):
+            write(folder / name / split / "x" / "a.tif", pixels, 5e5)
+            write(folder / name / split / "y" / "a_label.tif", label[None, :TILE, :TILE], 5e5)
     for number in range(chips):
         row, col = divmod(number % per_row**2, per_row)
         part = np.s_[row * TILE : (row + 1) * TILE, col * TILE : (col + 1) * TILE]
@@ -90,7 +101,9 @@ def make_data(folder: Path, chips: int, side: int) -> None:
         write(folder / "mosaic" / split / "y" / "m_label.tif", pixels[1][None], 5e5, **tiled)
 
 
-def data_module(folder: Path, augmentation: str, windows: int, block: int | None = None) -> Callable[[], int]:
+def data_module(
+    folder: Path, augmentation: str, windows: int, block: int | None = None, bands: int = 3
+) -> Callable[[], int]:
     """Return a function that reads an epoch with the data module in this process and returns the number of windows.
 
     Args:
@@ -98,11 +111,13 @@ def data_module(folder: Path, augmentation: str, windows: int, block: int | None
         augmentation: Strength of the augmentation.
         windows: Windows of an epoch.
         block: Side of blocks, a tile apart, that take the place of the images; None for whole images.
+        bands: Number of bands.
     """
     config = Config.model_validate(
         {
             "tile_size": TILE,
             "batch_size": BATCH,
+            "num_bands": bands,
             "data_module": {
                 "data_dir": str(folder),
                 "num_workers": 0,
@@ -173,16 +188,29 @@ def torchgeo(folder: Path, windows: int) -> Callable[[], int] | None:
     return lambda: sum(len(batch["image"]) for batch in loader)
 
 
-def measure(readers: dict[str, Callable[[], int]], rounds: int) -> dict[str, float]:
+def measure(
+    readers: dict[str, Callable[[], int]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Return windows per second of each reader: the median of rounds in turn, after one round to warm up."""
     speeds: dict[str, list[float]] = {name: [] for name in readers}
     for number in range(rounds + 1):
         for name, epoch in readers.items():
-            began = time.perf_counter()
+            began = clock()
             count = epoch()
             if number:
-                speeds[name].append(count / (time.perf_counter() - began))
+                speeds[name].append(count / (clock() - began))
     return {name: statistics.median(values) for name, values in speeds.items()}
+
+
+def augmentations(folder: Path, windows: int, rounds: int) -> Iterator[str]:
+    """Yield the lines of a table: CPU milliseconds of a window, for each data set and strength."""
+    yield f"CPU ms of a {TILE} px window " + "".join(f"{strength:>9}" for strength in STRENGTHS)
+    for title, name, bands in (("3 bands, uint8", "three", 3), ("8 bands, uint16", "eight", 8)):
+        readers: dict[str, Callable[[], int]] = {
+            strength: data_module(folder / name, strength, windows, bands=bands) for strength in STRENGTHS
+        }
+        speeds = measure(readers, rounds, time.process_time)
+        yield f"  {title:<24}" + "".join(f"{1000 / speeds[strength]:9.1f}" for strength in STRENGTHS)
 
 
 def report(title: str, speeds: dict[str, float]) -> Iterator[str]:
@@ -194,17 +222,21 @@ def report(title: str, speeds: dict[str, float]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Measure and print both parts."""
+    """Measure and print all parts."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--chips", type=int, default=32)
     arguments.add_argument("--windows", type=int, default=32, help="windows of the mosaic per round")
     arguments.add_argument("--side", type=int, default=8192, help="side of the mosaic, pixels")
+    arguments.add_argument("--augmentations", action="store_true", help="measure the cost of augmentations only")
     options = arguments.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_data(folder, options.chips, options.side)
+        print("\n".join(augmentations(folder, options.windows, options.rounds)))
+        if options.augmentations:
+            return
         chips = {
             "data module": data_module(folder / "chips", "drone", options.chips),
             "PIL, whole files": plain_dataset(folder / "chips"),

@@ -7,53 +7,25 @@ seed of the call.
 """
 
 import copy
-import os
 import random
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.common.errors import UserError
 from inference.common.validity import fill
+from train.augmentation import A
+from train.augmentation.geometry import Geometry
+from train.augmentation.photometry import GaussianBlur, GaussianNoise, HueSaturationValue, MotionBlur
 
-# On import Albumentations looks for a newer release, which takes seconds without a network.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-import albumentations as A
-
-_EXTRA_TARGETS = {"invalid": "mask"}
 Strength = Literal["none", "light", "drone", "strong"]
+# Shares of windows with a change of scale and rotation, and with a distortion.
+_MOVED: dict[Strength, tuple[float, float]] = {"light": (0, 0), "drone": (0.4, 0), "strong": (0.7, 0.5)}
 # Value of the window's pixels in the mask that a user's pipeline transforms; an unlikely value of fill_mask.
 _INSIDE = 113
-
-
-def _distortions(strength: Strength, ignore_index: int, fill_value: float) -> list[A.BasicTransform]:
-    """Return the geometric transforms that interpolate."""
-    outside: dict[str, Any] = {
-        "border_mode": cv2.BORDER_CONSTANT,
-        "fill": fill_value,
-        "fill_mask": ignore_index,
-    }
-    if strength in {"none", "light"}:
-        return []
-    # A drone's height above ground, and with it the ground sample distance, varies by a quarter within a flight.
-    affine = A.Affine(
-        scale=(0.8, 1.25), rotate=(-30, 30), shear=(-5, 5), p=0.4 if strength == "drone" else 0.7, **outside
-    )
-    if strength == "drone":
-        return [affine]
-    distortion = A.OneOf(
-        [
-            A.ElasticTransform(alpha=60, sigma=8, **outside),
-            A.GridDistortion(distort_limit=0.2, **outside),
-            A.Perspective(scale=(0.02, 0.08), **outside),
-        ],
-        p=0.5,
-    )
-    return [affine, distortion]
 
 
 def _photometric(strength: Strength, bands: int, dtype: str) -> tuple[list[A.BasicTransform], list[str]]:
@@ -65,9 +37,9 @@ def _photometric(strength: Strength, bands: int, dtype: str) -> tuple[list[A.Bas
         A.RandomBrightnessContrast(0.2 if not strong else 0.35, 0.2 if not strong else 0.35, p=1),
         A.RandomGamma((70, 140), p=1),
     ]
-    colour = [A.HueSaturationValue(10 if not strong else 20, 25, 15, p=1)]
-    noise = [A.GaussNoise(std_range=(0.01, 0.04 if not strong else 0.08), p=0.15 if not strong else 0.3)]
-    blur = [A.OneOf([A.GaussianBlur((3, 5), p=1), A.MotionBlur((3, 7), p=1)], p=0.1 if not strong else 0.25)]
+    colour = [HueSaturationValue(10 if not strong else 20, 25, 15, p=1)]
+    noise = [GaussianNoise(std_range=(0.01, 0.04 if not strong else 0.08), p=0.15 if not strong else 0.3)]
+    blur = [A.OneOf([GaussianBlur((3, 5), p=1), MotionBlur((3, 7), p=1)], p=0.1 if not strong else 0.25)]
     if dtype != "uint8":
         # The parameters are fractions of a known value range, which other dtypes don't have.
         return [], ["brightness and contrast", "gamma", "hue and saturation", "noise", "blur"]
@@ -93,11 +65,9 @@ class Augmentation:
 
     def __init__(self, strength: Strength, bands: int, dtype: str, ignore_index: int, fill_value: float) -> None:
         photometric, self.omitted = _photometric(strength, bands, dtype)
-        distortions = _distortions(strength, ignore_index, fill_value)
         self.fill_value = fill_value
         self._photometric = A.Compose(photometric) if photometric else None
-        self._flip = A.Compose([A.D4(p=1)], additional_targets=_EXTRA_TARGETS) if strength != "none" else None
-        self._distort = A.Compose(distortions, additional_targets=_EXTRA_TARGETS) if distortions else None
+        self._geometry = Geometry(*_MOVED[strength], ignore_index, fill_value) if strength in _MOVED else None
 
     def __call__(
         self, image: NDArray[Any], label: NDArray[np.uint8], invalid: NDArray[np.bool_] | None, seed: int
@@ -121,18 +91,8 @@ class Augmentation:
             image = self._photometric(image=image)["image"]
             if invalid is not None:
                 fill(image.transpose(2, 0, 1), invalid, self.fill_value)
-        mask = None if invalid is None else invalid.view(np.uint8)
-        if self._flip is not None:
-            self._flip.set_random_state(*state)
-            flipped = self._flip(image=image, mask=label, **({} if mask is None else {"invalid": mask}))
-            image, label, mask = flipped["image"], flipped["mask"], flipped.get("invalid")
-        if self._distort is not None:
-            # The mask is transformed too, so that interpolation leaves no rim of mixed pixels around invalid ones.
-            self._distort.set_random_state(*state)
-            made = self._distort(image=image, mask=label, invalid=np.zeros_like(label) if mask is None else mask)
-            image, label, outside = made["image"], made["mask"], made["invalid"] != 0
-            if outside.any():
-                fill(image.transpose(2, 0, 1), outside, self.fill_value)
+        if self._geometry is not None:
+            image, label = self._geometry(image, label, invalid, state)
         return image, label
 
 

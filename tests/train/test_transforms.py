@@ -147,8 +147,7 @@ def test_changes_of_light_and_of_shape_are_drawn_apart() -> None:
 
 def test_photometric_changes_leave_labels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     augment = Augmentation("strong", 3, "uint8", IGNORED, 0)
-    monkeypatch.setattr(augment, "_flip", None)
-    monkeypatch.setattr(augment, "_distort", None)
+    monkeypatch.setattr(augment, "_geometry", None)
     image, label, invalid = window(3, "uint8")
     changed = 0
     for seed in range(20):
