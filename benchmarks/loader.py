@@ -83,8 +83,8 @@ def make_data(folder: Path, chips: int, side: int) -> None:
     corner = image[:, :TILE, :TILE]
     deep = np.concatenate([corner, corner, corner[:2]]).astype(np.uint16) * 200
     for split in ("train", "val"):
-        for name, pixels in (("three", corner), ("eight", deep)):
-            write(folder / name / split / "x" / "a.tif", pixels, 5e5)
+        for name, bands in (("three", corner), ("eight", deep)):
+            write(folder / name / split / "x" / "a.tif", bands, 5e5)
             write(folder / name / split / "y" / "a_label.tif", label[None, :TILE, :TILE], 5e5)
     for number in range(chips):
         row, col = divmod(number % per_row**2, per_row)
