@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from inference.common.undeclared import NodataDetector, Suspect
+from inference.common.undeclared import NodataDetector, Suspect, _Grid
 
 HEIGHT, WIDTH = 300, 320
 ROWS, COLS = np.mgrid[:HEIGHT, :WIDTH]
@@ -126,3 +126,16 @@ def test_fill_values_are_returned(fill: Callable[[np.ndarray], np.ndarray]) -> N
     (suspect,) = detector.suspects()
     assert found is not None
     np.testing.assert_array_equal(found == suspect.number, where)
+
+
+@pytest.mark.parametrize(("cell", "row", "rows"), [((4, 4), 0, 300), ((7, 9), 100, 120), ((280, 64), 13, 287)])
+def test_true_pixels_are_counted_in_each_cell(cell: tuple[int, int], row: int, rows: int) -> None:
+    height, width = cell
+    has = np.random.default_rng(4).random((rows, WIDTH)) < 0.9
+    grid = _Grid(HEIGHT, WIDTH, height, width)
+    counts = np.zeros(grid.shape, np.int64)
+    grid.add(counts, row, 0, has)
+    expected = np.zeros_like(counts)
+    down, along = np.nonzero(has)
+    np.add.at(expected, ((down + row) // height, along // width), 1)
+    np.testing.assert_array_equal(counts, expected)
