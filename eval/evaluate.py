@@ -24,7 +24,7 @@ from inference.common.documents import read_json
 from inference.common.errors import UserError, first_line
 from inference.common.files import write_text
 from inference.common.text import clean_line, limited, print_line
-from inference.options import Options
+from inference.options import DeviceName, Options
 from inference.plan import make_plan
 from train.data.pairs import whole_images
 from train.data.placement import georeference_notices
@@ -72,7 +72,7 @@ class EvaluationOptions:
     boundary_pixels: float = 3
     boundary_metres: float = 0.5
     threshold: bool = True
-    device: str = "auto"
+    device: DeviceName = "auto"
     mapping: Mapping[str, Any] = field(default_factory=dict)
     overwrite: bool = False
     wandb: bool = False

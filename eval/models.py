@@ -68,12 +68,14 @@ def open_model(
     if card_file is not None:
         raise UserError(f"--card: only for .onnx and .pt files; {text} has its own card (omit --card)")
     assert text is not None
+    from inference.common.imports import large_imports
     from train.models import import_timm
 
-    import_timm()
-    from train.export.config_comparison import UserConfig
-    from train.export.source import find_source
-    from train.export.trained_model import load_trained_model
+    with large_imports():
+        import_timm()
+        from train.export.config_comparison import UserConfig
+        from train.export.source import find_source
+        from train.export.trained_model import load_trained_model
 
     source = find_source(text)
     rebuilt = load_trained_model(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from eval.scoring.counts import Block, Grid, ScoreSettings, count_image
 from inference.common.areas import usable_crs
 from inference.common.progress import progress
 from inference.common.raster import WINDOW_CACHE, environment, open_raster
+from inference.options import DeviceName, Options
+from inference.plan import make_plan
 from inference.predict import Mapper
 from train.data.chip import write_chip
 from train.data.pairs import Scene
@@ -70,7 +72,7 @@ def predict_split(
     settings: ScoreSettings,
     masks: Path,
     temporary: Path,
-    device: str = "auto",
+    device: DeviceName = "auto",
     mapping: Mapping[str, Any] | None = None,
 ) -> Predictions:
     """Map each image of a split and count its pixels against the labels.
@@ -92,9 +94,7 @@ def predict_split(
     for scene in progress(split.scenes, len(split.scenes), f"mapping the {split.name} split"):
         mask, probabilities = masks / f"{scene.name}.tif", temporary / "probabilities.tif"
         image = image_file(scene, temporary)
-        summary = mapper.predict(
-            image,
-            mask,
+        options = Options(
             model=model.path,
             card=model.card_file,
             probabilities=probabilities,
@@ -104,6 +104,7 @@ def predict_split(
             overwrite=True,
             **(mapping or {}),
         )
+        summary = mapper.carry_out(replace(make_plan(image, mask, options), compress=False))
         backend = summary.backend
         with open_blocks(scene, reader, mask, probabilities) as read:
             grid = Grid(scene.height, scene.width, usable_crs(scene.image), scene.transform)

@@ -46,6 +46,8 @@ class Plan:
         factor: Height and width of the mosaic's pixels over the side of the network's; None if the grids are the same.
         notices: Notices for the user, a line each.
         vector: Plan of polygons and table of sites; None to write none.
+        compress: False to write probabilities that are read once and deleted: compression takes longer than all the
+            rest of mapping without the network.
     """
 
     options: Options
@@ -63,6 +65,7 @@ class Plan:
     factor: tuple[float, float] | None
     notices: tuple[str, ...]
     vector: "VectorPlan | None" = None
+    compress: bool = True
 
 
 def make_plan(source: str | Path, target: str | Path, options: Options, *, every_site: bool = True) -> Plan:

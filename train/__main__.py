@@ -161,11 +161,14 @@ def _check_modes(options: argparse.Namespace) -> None:
 
 
 def _import_slow_libraries() -> None:
-    """Import PyTorch and timm, which takes seconds."""
-    sys.stderr.write("loading ...\n")
+    """Import PyTorch, Lightning and timm, which takes seconds."""
+    from inference.common.imports import large_imports
     from train.models import import_timm
 
-    import_timm()
+    sys.stderr.write("loading ...\n")
+    with large_imports():
+        import_timm()
+        import train.run.fit  # noqa: F401
 
 
 def _check_overrides(overrides: Sequence[str], force: bool) -> None:

@@ -107,11 +107,13 @@ def _run(options: argparse.Namespace) -> int:
     if config is not None:
         load_config(config, overrides)  # reports a typo before the slow import of PyTorch
 
-    sys.stderr.write("loading ...\n")
+    from inference.common.imports import large_imports
     from train.models import import_timm
 
-    import_timm()
-    from train.export.convert import ConversionRequest, convert
+    sys.stderr.write("loading ...\n")
+    with large_imports():
+        import_timm()
+        from train.export.convert import ConversionRequest, convert
 
     written = convert(
         ConversionRequest(

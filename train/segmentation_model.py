@@ -17,6 +17,7 @@ from inference.card import ModelCard
 from train.configs.config import Config
 from train.losses import build_loss
 from train.metrics import PooledConfusion, scores
+from train.optim.adamw import adamw
 from train.optim.parameter_groups import parameter_groups
 from train.optim.schedules import hold_from_epoch, learning_rate, restart_per_stage
 from train.optim.unfreezing import UnfreezingStage, set_trainable, stage_at
@@ -92,7 +93,8 @@ class SegmentationModel(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of a batch, a scalar."""
         loss = self._step("train", batch)
-        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        if self.trainer.progress_bar_callback is not None:  # the only reader; logging takes a millisecond or two
+            self.log("loss", loss.detach(), prog_bar=True, logger=False)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -121,7 +123,11 @@ class SegmentationModel(L.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed dropout and the like by (seed, epoch, batch, rank), so that a resumed run repeats them."""
         entropy = [self.config.seed, 2, self.current_epoch, batch_idx, self.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        if self.device.type == "cpu":  # seeding the absent devices, too, takes PyTorch two milliseconds
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def on_train_start(self) -> None:
         """Restore gradients that a checkpoint holds from between two optimiser steps."""
@@ -214,10 +220,11 @@ class SegmentationModel(L.LightningModule):
         return self
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Return AdamW with decoupled decay (Loshchilov & Hutter 2017, arXiv:1711.05101) and its schedule."""
+        """Return AdamW and its schedule."""
         settings = self.config.segmentation_config
         groups = parameter_groups(self.model, settings.lr, settings.weight_decay, settings.layer_decay)
-        optimizer = torch.optim.AdamW(groups, lr=settings.lr)
+        # A gradient scaler, which float16 needs, can't clip gradients that the optimiser unscales itself.
+        optimizer = adamw(groups, settings.lr, fused=not self.trainer.precision.startswith("16"))
         total = max(1, int(self.trainer.estimated_stepping_batches))
         factor = learning_rate(settings.lr_scheduler, settings.warmup_period)
         if self.stages:

@@ -23,6 +23,7 @@ INTERSECTION, UNION, MATCHED_PREDICTED, PREDICTED, MATCHED_TRUE, TRUE = range(6)
 """Positions of the counts in an array (..., 6)."""
 COUNTS = 6
 _ROUNDING = 1e-4  # tolerance for OpenCV's float32 distances
+_LARGEST_DISC = 10  # radius in pixels up to which a dilation is faster than distances
 
 
 def halo(distance: float) -> int:
@@ -98,6 +99,16 @@ def _within(outline: NDArray[np.bool_], distance: float) -> NDArray[np.bool_]:
     """Return the pixels at most `distance` from an outline."""
     if not outline.any():
         return np.zeros_like(outline)
+    if distance <= _LARGEST_DISC:
+        grown: NDArray[np.bool_] = cv2.dilate(outline.view(np.uint8), _disc(distance)).view(np.bool_)
+        return grown
     far = cv2.distanceTransform((~outline).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     near: NDArray[np.bool_] = far <= distance + _ROUNDING
     return near
+
+
+def _disc(distance: float) -> NDArray[np.uint8]:
+    """Return the offsets of at most `distance`, (2 r + 1, 2 r + 1) uint8, 1 where an offset is one of them."""
+    radius = math.floor(distance + _ROUNDING)
+    squares = np.arange(-radius, radius + 1) ** 2
+    return (squares[:, None] + squares <= (distance + _ROUNDING) ** 2).astype(np.uint8)

@@ -47,6 +47,19 @@ _FIRST_BIN = np.searchsorted(
 )
 _CALIBRATION_BIN = np.searchsorted(_FIRST_BIN, np.arange(BINS), side="right") - 1
 
+_CHUNK = 2**16  # pixels at a time, so that their numbers stay in a core's cache
+_ONE_BITS = int(np.float32(1).view(np.uint32))
+_MAGNITUDE = np.uint32(0x7FFFFFFF)
+_DROPPED_BITS = 12  # 11 bits of the fraction are left: values that share them lie in at most two bins below 1 - 1/240
+_FIRST_OF_BITS = np.searchsorted(
+    UPPER_EDGES, (np.arange((_ONE_BITS >> _DROPPED_BITS) + 1, dtype=np.uint32) << _DROPPED_BITS).view(np.float32)
+)
+_CLOSE_BITS = int(np.float32(1 - 16 / UNIFORM_BINS).view(np.uint32)) >> _DROPPED_BITS << _DROPPED_BITS
+_BIN_CLOSE_TO_1 = np.searchsorted(UPPER_EDGES, np.arange(_CLOSE_BITS, _ONE_BITS + 1, dtype=np.uint32).view(np.float32))
+# A float32 is above an edge if it is above the largest float32 that isn't.
+_FLOAT32_EDGES = UPPER_EDGES.astype(np.float32)
+_FLOAT32_EDGES = np.where(_FLOAT32_EDGES > UPPER_EDGES, np.nextafter(_FLOAT32_EDGES, np.float32(0)), _FLOAT32_EDGES)
+
 
 def probability_histogram(probability: NDArray[np.float32], true: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Count pixels by predicted probability and outcome.
@@ -59,11 +72,33 @@ def probability_histogram(probability: NDArray[np.float32], true: NDArray[np.boo
         (BINS, 2): number of pixels in each bin without and with the event. (CALIBRATION_BINS,): sum of the
         probabilities in each calibration bin.
     """
-    exact = probability.astype(np.float64)
-    index = np.minimum(np.searchsorted(UPPER_EDGES, exact), BINS - 1)
-    counts = np.bincount(index * 2 + true, minlength=2 * BINS).reshape(BINS, 2).astype(np.float64)
-    sums = np.bincount(_CALIBRATION_BIN[index], weights=exact, minlength=CALIBRATION_BINS)
-    return counts, sums.astype(np.float64)
+    counts, sums = np.zeros(2 * BINS), np.zeros(CALIBRATION_BINS)
+    for first in range(0, len(probability), _CHUNK):
+        part = np.s_[first : first + _CHUNK]
+        index = bin_index(probability[part])
+        counts += np.bincount(index * 2 + true[part], minlength=2 * BINS)
+        sums += np.bincount(_CALIBRATION_BIN[index], weights=probability[part], minlength=CALIBRATION_BINS)
+    return counts.reshape(BINS, 2), sums
+
+
+def bin_index(probability: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Return the bin of each probability, (n,): the first one whose upper edge is not below it.
+
+    A search among the edges would take most of the time of all scores. The leading bits of a positive float32 ascend
+    with its value, so a table holds for each of them the bin of the smallest value that begins with them. Other values
+    with the same leading bits are in that bin or in the next one, because bins are wider than their range. Close to 1
+    bins are narrower, and all bits are looked up.
+
+    Args:
+        probability: (n,), from 0 to 1.
+    """
+    bits = np.ascontiguousarray(probability, np.float32).view(np.uint32) & _MAGNITUDE  # -0 is 0
+    leading = np.minimum(bits >> _DROPPED_BITS, len(_FIRST_OF_BITS) - 1)
+    index: NDArray[np.intp] = _FIRST_OF_BITS[leading]
+    index += probability > _FLOAT32_EDGES[index]
+    close = np.flatnonzero(bits >= _CLOSE_BITS)
+    index[close] = _BIN_CLOSE_TO_1[np.minimum(bits[close] - _CLOSE_BITS, len(_BIN_CLOSE_TO_1) - 1)]
+    return index
 
 
 def average_precision(counts: Floats) -> Floats:

@@ -188,12 +188,15 @@ def _count_probabilities(
     counted: NDArray[np.bool_],
     settings: ScoreSettings,
 ) -> None:
-    chosen, label = probability[:, counted], label[counted]
-    if len(settings.class_names) == 2:
-        chosen = np.concatenate([1 - chosen, chosen])
-    events = [(chosen[value], label == value) for value in settings.foreground]
+    if counted.all():
+        chosen, label = probability.reshape(len(probability), -1), label.ravel()
+    else:
+        chosen, label = probability[:, counted], label[counted]
+    classes = list(chosen) if len(chosen) > 1 else [1 - chosen[0], chosen[0]]
+    events = [(classes[value], label == value) for value in settings.foreground]
     if settings.target is None:
-        events.append((chosen.max(axis=0), chosen.argmax(axis=0) == label) if label.size else events[0])
+        every = np.stack(classes)
+        events.append((every.max(axis=0), every.argmax(axis=0) == label) if label.size else events[0])
     for index, (values, true) in enumerate(events):
         counts, sums = calibration.probability_histogram(values, true)
         total["probability"][index] += counts

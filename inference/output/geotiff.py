@@ -42,6 +42,7 @@ class Output:
         tags: Metadata of the file.
         names: Description of each band.
         colours: Colour of each value, as red, green, blue in 0 to 255.
+        compress: False to compress nothing.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Output:
         tags: Mapping[str, str] | None = None,
         names: Sequence[str] = (),
         colours: Mapping[int, tuple[int, int, int]] | None = None,
+        compress: bool = True,
     ) -> None:
         self.path = path
         self.masked, self._cog, self._threads, self._overwrite = masked, cog, threads, overwrite
@@ -77,13 +79,12 @@ class Output:
             "blockxsize": BLOCK,
             "blockysize": BLOCK,
             "interleave": "band",
-            "compress": "deflate",
-            # Lowest level: --no-cog is for speed, and a COG is compressed again.
-            "zlevel": 1,
-            "predictor": 1 if dtype == "uint8" else 3,
             "bigtiff": "if_safer",
             "num_threads": str(threads),
         }
+        if compress:
+            # Lowest level: --no-cog is for speed, and a COG is compressed again.
+            profile |= {"compress": "deflate", "zlevel": 1, "predictor": 1 if dtype == "uint8" else 3}
         if header.gcps:
             profile["gcps"] = list(header.gcps)
             profile["crs"] = header.crs or CRS()  # rasterio fails to write points with None

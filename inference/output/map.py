@@ -101,6 +101,7 @@ class MapWriter:
                     nodata=np.nan,
                     tags=tags,
                     names=names,
+                    compress=plan.compress,
                     **common,
                 )
                 self._files.append(self._floats)

@@ -7,6 +7,7 @@ import torch
 
 from train.configs.config import Config
 from train.model import SegmentationModel
+from train.optim.adamw import adamw
 from train.optim.gradient_checkpointing import checkpoint_blocks
 from train.optim.parameter_groups import parameter_groups
 from train.optim.precision import native_precision
@@ -37,7 +38,7 @@ class ManualLoop:
         self._clip = trainer.gradient_clip_val
         self._model = model
         groups = parameter_groups(model.model, settings.lr, settings.weight_decay, settings.layer_decay)
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr)
+        self.optimizer = adamw(groups, settings.lr, fused=not precision.startswith("16"))
         if settings.gradient_checkpointing:
             checkpoint_blocks(cast(Any, model.model.encoder))
         if trainer.channels_last:

@@ -26,7 +26,7 @@ def test_boundary_iou_is_chengs() -> None:
         assert counts[1] == (bands[0] | bands[1]).sum()
 
 
-@pytest.mark.parametrize("d", [1, 1.5, 3])
+@pytest.mark.parametrize("d", [1, 1.5, 3, 5**0.5, 10, 10.5])  # up to 10 px by dilation, then by distances
 def test_boundary_f1_by_distances(d: float) -> None:
     rng = np.random.default_rng(2)
     label, prediction = blobs(rng, (70, 60)) > 0, blobs(rng, (70, 60)) > 0

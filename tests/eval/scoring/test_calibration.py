@@ -73,3 +73,16 @@ def test_a_threshold_is_printed_so_that_it_can_be_used(value: float) -> None:
     assert calibration.threshold_bin(float(text)) == calibration.threshold_bin(chosen)
     assert len(text) <= 11
     assert calibration.format_threshold(0.5) == "0.500"
+
+
+def test_bins_looked_up_are_those_of_a_search() -> None:
+    """At each edge, each range of leading bits and between, with the neighbours that float32 has."""
+    edges = calibration.UPPER_EDGES.astype(np.float32)
+    ranges = np.arange(0, np.float32(1).view(np.uint32), 2**11, dtype=np.uint32).view(np.float32)
+    rng = np.random.default_rng(10)
+    some = rng.random(50_000, np.float32)
+    values = np.concatenate([edges, ranges, some, some**20, 1 - some**20, np.float32([0, -0.0, 1, 1e-45])])
+    values = np.concatenate([values, np.nextafter(values, np.float32(-1)), np.nextafter(values, np.float32(2))])
+    values = values[(values >= 0) & (values <= 1)].astype(np.float32)
+    expected = np.searchsorted(calibration.UPPER_EDGES, values.astype(np.float64))
+    np.testing.assert_array_equal(calibration.bin_index(values), expected)
