@@ -135,19 +135,15 @@ class NodataDetector:
             self._almost[number] = np.zeros(self._cells.shape, np.int64)
         for grid, counts in zip(grids, self._counts[number], strict=True):
             grid.add(counts, row, col, has)
-        edge = np.zeros_like(has)
+        border, size = self._border[number], self._cells.height
         if row == 0:
-            edge[0] = has[0]
+            border[0, (np.flatnonzero(has[0]) + col) // size] = True
         if row + has.shape[0] == self._height:
-            edge[-1] = has[-1]
+            border[-1, (np.flatnonzero(has[-1]) + col) // size] = True
         if col == 0:
-            edge[:, 0] = has[:, 0]
+            border[(np.flatnonzero(has[:, 0]) + row) // size, 0] = True
         if col + has.shape[1] == self._width:
-            edge[:, -1] = has[:, -1]
-        if edge.any():
-            rows, cols = np.nonzero(edge)
-            size = self._cells.height
-            self._border[number][(rows + row) // size, (cols + col) // size] = True
+            border[(np.flatnonzero(has[:, -1]) + row) // size, -1] = True
 
     def suspects(self) -> list[Suspect]:
         """Return the values that are probably nodata, by falling share."""

@@ -75,10 +75,10 @@ class ClassCounter:
             values: (n, width) uint8 class of each pixel.
             fill_values: (n, width) uint8 number of each pixel's fill value, 0 for none.
         """
-        classes = len(self.pixels)
-        found = np.flatnonzero(fill_values)
-        keys = fill_values.ravel()[found].astype(np.intp) * classes + values.ravel()[found]
-        self.fill_values += np.bincount(keys, minlength=256 * classes).reshape(256, classes)
+        for number in range(1, int(fill_values.max(initial=0)) + 1):
+            has = fill_values == number
+            if has.any():
+                self.fill_values[number] += [np.count_nonzero(has & (values == c)) for c in range(len(self.pixels))]
 
     @property
     def areas(self) -> NDArray[np.float64] | None:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from inference.tiles.strips import Strip
 from inference.tiles.tiling import Axis, reflected
 
+_ROWS = 64  # rows normalised at a time, so that they stay in a core's cache
+
 
 class TileReader:
     """Buffer of strips from which normalised tiles are read.
@@ -65,9 +67,14 @@ class TileReader:
         inside = self.cols.inside
         for strip, part, place in self._parts(row):
             target = out[:, place, :inside]
-            # Subtract before scaling: the difference of large values close to the mean is exact.
-            np.subtract(strip.pixels[:, part, start:stop], self._mean, out=target)
-            target *= self._factor
+            pixels = strip.pixels[:, part, start:stop]
+            for first in range(0, pixels.shape[1], _ROWS):
+                rows = np.s_[:, first : first + _ROWS]
+                values = target[rows]
+                values[:] = pixels[rows]
+                # Subtract before scaling: the difference of large values close to the mean is exact.
+                values -= self._mean
+                values *= self._factor
         if len(self._below):
             out[:, self.rows.inside :] = out[:, self._below]
         if len(self._beside):
