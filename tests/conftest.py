@@ -5,6 +5,8 @@ import warnings
 
 # Two cores, and several tests start processes of their own: threads would only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No test writes to the home of who runs it.
+os.environ.setdefault("HAKAI_MODEL_CACHE", "off")
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

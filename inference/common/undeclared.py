@@ -253,7 +253,7 @@ def _along_rows(active: NDArray[np.bool_], reached: NDArray[np.bool_], turned: b
     active = active.T.copy() if turned else active
     start = active.copy()
     start[:, 1:] &= ~active[:, :-1]
-    run = np.cumsum(start.ravel()).reshape(active.shape)  # a number for each run
+    run = np.cumsum(start.ravel(), dtype=np.int32).reshape(active.shape)  # a number for each run
     known = np.zeros(int(run[-1, -1]) + 1, np.bool_)
     known[run[reached]] = True
     extended: NDArray[np.bool_] = known[run] & active

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from inference.common.errors import UserError, first_line
 from inference.common.text import quoted
 from inference.model.backend_checks import as_input, as_output, check_signature, failed, wrong_tile_size
+from inference.model.compiled import compile_model
 from inference.model.registry import BACKENDS, SUFFIXES
 from inference.model.signature import load_session, read_signature, session_signature
 from inference.options import DeviceName, PrecisionName
@@ -292,16 +293,16 @@ class _OpenVino:
         try:
             self._signature = read_signature(request.path, request.output_name)
             check_signature(self._signature, request)
-            model = core.read_model(request.path)
-            # Static shapes let OpenVINO choose faster kernels.
             self._batch = self._signature.batch or request.batch
-            model.reshape({model.inputs[0]: [self._batch, request.bands, request.tile, request.tile]})
             options = {
                 "INFERENCE_PRECISION_HINT": hint,
                 "PERFORMANCE_HINT": "LATENCY",
                 "INFERENCE_NUM_THREADS": request.threads,
+                # The threads that read, blend and write need the cores too, as do other processes of a batch.
+                "ENABLE_CPU_PINNING": False,
             }
-            self._compiled = core.compile_model(model, "CPU", options)
+            shape = [self._batch, request.bands, request.tile, request.tile]
+            self._compiled = compile_model(core, request.path, shape, options)
         except RuntimeError as error:
             raise UserError(f"{request.path}: can't be loaded by OpenVINO ({first_line(error)})") from None
         self.title = f"openvino {openvino.__version__.partition('-')[0]} on cpu, {request.precision}"

@@ -1,8 +1,10 @@
 """Names, shapes and types of an ONNX model's input and output."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from inference.common.documents import check_regular_file
 from inference.common.errors import UserError, first_line
@@ -11,6 +13,7 @@ from inference.common.text import quoted
 RAW_TYPES = ("uint8", "uint16", "int16")
 """Integer types of an input that takes raw pixels; the model normalises them itself."""
 _INPUT_TYPES = {"float": "float32", "float16": "float16", "double": "float64"} | {name: name for name in RAW_TYPES}
+_Read = TypeVar("_Read")
 _MOST_BANDS = 16  # more channels in the last place are taken for columns
 
 
@@ -49,7 +52,7 @@ def read_signature(path: Path, output_name: str | None = None) -> Signature:
     Raises:
         UserError: The file can't be read, its input isn't one batch of square images, or its output is no map.
     """
-    return session_signature(path, inspection_session(path), output_name)
+    return session_signature(path, _inspected(path), output_name)
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -58,10 +61,69 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         UserError: The file can't be read.
     """
+    found = _inspected(path).metadata
+    if isinstance(found, UnicodeDecodeError):
+        raise UserError(f"{path}: its metadata can't be read: {first_line(found)} (export it again)")
+    return found
+
+
+@dataclass(frozen=True)
+class _Value:
+    """Input or output of a network."""
+
+    name: str
+    type: str
+    shape: list[Any]
+
+
+@dataclass(frozen=True)
+class _Inspection:
+    """Facts about an ONNX file, without the weights; an error in place of what can't be read."""
+
+    metadata: dict[str, str] | UnicodeDecodeError
+    inputs: list[_Value] | UnicodeDecodeError
+    outputs: list[_Value] | UnicodeDecodeError
+
+    def get_inputs(self) -> list[_Value]:
+        """Return the inputs, as an `onnxruntime.InferenceSession` does."""
+        return _or_raise(self.inputs)
+
+    def get_outputs(self) -> list[_Value]:
+        """Return the outputs, as an `onnxruntime.InferenceSession` does."""
+        return _or_raise(self.outputs)
+
+
+def _inspected(path: Path) -> _Inspection:
+    """Inspect an ONNX file, or return what was found before: for a map its card is read, then its signature."""
+    check_regular_file(path)
+    found = path.stat()
+    return _inspect(path, (found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+@lru_cache(maxsize=8)
+def _inspect(path: Path, identity: tuple[int, ...]) -> _Inspection:
+    session = inspection_session(path)
+
+    def values(read: Callable[[], list[Any]]) -> list[_Value]:
+        return [_Value(each.name, each.type, each.shape) for each in read()]
+
+    return _Inspection(
+        _or_error(lambda: dict(session.get_modelmeta().custom_metadata_map)),
+        _or_error(lambda: values(session.get_inputs)),
+        _or_error(lambda: values(session.get_outputs)),
+    )
+
+
+def _or_error(read: Callable[[], _Read]) -> _Read | UnicodeDecodeError:
     try:
-        found: dict[str, str] = inspection_session(path).get_modelmeta().custom_metadata_map
+        return read()
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: its metadata can't be read: {first_line(error)} (export it again)") from None
+        return error
+
+
+def _or_raise(found: _Read | UnicodeDecodeError) -> _Read:
+    if isinstance(found, UnicodeDecodeError):
+        raise found
     return found
 
 

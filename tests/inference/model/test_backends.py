@@ -11,8 +11,9 @@ import torch
 
 from inference.common.errors import UserError
 from inference.model.backends import Request, choose_backend, open_backend
+from inference.model.card_files import read_card
 from inference.model.probabilities import class_probabilities, classify, probabilities
-from inference.model.signature import read_signature
+from inference.model.signature import inspection_session, read_signature
 from tests.inference.networks import card, weights, write_onnx, write_torchscript
 
 BACKENDS = [
@@ -146,6 +147,21 @@ def test_missing_devices_are_refused(tmp_path: Path) -> None:
                 opened(tmp_path, name, device=device)
     with pytest.raises(UserError, match="--precision fp16"):
         opened(tmp_path, "torchscript", device="cpu", precision="fp16")
+
+
+def test_card_and_signature_are_read_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[Path] = []
+
+    def recorded(path: Path) -> Any:
+        loaded.append(path)
+        return inspection_session(path)
+
+    monkeypatch.setattr("inference.model.signature.inspection_session", recorded)
+    path = write_onnx(tmp_path / "m.onnx", card(), size=32)
+    assert read_card(path) == card()
+    assert read_signature(path).tile == 32
+    assert loaded == [path]
+    assert read_signature(write_onnx(path, card(classes=3), size=32)).channels == 3  # another file of this name
 
 
 def test_signature_of_a_model(tmp_path: Path) -> None:
