@@ -20,12 +20,9 @@ resident set, sampled while the process runs.
 """
 
 import argparse
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,6 +35,8 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from benchmarks.loader import texture
+from benchmarks.processes import Usage, in_turns
+from benchmarks.results import machine
 from inference.card import METADATA_KEY, ModelCard
 from inference.common.cpu import has_tile_units
 from inference.tiles.tiling import tile_axis
@@ -77,10 +76,10 @@ else:
     run_ = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint[0], "PERFORMANCE_HINT": "LATENCY"})
     run = lambda: run_(tile, share_inputs=True)
 run()
-began = time.perf_counter()
+began, used = time.perf_counter(), time.process_time()
 for _ in range(count):
     run()
-print(time.perf_counter() - began)
+print(time.perf_counter() - began, time.process_time() - used)
 """
 
 HABITAT_MAPPER = """
@@ -171,25 +170,6 @@ def save(model: onnx.ModelProto, path: Path) -> Path:
     return path
 
 
-def measure(command: Sequence[str]) -> tuple[float, float, str]:
-    """Run a process; return wall seconds, peak MiB and standard output."""
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    status, peak = Path(f"/proc/{process.pid}/status"), 0
-    while process.poll() is None:
-        # The kernel keeps the high-water mark, so sampling loses only the last 10 ms.
-        lines = (
-            [line for line in status.read_text().splitlines() if line.startswith("VmHWM")] if status.exists() else []
-        )
-        peak = max([peak, *(int(line.split()[1]) for line in lines)])
-        time.sleep(0.01)
-    took = time.perf_counter() - began
-    out, err = process.communicate()
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)[:300]}\nended with {process.returncode}: {err}")
-    return took, peak / 1024, out
-
-
 class SideBySide:
     """Programs that map one mosaic in turn."""
 
@@ -205,86 +185,124 @@ class SideBySide:
         return target
 
     def add_habitat_mapper(self, model: Path, activation: str = "sigmoid") -> None:
-        """Add habitat-mapper if its Python was given."""
-        if self.habitat_mapper is None:
-            print(
-                "habitat-mapper is not measured (give the Python of its environment with --habitat-mapper)",
-                file=sys.stderr,
-            )
-            return
+        """Add habitat-mapper, whose Python must have been given."""
+        assert self.habitat_mapper is not None
         arguments = [str(self.mosaic), str(self.folder / "habitat-mapper.tif"), str(model), activation, str(TILE)]
         self.commands["habitat-mapper"] = [self.habitat_mapper, "-c", HABITAT_MAPPER, *arguments]
 
-    def run(self, title: str, reference: str) -> dict[str, tuple[float, float]]:
-        """Run all programs in turn; print and return medians and ratios to the time of `reference`."""
-        found: dict[str, list[tuple[float, float]]] = {name: [] for name in self.commands}
-        for _ in range(self.rounds):
-            for name, command in self.commands.items():
-                took, peak, out = measure(command)
-                # A bare forward prints the time of its loop, without start-up.
-                found[name].append((float(out) if name.startswith("bare") else took, peak))
-        medians = {
-            name: (statistics.median(t for t, _ in values), max(p for _, p in values)) for name, values in found.items()
-        }
-        print(title)
-        for name, (seconds, peak) in medians.items():
-            print(f"  {name:<38}{seconds:8.2f} s {seconds / medians[reference][0]:7.2f}x {peak:8.0f} MiB")
-        return medians
+    def run(self) -> dict[str, Usage]:
+        """Run all programs in turn and return the medians of their times."""
+        return in_turns(self.commands, self.rounds, reading=_usage)
+
+    def report(self, title: str, reference: str) -> dict[str, Usage]:
+        """Run all programs; print and return medians, with ratios to the times of `reference`."""
+        found = self.run()
+        print(f"{title} ({machine()})")
+        for name, used in found.items():
+            to = found[reference]
+            print(
+                f"  {name:<38}{used.wall:8.2f} s {used.wall / to.wall:7.2f}x {used.cpu:8.2f} CPU s "
+                f"{used.cpu / to.cpu:7.2f}x {used.peak:8.0f} MiB"
+            )
+        return found
+
+
+def _usage(name: str, used: Usage) -> Usage:
+    """Return what a program used; a bare forward prints the times of its loop, without start-up."""
+    if not name.startswith("bare"):
+        return used
+    wall, cpu = map(float, used.out.split())
+    return replace(used, wall=wall, cpu=cpu)
+
+
+def near_free(folder: Path, side: int, rounds: int, habitat_mapper: str | None = None) -> SideBySide:
+    """Return the programs that map a mosaic with the network of almost no cost, and a plain copy."""
+    mosaic, model = write_mosaic(folder / "mosaic.tif", side), write_first_band_network(folder / "free.onnx")
+    programs = SideBySide(folder, mosaic, rounds, habitat_mapper)
+    programs.commands["plain copy"] = [sys.executable, "-c", PLAIN_COPY, str(mosaic), str(folder / "copy.tif")]
+    programs.add_ours("inference.py, --no-cog", model, "--no-cog")
+    programs.add_ours("inference.py, COG", model)
+    if habitat_mapper is not None:
+        programs.add_habitat_mapper(model)
+    return programs
 
 
 def pipeline(options: argparse.Namespace, folder: Path) -> None:
     """Measure the network of almost no cost against a plain copy and habitat-mapper."""
-    mosaic, model = (
-        write_mosaic(folder / "mosaic.tif", options.side or 8192),
-        write_first_band_network(folder / "free.onnx"),
-    )
-    programs = SideBySide(folder, mosaic, options.rounds, options.habitat_mapper)
-    programs.commands["plain copy"] = [sys.executable, "-c", PLAIN_COPY, str(mosaic), str(folder / "copy.tif")]
-    programs.add_ours("inference.py, --no-cog", model, "--no-cog")
-    programs.add_ours("inference.py, COG", model)
-    programs.add_habitat_mapper(model)
-    programs.run(f"network of almost no cost, {options.side or 8192} px", "plain copy")
+    side = options.side or 8192
+    _warn_of_habitat_mapper(options)
+    programs = near_free(folder, side, options.rounds, options.habitat_mapper)
+    programs.report(f"network of almost no cost, {side} px", "plain copy")
+
+
+def with_network(
+    folder: Path, mosaic: Path, model: Path, rounds: int, habitat_mapper: str | None = None, bf16: bool = False
+) -> tuple[SideBySide, dict[str, Path]]:
+    """Return the programs that map a mosaic with a network, with bare forwards of its tiles.
+
+    Args:
+        folder: Folder for the maps.
+        mosaic: Mosaic.
+        model: ONNX file with a card.
+        rounds: Number of rounds.
+        habitat_mapper: Python of an environment with habitat-mapper; None to leave it out.
+        bf16: True for OpenVINO in bfloat16 on a CPU without AMX, too.
+
+    Returns:
+        The programs, and the path of the map of each name: that of ONNX Runtime first.
+    """
+    from inference.model.card_files import read_card
+
+    with rasterio.open(mosaic) as file:
+        shape = file.shape
+    card_ = read_card(model)
+    tile = card_.tile_size
+    count = len(tile_axis(shape[0], tile, 0.5)) * len(tile_axis(shape[1], tile, 0.5))
+    programs = SideBySide(folder, mosaic, rounds, habitat_mapper)
+    bare = [sys.executable, "-c", BARE_FORWARD]
+    arguments = [str(model), str(count), str(tile)]
+    programs.commands["bare forward, onnxruntime"] = [*bare, "onnxruntime", *arguments]
+    maps = {"onnxruntime": programs.add_ours("inference.py, onnxruntime", model)}
+    precisions = {"fp32": "f32", "bf16": "bf16"} if find_spec("openvino") is not None else {}
+    if not has_tile_units() and not bf16:
+        precisions.pop("bf16", None)
+    for precision, hint in precisions.items():
+        title = f"openvino {precision}"
+        programs.commands[f"bare forward, {title}"] = [*bare, "openvino", *arguments, hint]
+        options = ["--backend", "openvino", "--precision", precision]
+        maps[title] = programs.add_ours(f"inference.py, {title}", model, *options)
+    if habitat_mapper is not None:
+        programs.add_habitat_mapper(model, "none" if card_.output == "probabilities" else "sigmoid")
+    return programs, maps
 
 
 def networks(options: argparse.Namespace, folder: Path) -> None:
     """Measure real networks against a bare forward loop and habitat-mapper."""
     side = options.side or 4096
     mosaic = Path(options.mosaic) if options.mosaic else write_mosaic(folder / "mosaic.tif", side)
-    with rasterio.open(mosaic) as file:
-        shape = file.shape
     models = {"the given model": Path(options.model)} if options.model else {}
     if not models:
         for number, (name, parts) in enumerate(ARCHITECTURES.items()):
             models[name] = write_network(folder / f"network{number}.onnx", *parts)
-    precisions = {"fp32": "f32", "bf16": "bf16"}
+    _warn_of_habitat_mapper(options)
     if find_spec("openvino") is None:
         print("OpenVINO is not measured: it is not installed", file=sys.stderr)
-        precisions = {}
     elif not has_tile_units() and not options.bf16:
         print("OpenVINO in bf16 is not measured: no AMX was found on this CPU (force it with --bf16)", file=sys.stderr)
-        del precisions["bf16"]
     for name, model in models.items():
-        from inference.model.card_files import read_card
-
-        tile = read_card(model).tile_size
-        count = len(tile_axis(shape[0], tile, 0.5)) * len(tile_axis(shape[1], tile, 0.5))
-        programs = SideBySide(folder, mosaic, options.rounds, options.habitat_mapper)
-        bare = [sys.executable, "-c", BARE_FORWARD]
-        arguments = [str(model), str(count), str(tile)]
-        programs.commands["bare forward, onnxruntime"] = [*bare, "onnxruntime", *arguments]
-        full = programs.add_ours("inference.py, onnxruntime", model)
-        others = {}
-        for precision, hint in precisions.items():
-            title = f"openvino {precision}"
-            programs.commands[f"bare forward, {title}"] = [*bare, "openvino", *arguments, hint]
-            others[title] = programs.add_ours(
-                f"inference.py, {title}", model, "--backend", "openvino", "--precision", precision
-            )
-        programs.add_habitat_mapper(model, "none" if read_card(model).output == "probabilities" else "sigmoid")
-        programs.run(f"{name}, {shape[1]}x{shape[0]} px, {count} tiles of {tile} px", "bare forward, onnxruntime")
-        for title, path in others.items():
+        programs, maps = with_network(folder, mosaic, model, options.rounds, options.habitat_mapper, options.bf16)
+        programs.report(f"{name}, {mosaic.name}", "bare forward, onnxruntime")
+        (_, full), *others = maps.items()
+        for title, path in others:
             with rasterio.open(full) as one, rasterio.open(path) as other:
                 print(f"  mask pixels the same with {title}: {(one.read(1) == other.read(1)).mean():.4%}")
+
+
+def _warn_of_habitat_mapper(options: argparse.Namespace) -> None:
+    if options.habitat_mapper is None:
+        print(
+            "habitat-mapper is not measured (give the Python of its environment with --habitat-mapper)", file=sys.stderr
+        )
 
 
 def memory(options: argparse.Namespace, folder: Path) -> None:
@@ -294,7 +312,7 @@ def memory(options: argparse.Namespace, folder: Path) -> None:
     for side in (4096, options.side or 16384):
         programs = SideBySide(folder, write_mosaic(folder / f"{side}.tif", side), options.rounds, None)
         programs.add_ours("inference.py", model)
-        peaks.append(programs.run(f"network of almost no cost, {side} px", "inference.py")["inference.py"][1])
+        peaks.append(programs.report(f"network of almost no cost, {side} px", "inference.py")["inference.py"].peak)
     print(f"  {peaks[1] / peaks[0]:.2f} times the memory")
 
 

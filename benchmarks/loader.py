@@ -202,15 +202,23 @@ def measure(
     return {name: statistics.median(values) for name, values in speeds.items()}
 
 
-def augmentations(folder: Path, windows: int, rounds: int) -> Iterator[str]:
-    """Yield the lines of a table: CPU milliseconds of a window, for each data set and strength."""
-    yield f"CPU ms of a {TILE} px window " + "".join(f"{strength:>9}" for strength in STRENGTHS)
+def augmentation_seconds(folder: Path, windows: int, rounds: int) -> dict[str, dict[Strength, float]]:
+    """Return the CPU seconds of a window, by data set and strength; for data that `make_data` wrote."""
+    found: dict[str, dict[Strength, float]] = {}
     for title, name, bands in (("3 bands, uint8", "three", 3), ("8 bands, uint16", "eight", 8)):
         readers: dict[str, Callable[[], int]] = {
             strength: data_module(folder / name, strength, windows, bands=bands) for strength in STRENGTHS
         }
         speeds = measure(readers, rounds, time.process_time)
-        yield f"  {title:<24}" + "".join(f"{1000 / speeds[strength]:9.1f}" for strength in STRENGTHS)
+        found[title] = {strength: 1 / speeds[strength] for strength in STRENGTHS}
+    return found
+
+
+def augmentations(folder: Path, windows: int, rounds: int) -> Iterator[str]:
+    """Yield the lines of a table: CPU milliseconds of a window, for each data set and strength."""
+    yield f"CPU ms of a {TILE} px window " + "".join(f"{strength:>9}" for strength in STRENGTHS)
+    for title, seconds in augmentation_seconds(folder, windows, rounds).items():
+        yield f"  {title:<24}" + "".join(f"{1000 * each:9.1f}" for each in seconds.values())
 
 
 def report(title: str, speeds: dict[str, float]) -> Iterator[str]:
