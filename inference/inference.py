@@ -42,7 +42,7 @@ examples:
 def parser() -> argparse.ArgumentParser:
     """Return the parser; allowed values and defaults are those of `inference.options`."""
     from inference import options
-    from inference.batch.distributed.options import LOCAL, ray_address
+    from inference.batch.distributed.options import LOCAL, SPLIT_PX, ray_address
     from inference.common.cli import Parser, number, whole_number
     from inference.vector.options import add_vector_options
 
@@ -109,6 +109,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--workers", type=whole_number, metavar="N", help="workers of Ray (default: one a GPU, or one a 4 CPUs)")
     add("--gpus-per-worker", type=number, metavar="X", help="GPUs of each worker, 0.5 for two workers on one")
+    add(
+        "--split-px",
+        type=whole_number,
+        metavar="N",
+        help=f"pixels above which several workers of Ray share a mosaic, 0 for none (default: {SPLIT_PX:,})",
+    )
     return arguments
 
 
@@ -183,7 +189,7 @@ def _run(argv: Sequence[str] | None) -> int:
     from inference.common.errors import UserError
     from inference.predict import predict
 
-    for name in ("dry_run", "retries", "work_dir", "ray", "workers", "gpus_per_worker"):
+    for name in ("dry_run", "retries", "work_dir", "ray", "workers", "gpus_per_worker", "split_px"):
         if name in options:
             raise UserError(f"--{name.replace('_', '-')}: is for several mosaics and a folder (leave it out)")
     summary = predict(sources[0], target, progress=True, **options)

@@ -31,7 +31,7 @@ def run(
         dry_run: True to say what would be done.
         retries: Number of further attempts after a failure that may pass.
         work_dir: Folder in which maps that go to a bucket are made.
-        **options: Fields of `inference.options.Options`, and `ray`, `workers` and `gpus_per_worker`.
+        **options: Fields of `inference.options.Options`, and `ray`, `workers`, `gpus_per_worker` and `split_px`.
     """
     ray = take_ray_options(options)
     batch = make_batch(inputs, folder, Options(**options), retries, work_dir)

@@ -246,7 +246,8 @@ def _map_on_ray(
     batch: Batch, ray: RayOptions, tasks: list[Task], session: Session, result: BatchResult, progress: bool
 ) -> None:
     """Map several images at a time, in the workers of Ray."""
-    from inference.batch.distributed.driver import Work, map_on_ray
+    from inference.batch.distributed.driver import map_on_ray
+    from inference.batch.distributed.workers import Work
 
     queue = Queue(tasks, batch.retries)
     option = _OptionError(min(_ALIKE, len(tasks)))

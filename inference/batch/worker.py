@@ -6,7 +6,7 @@ A job and its outcome are plain data. Nothing in here knows the journal or the o
 import errno
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from inference.batch.bucket.upload import Upload, upload_files
 from inference.batch.journal import DONE, FAILED
 from inference.batch.settings import digest
 from inference.common.errors import UserError, first_line
+from inference.common.files import clear_temporaries
 from inference.common.paths import is_address
 from inference.common.raster import Header, read_header
 from inference.model.backends import Backend
@@ -25,7 +26,10 @@ from inference.model.probabilities import probabilities
 from inference.options import Options
 from inference.output.summary import Summary
 from inference.plan import Plan, make_plan
-from inference.predict import Mapper
+from inference.predict import Mapper, with_range
+from inference.split.band_file import BandLost, bands_place
+from inference.split.split import PredictedBand, join_bands, predict_band
+from inference.tiles.row_bands import RowBand
 from inference.vector.formats import FORMATS
 
 _PASSING = {
@@ -128,6 +132,8 @@ class Worker:
         try:
             for path in job.files:
                 path.parent.mkdir(parents=True, exist_ok=True)
+            # Another command may have left row bands.
+            clear_temporaries(job.target.parent, bands_place(job.target).name)
             return _planned(job)
         except Exception as error:
             return _failed(job, error, started)
@@ -179,6 +185,67 @@ class Worker:
             record=record,
             notices=tuple(map(str, summary.notices)),
             uploaded=uploaded,
+        )
+
+    def measure(self, job: Job, plan: Plan) -> Plan | Outcome:
+        """Return the plan of an image's row bands, with the range of all its pixels where the card asks for it.
+
+        Returns:
+            The plan, without polygons and table; the outcome where the image can't be read.
+        """
+        started = time.monotonic()
+        try:
+            return replace(with_range(plan), vector=None)
+        except Exception as error:
+            return _failed(job, error, started, plan.source.header)
+
+    def predict(
+        self, job: Job, plan: Plan, band: RowBand, path: Path, show: Callable[[int, int], None] | None = None
+    ) -> PredictedBand | Outcome:
+        """Predict a row band of an image.
+
+        Args:
+            job: The job.
+            plan: Its plan.
+            band: The band.
+            path: File of its probabilities.
+            show: Called with the numbers of finished tiles and of all tiles.
+
+        Returns:
+            What is needed to join the bands, or the outcome where the band can't be predicted.
+        """
+        started = time.monotonic()
+        try:
+            return predict_band(plan, self._mapper.load(plan), band, path, show)
+        except Exception as error:
+            return _failed(job, error, started, plan.source.header)
+
+    def join(
+        self,
+        job: Job,
+        bands: Sequence[PredictedBand],
+        notices: tuple[str, ...],
+        show: Callable[[int, int], None] | None = None,
+    ) -> Outcome:
+        """Map an image from its row bands.
+
+        Args:
+            job: The job.
+            bands: All bands, from top to bottom.
+            notices: Notices of the plan that the bands were predicted by.
+            show: Called with the numbers of finished rows of tiles and of all.
+        """
+        started = time.monotonic()
+        header: Header | None = None
+        try:
+            plan = replace(_planned(job), notices=notices)
+            header = plan.source.header
+            summary = join_bands(plan, bands, show)
+            record = _described(header) | _mapped(plan, summary)
+        except Exception as error:
+            return _failed(job, error, started, header)
+        return Outcome(
+            DONE, seconds=time.monotonic() - started, record=record, notices=tuple(map(str, summary.notices))
         )
 
 
@@ -264,6 +331,8 @@ def may_pass(error: BaseException, source: str) -> bool:
     """
     if isinstance(error, StoreError):
         return error.may_pass
+    if isinstance(error, BandLost):
+        return True
     text = str(error).replace(source, "")
     if any(words in text for words in _DISK):
         return not any(words in text.lower() for words in _LASTING_DISK)

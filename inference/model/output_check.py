@@ -5,6 +5,7 @@ all classes add up to one. The reverse, logits that are probabilities already, i
 trained network leave 0..1 wherever it is sure of a class.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,23 @@ _SPREAD = 0.1  # smaller differences between all outputs, as of an image of one 
 _ENOUGH = 64  # tiles after which a map that can't be right is stopped
 
 
+@dataclass(frozen=True)
+class OutputRange:
+    """Range of the logits of a batch of tiles.
+
+    Attributes:
+        tiles: Number of tiles.
+        lowest: Smallest value.
+        highest: Largest value.
+        sums_to_one: True if the values of the classes of each pixel add up to one.
+    """
+
+    tiles: int
+    lowest: float
+    highest: float
+    sums_to_one: bool
+
+
 class OutputCheck:
     """Check of all outputs for one map.
 
@@ -30,10 +48,16 @@ class OutputCheck:
         card: Card of the model.
         name: Model, for error messages.
         declared: What declares the unit: "its card" or the path of a card file.
+        part: True for outputs of a part of the map that isn't its beginning. Its logits can't be judged alone; the
+            check of the whole map counts the ranges of all parts in order.
+
+    Attributes:
+        ranges: Ranges of the batches, up to the first one that leaves 0..1.
     """
 
-    def __init__(self, card: ModelCard, name: str, declared: str = "its card") -> None:
-        self._card, self._name, self._declared = card, name, declared
+    def __init__(self, card: ModelCard, name: str, declared: str = "its card", part: bool = False) -> None:
+        self._card, self._name, self._declared, self._part = card, name, declared, part
+        self.ranges: list[OutputRange] = []
         self._lowest, self._highest = np.inf, -np.inf
         self._sums_to_one = card.channels > 1
         self._tiles = 0
@@ -55,13 +79,26 @@ class OutputCheck:
         if self._card.output == "probabilities":
             self._check_probabilities(output, lowest, highest)
             return
-        self._lowest, self._highest = min(self._lowest, lowest), max(self._highest, highest)
+        if self._lowest < 0 or self._highest > 1:
+            return  # they are logits
+        inside = lowest >= 0 and highest <= 1
+        sums_to_one = self._sums_to_one and inside and _distance_from_one(output) <= _EXACT_SUM
+        self.count(OutputRange(len(output), lowest, highest, sums_to_one))
+
+    def count(self, found: OutputRange) -> None:
+        """Count the range of a batch.
+
+        Raises:
+            UserError: The card declares logits, and many tiles hold probabilities alone.
+        """
+        self.ranges.append(found)
+        self._lowest, self._highest = min(self._lowest, found.lowest), max(self._highest, found.highest)
         if self._lowest < 0 or self._highest > 1:
             return
-        self._sums_to_one = self._sums_to_one and _distance_from_one(output) <= _EXACT_SUM
+        self._sums_to_one = self._sums_to_one and found.sums_to_one
         before = self._tiles
-        self._tiles += len(output)
-        if before < _ENOUGH <= self._tiles:
+        self._tiles += found.tiles
+        if before < _ENOUGH <= self._tiles and not self._part:
             self.finish()
 
     def finish(self) -> None:

@@ -61,13 +61,15 @@ class RowResampler:
 
     Args:
         weights: Filter along the rows.
+        top: First row of the image that arrives.
+        first: First resampled row that is wanted, for which no row above `top` is needed.
     """
 
-    def __init__(self, weights: FilterWeights) -> None:
+    def __init__(self, weights: FilterWeights, top: int = 0, first: int = 0) -> None:
         self._weights = weights
         self._held: NDArray[np.float32] | None = None
-        self._top = 0
-        self._next = 0
+        self._top = top
+        self._next = first
 
     def push(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Add the next rows and return the resampled rows that are complete.
@@ -81,7 +83,7 @@ class RowResampler:
         weights = self._weights
         held = rows if self._held is None else np.concatenate([self._held, rows], axis=1)
         stop = self._top + held.shape[1]
-        begin, end = self._next, int(np.searchsorted(weights.last, stop))
+        begin, end = self._next, max(self._next, int(np.searchsorted(weights.last, stop)))
         ready = np.zeros((held.shape[0], end - begin, held.shape[2]), np.float32)
         for index, weight in zip(weights.index[:, begin:end], weights.weight[:, begin:end], strict=True):
             if weight.any():
@@ -120,18 +122,31 @@ class ResampledGrid:
         self._to_mosaic = FilterWeights(self.height, height), FilterWeights(self.width, width)
         self._returning = RowResampler(self._to_mosaic[0])
 
-    def from_mosaic(self, strips: Iterable[Strip]) -> Iterator[Strip]:
+    def mosaic_rows(self, first: int, stop: int) -> tuple[int, int]:
+        """Return the mosaic's rows that rows of the network's grid are made of: the first, and the one after the last.
+
+        Args:
+            first: First row of the network's grid.
+            stop: Row after the last one.
+        """
+        weights = self._to_network[0]
+        return int(weights.first[first]), int(weights.last[stop - 1]) + 1
+
+    def from_mosaic(self, strips: Iterable[Strip], first: int = 0) -> Iterator[Strip]:
         """Yield a mosaic's strips on the network's grid.
 
         Args:
             strips: Strips of the mosaic, from top to bottom.
+            first: First row of the network's grid that is wanted; `mosaic_rows` says where the strips may begin.
 
         Yields:
             Strips with float32 pixels; a pixel is invalid where no valid mosaic pixel has weight.
         """
-        rows, cols = RowResampler(self._to_network[0]), self._to_network[1]
-        done = 0
+        rows: RowResampler | None = None
+        cols, done = self._to_network[1], first
         for strip in strips:
+            if rows is None:
+                rows = RowResampler(self._to_network[0], strip.row, first)
             values = strip.pixels.astype(np.float32)
             valid = (
                 np.ones(values.shape[1:], np.float32) if strip.invalid is None else (~strip.invalid).astype(np.float32)

@@ -77,8 +77,12 @@ class Source:
         fits = float(self.fill_value).is_integer() and np.iinfo(dtype).min <= self.fill_value <= np.iinfo(dtype).max
         return np.dtype(dtype if fits else np.float32)
 
-    def strips(self) -> Iterator[Strip]:
+    def strips(self, first: int = 0, stop: int | None = None) -> Iterator[Strip]:
         """Read the image from top to bottom, every row once.
+
+        Args:
+            first: First row that is needed; the first strip may begin above it.
+            stop: Row after the last one that is needed, below which the last strip may end; None for all rows.
 
         Raises:
             UserError: A part of the image can't be decoded.
@@ -86,7 +90,8 @@ class Source:
         height, block = self.header.height, self.header.block[0]
         step = -(-STRIP // block) * block if block <= _TALLEST else STRIP
         with closing(_File(self.header, self.threads)) as file:
-            for row in range(0, height, step):
+            # Strips begin at the same rows, wherever the reading begins.
+            for row in range(first // step * step, height if stop is None else stop, step):
                 yield self._strip(file, row, min(step, height - row))
 
     def _strip(self, file: "_File", row: int, rows: int) -> Strip:

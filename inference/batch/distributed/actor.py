@@ -1,4 +1,7 @@
-"""Worker of a batch on Ray: a process on some machine that holds the model and maps one image at a time."""
+"""Worker of a batch on Ray: a process on some machine that holds the model.
+
+It maps one image at a time, or a row band of one.
+"""
 
 import contextlib
 import os
@@ -8,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from inference.batch.bucket.upload import Upload, store_of
@@ -18,6 +22,8 @@ from inference.common.files import clear_temporaries, temporary_path
 from inference.common.paths import is_address, shown_path
 from inference.common.signals import Cancelled
 from inference.plan import Plan
+from inference.split.split import PredictedBand
+from inference.tiles.row_bands import RowBand, cut
 
 CONTROL = "control"
 """Group of the methods that answer while an image is mapped."""
@@ -38,6 +44,25 @@ class Place:
     problem: str = ""
 
 
+@dataclass(frozen=True)
+class BandJob:
+    """Attempt to predict a row band of an image.
+
+    Attributes:
+        number: Number that no other band of the batch has.
+        job: Attempt to map the image.
+        plan: Its plan, without polygons and table.
+        band: The band.
+        path: File of its probabilities.
+    """
+
+    number: int
+    job: Job
+    plan: Plan
+    band: RowBand
+    path: Path
+
+
 class Actor:
     """Worker; all arguments and results are plain data.
 
@@ -54,6 +79,7 @@ class Actor:
         self._plan: Plan | None = None
         self._job: Job | None = None
         self._stop = threading.Event()
+        self._abandoned = -1
         self._done = (0, 1)
 
     def place(self) -> Place:
@@ -66,12 +92,17 @@ class Actor:
                 )
         return Place(node, os.getpid())
 
-    def prepare(self, job: Job) -> Outcome | UserError | None:
+    def prepare(self, job: Job, split_px: int = 0, bands: int = 1) -> Outcome | UserError | Plan | None:
         """Open and check an image, which `run` then maps.
 
+        Args:
+            job: The job.
+            split_px: Pixels above which the image is to be split; 0 for none.
+            bands: Row bands that it is to be split into.
+
         Returns:
-            None; the outcome where the image can't be mapped; an error that concerns all images, as this machine can't
-            write to the bucket that they go to.
+            None; the plan of its bands where it is to be split; the outcome where the image can't be mapped; an error
+            that concerns all images, as this machine can't write to the bucket that they go to.
         """
         self._plan, self._done = None, (0, 1)
         if job.upload is not None:
@@ -80,14 +111,13 @@ class Actor:
             except UserError as error:
                 return UserError(f"node {platform.node()}: {error}")
         plan = self._worker.prepare(job)
-        if isinstance(plan, Plan):
-            self._plan, self._job = plan, job
+        if not isinstance(plan, Plan):
+            return _explained(job, plan)
+        self._plan, self._job = plan, job
+        header = plan.source.header
+        if not split_px or header.height * header.width <= split_px or len(cut(plan.rows, bands)) == 1:
             return None
-        if plan.state == FAILED and not is_address(job.source) and not Path(job.source).exists():
-            # The driver has found it: another worker may see it.
-            reason = f"{plan.reason} (on node {platform.node()}; all nodes must see it under the same path)"
-            return replace(plan, reason=reason, may_pass=True)
-        return plan
+        return self._worker.measure(job, plan)
 
     def run(self, job: Job) -> Outcome | UserError:
         """Map the image that is prepared.
@@ -107,18 +137,67 @@ class Actor:
                 shutil.rmtree(self._job.upload.folder, ignore_errors=True)
             self._plan = self._job = None
 
+    def predict(self, task: BandJob) -> PredictedBand | Outcome | UserError:
+        """Predict a row band of an image, which another worker may have prepared.
+
+        Returns:
+            What is needed to join the bands; the outcome where it can't be predicted; an error that concerns all
+            images.
+        """
+        self._plan, self._done = None, (0, 1)
+        try:
+            self._worker.load(task.plan)
+        except UserError as error:
+            return error
+        show = partial(self._show_band, task.number)
+        found = self._worker.predict(task.job, task.plan, task.band, task.path, show)
+        return _explained(task.job, found) if isinstance(found, Outcome) else found
+
+    def join(self, job: Job, bands: Sequence[PredictedBand], notices: tuple[str, ...]) -> Outcome:
+        """Map an image from its row bands.
+
+        Args:
+            job: The job.
+            bands: All bands, from top to bottom.
+            notices: Notices of the plan of the bands.
+        """
+        self._plan, self._done = None, (0, 1)
+        return _explained(job, self._worker.join(job, bands, notices, self._show))
+
     def progress(self) -> tuple[int, int]:
-        """Return the numbers of finished tiles and of all tiles of the current image."""
+        """Return the numbers of finished tiles and of all tiles of the current image or band."""
         return self._done
 
     def stop(self) -> None:
-        """Abandon the current image, and remove its unfinished files."""
+        """Abandon the current image or band and all that follow, and remove the unfinished files."""
         self._stop.set()
+
+    def abandon(self, number: int) -> None:
+        """Abandon a row band, now or when it begins, and remove its unfinished file.
+
+        Args:
+            number: Number of the band.
+        """
+        self._abandoned = number
 
     def _show(self, done: int, tiles: int) -> None:
         self._done = done, tiles
         if self._stop.is_set():
             raise Cancelled
+
+    def _show_band(self, number: int, done: int, tiles: int) -> None:
+        self._show(done, tiles)
+        if self._abandoned == number:
+            raise Cancelled
+
+
+def _explained(job: Job, outcome: Outcome) -> Outcome:
+    """Name the node in the reason of a failure where the image isn't seen there."""
+    if outcome.state != FAILED or is_address(job.source) or Path(job.source).exists():
+        return outcome
+    # The driver has found it: another worker may see it.
+    reason = f"{outcome.reason} (on node {platform.node()}; all nodes must see it under the same path)"
+    return replace(outcome, reason=reason, may_pass=True)
 
 
 def _placed(job: Job, upload: Upload) -> Job:

@@ -15,6 +15,9 @@ INSTALL = "--ray: needs Ray (pip install 'ray>=2.40,<3')"
 """Message where Ray isn't installed; the extra `ray` names the same versions."""
 MOST_WORKERS = 4096
 MOST_GPUS = 64
+SPLIT_PX = 1_000_000_000
+"""Pixels above which a mosaic is split, by default."""
+MOST_SPLIT_PX = 10**15
 _ADDRESS = re.compile(r"auto|local|(\[[0-9A-Fa-f:.]+\]|[\w.-]+):[0-9]{1,5}")
 
 
@@ -27,11 +30,13 @@ class RayOptions:
             `local` for a Ray on this machine alone.
         workers: Number of workers; None for one a GPU, or one for each four CPUs.
         gpus: GPUs of each worker, which may be a share of one; None for 1 where there are GPUs, else 0.
+        split_px: Pixels above which a mosaic is split into row bands that several workers map; 0 to split none.
     """
 
     address: str = LOCAL
     workers: int | None = None
     gpus: float | None = None
+    split_px: int = SPLIT_PX
 
     def check(self) -> None:
         """Check the values, and that Ray is installed.
@@ -50,6 +55,11 @@ class RayOptions:
             0 <= self.gpus <= MOST_GPUS and (self.gpus < 1 or float(self.gpus).is_integer())
         ):
             problems.append(f"--gpus-per-worker: {self.gpus:g} (allowed: 0 to 1, or a whole number up to {MOST_GPUS})")
+        if not 0 <= self.split_px <= MOST_SPLIT_PX:
+            problems.append(
+                f"--split-px: {clean_line(str(self.split_px), LONGEST_NAME)} (allowed: pixels, 1 to {MOST_SPLIT_PX:,}, "
+                "or 0 to split no mosaic)"
+            )
         if problems:
             raise UserError("\n".join(problems))
         if importlib.util.find_spec("ray") is None:
@@ -76,7 +86,7 @@ def take_ray_options(options: dict[str, Any]) -> RayOptions | None:
     Raises:
         UserError: An option is given without --ray, or a value is invalid.
     """
-    names = {"ray": "address", "workers": "workers", "gpus_per_worker": "gpus"}
+    names = {"ray": "address", "workers": "workers", "gpus_per_worker": "gpus", "split_px": "split_px"}
     given = {field: options.pop(name) for name, field in names.items() if name in options}
     if "address" not in given:
         for name, field in names.items():

@@ -100,5 +100,5 @@ def test_options_of_mapping_stand_in_help_with_their_defaults() -> None:
         assert name in text
     assert "share of a tile, 0 to 0.9 (default: 0.5)" in text
     offered = {action.dest for action in parser()._actions} - {"help", "sources", "target"}
-    offered -= {"dry_run", "retries", "work_dir", "ray", "workers", "gpus_per_worker"}  # of batches
+    offered -= {"dry_run", "retries", "work_dir", "ray", "workers", "gpus_per_worker", "split_px"}  # of batches
     assert offered == {field.name for field in fields(Options)}

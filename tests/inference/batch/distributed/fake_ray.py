@@ -51,7 +51,7 @@ class _Method:
 
     def remote(self, *arguments: Any) -> _Call:
         call = _Call(self._worker, self._name, arguments)
-        if self._name == "stop":
+        if self._name in ("stop", "abandon"):
             call.result()
         return call
 

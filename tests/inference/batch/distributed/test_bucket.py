@@ -11,7 +11,8 @@ import pytest
 from inference.batch import queue
 from inference.batch.distributed import actor
 from inference.common.errors import UserError
-from tests.inference.batch.survey import contents, run, write_survey
+from tests.conftest import write_raster
+from tests.inference.batch.survey import contents, pixels, run, write_survey
 from tests.object_store import serve
 
 from .fake_ray import RayError, Worker, install
@@ -35,8 +36,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         yield tmp_path
 
 
-def on_ray() -> int:
-    return run("in", OUT, "--model", "m.onnx", "--polygons", ".gpkg", "--ray", "--workers", "2")
+def on_ray(*more: str) -> int:
+    return run("in", OUT, "--model", "m.onnx", "--polygons", ".gpkg", "--ray", "--workers", "2", *more)
 
 
 def check(world: Path) -> None:
@@ -48,6 +49,15 @@ def test_files_are_those_of_one_process(world: Path, monkeypatch: pytest.MonkeyP
     install(monkeypatch)
     assert on_ray() == 0
     check(world)
+
+
+def test_no_mosaic_is_split(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers have no folder in common that row bands could lie in."""
+    write_raster(world / "in" / "cove0" / "m0.tif", pixels(9, side=400), nodata=0)
+    workers = install(monkeypatch)
+    assert on_ray("--split-px", "1") == 0
+    assert not any("predict" in worker.called for worker in workers)
+    assert list((world / "work").iterdir()) == []
 
 
 def test_workers_of_another_machine(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from inference.batch import queue
-from inference.batch.distributed import driver
+from inference.batch.distributed import workers
 from tests.inference.batch.survey import contents, journal, run, write_failing, write_survey
 from tests.inference.commands import COMMAND, leftovers
 
@@ -63,17 +63,18 @@ def check(world: Path) -> None:
     assert leftovers(world / "out" / "cove0") == []
 
 
-def at_the_first_run(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
-    """Call a function once, with the slot of a worker that has begun to map an image."""
-    take, done = driver._Workers._take, []
+def at_the_first(monkeypatch: pytest.MonkeyPatch, doing: str, act: Any) -> None:
+    """Call a function once, with the slot of a worker that does something, such as "run"."""
+    advance, done = workers.Workers._advance, []
 
-    def taking(self: Any, slot: Any, found: Any) -> None:
-        take(self, slot, found)
-        if slot.doing == "run" and slot.answer is not None and not done:
-            done.append(slot)
-            act(slot)
+    def advancing(self: Any) -> None:
+        busy = [slot for slot in self._slots if slot.doing == doing and slot.answer is not None]
+        if busy and not done:
+            done.append(busy[0])
+            act(busy[0])
+        advance(self)
 
-    monkeypatch.setattr(driver._Workers, "_take", taking)
+    monkeypatch.setattr(workers.Workers, "_advance", advancing)
 
 
 def test_two_nodes(world: Path, nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +83,7 @@ def test_two_nodes(world: Path, nodes: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_killed_worker(world: Path, nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    at_the_first_run(monkeypatch, lambda slot: os.kill(slot.place.process, signal.SIGKILL))
+    at_the_first(monkeypatch, "run", lambda slot: os.kill(slot.place.process, signal.SIGKILL))
     assert run("in", "out", *OPTIONS, nodes.address, "--workers", "2", "--threads", "1") == 4
     check(world)
     assert [line for line in journal(world / "out") if "the Ray worker that mapped it was lost" in line["reason"]]
@@ -95,7 +96,7 @@ def test_a_killed_node(world: Path, nodes: Any, monkeypatch: pytest.MonkeyPatch)
         killed.append(True)
         nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
 
-    at_the_first_run(monkeypatch, kill)
+    at_the_first(monkeypatch, "run", kill)
     try:
         assert run("in", "out", *OPTIONS, nodes.address, "--workers", "2", "--threads", "1") == 4
     finally:
@@ -104,18 +105,51 @@ def test_a_killed_node(world: Path, nodes: Any, monkeypatch: pytest.MonkeyPatch)
     check(world)
 
 
+SPLIT = ("--workers", "2", "--threads", "1", "--split-px", "80_000")
+
+
+def test_split_mosaics(world: Path, nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = set()
+    take = workers.Workers._take
+
+    def taking(self: Any, slot: Any, found: Any) -> None:
+        if slot.band is not None:
+            places.add((slot.band.path, slot.place))
+        take(self, slot, found)
+
+    monkeypatch.setattr(workers.Workers, "_take", taking)
+    assert run("in", "out", *OPTIONS, nodes.address, *SPLIT) == 4
+    check(world)
+    assert len({path for path, _ in places}) == 12  # of six mosaics
+    assert len({place for _, place in places}) == 2
+
+
+@pytest.mark.parametrize("doing", ["predict", "join"])
+def test_a_killed_worker_of_a_split_mosaic(
+    world: Path, nodes: Any, monkeypatch: pytest.MonkeyPatch, doing: str
+) -> None:
+    at_the_first(monkeypatch, doing, lambda slot: os.kill(slot.place.process, signal.SIGKILL))
+    assert run("in", "out", *OPTIONS, nodes.address, *SPLIT) == 4
+    check(world)
+    assert not [line for line in journal(world / "out") if "the Ray worker that mapped it was lost" in line["reason"]]
+
+
 def processes(group: int) -> list[int]:
     """Return the processes of a session, which a command leads."""
     found = subprocess.run(["ps", "-s", str(group), "-o", "pid="], capture_output=True, text=True, check=False)
     return [int(line) for line in found.stdout.split()]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT to the group"])
-def test_stopped_in_the_middle(world: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "more"),
+    [(signal.SIGTERM, ["--split-px", "80_000"]), (signal.SIGINT, [])],
+    ids=["SIGTERM, split mosaics", "SIGINT to the group"],
+)
+def test_stopped_in_the_middle(world: Path, number: signal.Signals, more: list[str]) -> None:
     path = world / "out" / "batch.jsonl"
     for left in (2, 1, 0):
         command = subprocess.Popen(
-            [*COMMAND, "in", "out", *OPTIONS, "--workers", "2"],
+            [*COMMAND, "in", "out", *OPTIONS, "--workers", "2", *more],
             cwd=world,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

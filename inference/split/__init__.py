@@ -1,0 +1,1 @@
+"""Mosaics that several processes predict in row bands, and one joins."""
