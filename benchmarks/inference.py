@@ -2,6 +2,7 @@
 
     uv run python -m benchmarks.inference                                # all parts
     uv run python -m benchmarks.inference pipeline --habitat-mapper /path/to/environment/bin/python
+    uv run python -m benchmarks.inference networks --threads 1           # one thread each side
 
 Whole processes are measured, start-up included. The parts are:
 
@@ -9,8 +10,7 @@ Whole processes are measured, start-up included. The parts are:
    blending and writing. Against a plain copy, which reads the mosaic and writes an empty mask, and against
    habitat-mapper with the same ONNX file, without its median filter.
 2. `networks`: U-Net on MobileNetV2 and SegFormer on MiT-B0, 512 px, or a trained model given with --model. Against a
-bare
-   forward loop: the same runtime on the same number of tiles, without reading, start-up not counted. If OpenVINO is
+   bare forward loop: the same runtime on the same number of tiles, without reading, start-up not counted. If OpenVINO is
    installed it is measured too, in bfloat16 only on a CPU with AMX or with --bf16, and the share of equal mask pixels
    is printed.
 3. `memory`: the network of almost no cost on a small and on a large mosaic.
@@ -36,6 +36,7 @@ from rasterio.windows import Window
 
 from benchmarks.loader import texture
 from benchmarks.processes import Usage, in_turns
+from benchmarks.programs import BARE_FORWARD, HABITAT_MAPPER, PLAIN_COPY
 from benchmarks.results import machine
 from inference.card import METADATA_KEY, ModelCard
 from inference.common.cpu import has_tile_units
@@ -44,55 +45,6 @@ from inference.tiles.tiling import tile_axis
 TILE = 512
 COMMAND = Path(__file__).parents[1] / "inference" / "inference.py"
 ARCHITECTURES = {"unet / mobilenet_v2": ("Unet", "mobilenet_v2"), "segformer / mit_b0": ("Segformer", "mit_b0")}
-
-PLAIN_COPY = """
-import sys, numpy as np, rasterio
-from rasterio.windows import Window
-with rasterio.Env(GDAL_CACHEMAX=32 * 2**20), rasterio.open(sys.argv[1], num_threads="all_cpus") as source:
-    width, profile = source.width, dict(driver="GTiff", dtype="uint8", count=1, compress="deflate", zlevel=1)
-    profile |= dict(tiled=True, blockxsize=512, blockysize=512, crs=source.crs, transform=source.transform)
-    profile |= dict(height=source.height, width=width, num_threads="all_cpus")
-    with rasterio.open(sys.argv[2], "w", **profile) as target:
-        for row in range(0, source.height, 512):
-            rows = min(512, source.height - row)
-            source.read(window=Window(0, row, width, rows))
-            target.write(np.zeros((1, rows, width), np.uint8), window=Window(0, row, width, rows))
-"""
-
-BARE_FORWARD = """
-import sys, time, numpy as np
-path, count, size, *hint = sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:]
-tile = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
-if sys.argv[1] == "onnxruntime":
-    import onnxruntime
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    run = lambda: session.run(None, {name: tile})
-else:
-    import openvino
-    core = openvino.Core()
-    model = core.read_model(path)
-    model.reshape({model.inputs[0]: list(tile.shape)})
-    run_ = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint[0], "PERFORMANCE_HINT": "LATENCY"})
-    run = lambda: run_(tile, share_inputs=True)
-run()
-began, used = time.perf_counter(), time.process_time()
-for _ in range(count):
-    run()
-print(time.perf_counter() - began, time.process_time() - used)
-"""
-
-HABITAT_MAPPER = """
-import sys
-from habitat_mapper.config import ModelConfig
-from habitat_mapper.model import ONNXModel
-source, target, path, activation, size = sys.argv[1:]
-config = ModelConfig(
-    name="benchmark", revision="20260101", dependencies=[path], model_filename=path.rpartition("/")[2],
-    activation=activation if activation != "none" else None, max_pixel_value=255,
-)
-ONNXModel(config).process(source, target, crop_size=int(size), blur_kernel_size=0, quiet=True)
-"""
 
 
 def write_mosaic(path: Path, side: int) -> Path:
@@ -171,23 +123,36 @@ def save(model: onnx.ModelProto, path: Path) -> Path:
 
 
 class SideBySide:
-    """Programs that map one mosaic in turn."""
+    """Programs that map one mosaic in turn.
 
-    def __init__(self, folder: Path, mosaic: Path, rounds: int, habitat_mapper: str | None) -> None:
+    Args:
+        folder: Folder for the maps.
+        mosaic: Mosaic.
+        rounds: Number of rounds.
+        habitat_mapper: Python of an environment with habitat-mapper; None to leave it out.
+        threads: CPU threads of each program; None for all.
+    """
+
+    def __init__(
+        self, folder: Path, mosaic: Path, rounds: int, habitat_mapper: str | None, threads: int | None = None
+    ) -> None:
         self.folder, self.mosaic, self.rounds, self.habitat_mapper = folder, mosaic, rounds, habitat_mapper
+        self.threads = threads
         self.commands: dict[str, list[str]] = {}
 
     def add_ours(self, name: str, model: Path, *options: str) -> Path:
         """Add a run of inference.py; return the path of its map."""
         target = self.folder / f"{len(self.commands)}.tif"
         files = [str(self.mosaic), str(target), "--model", str(model), "--overwrite"]
+        files += [] if self.threads is None else ["--threads", str(self.threads)]
         self.commands[name] = [sys.executable, str(COMMAND), *files, *options]
         return target
 
     def add_habitat_mapper(self, model: Path, activation: str = "sigmoid") -> None:
         """Add habitat-mapper, whose Python must have been given."""
         assert self.habitat_mapper is not None
-        arguments = [str(self.mosaic), str(self.folder / "habitat-mapper.tif"), str(model), activation, str(TILE)]
+        numbers = str(TILE), str(self.threads or 0)
+        arguments = [str(self.mosaic), str(self.folder / "habitat-mapper.tif"), str(model), activation, *numbers]
         self.commands["habitat-mapper"] = [self.habitat_mapper, "-c", HABITAT_MAPPER, *arguments]
 
     def run(self) -> dict[str, Usage]:
@@ -236,7 +201,13 @@ def pipeline(options: argparse.Namespace, folder: Path) -> None:
 
 
 def with_network(
-    folder: Path, mosaic: Path, model: Path, rounds: int, habitat_mapper: str | None = None, bf16: bool = False
+    folder: Path,
+    mosaic: Path,
+    model: Path,
+    rounds: int,
+    habitat_mapper: str | None = None,
+    bf16: bool = False,
+    threads: int | None = None,
 ) -> tuple[SideBySide, dict[str, Path]]:
     """Return the programs that map a mosaic with a network, with bare forwards of its tiles.
 
@@ -247,6 +218,7 @@ def with_network(
         rounds: Number of rounds.
         habitat_mapper: Python of an environment with habitat-mapper; None to leave it out.
         bf16: True for OpenVINO in bfloat16 on a CPU without AMX, too.
+        threads: CPU threads of each program; None for all.
 
     Returns:
         The programs, and the path of the map of each name: that of ONNX Runtime first.
@@ -258,9 +230,9 @@ def with_network(
     card_ = read_card(model)
     tile = card_.tile_size
     count = len(tile_axis(shape[0], tile, 0.5)) * len(tile_axis(shape[1], tile, 0.5))
-    programs = SideBySide(folder, mosaic, rounds, habitat_mapper)
+    programs = SideBySide(folder, mosaic, rounds, habitat_mapper, threads)
     bare = [sys.executable, "-c", BARE_FORWARD]
-    arguments = [str(model), str(count), str(tile)]
+    arguments = [str(model), str(count), str(tile), str(threads or 0)]
     programs.commands["bare forward, onnxruntime"] = [*bare, "onnxruntime", *arguments]
     maps = {"onnxruntime": programs.add_ours("inference.py, onnxruntime", model)}
     precisions = {"fp32": "f32", "bf16": "bf16"} if find_spec("openvino") is not None else {}
@@ -290,8 +262,16 @@ def networks(options: argparse.Namespace, folder: Path) -> None:
     elif not has_tile_units() and not options.bf16:
         print("OpenVINO in bf16 is not measured: no AMX was found on this CPU (force it with --bf16)", file=sys.stderr)
     for name, model in models.items():
-        programs, maps = with_network(folder, mosaic, model, options.rounds, options.habitat_mapper, options.bf16)
-        programs.report(f"{name}, {mosaic.name}", "bare forward, onnxruntime")
+        programs, maps = with_network(
+            folder, mosaic, model, options.rounds, options.habitat_mapper, options.bf16, options.threads
+        )
+        found = programs.report(f"{name}, {mosaic.name}", "bare forward, onnxruntime")
+        for title in maps:
+            ours, bare = found[f"inference.py, {title}"], found[f"bare forward, {title}"]
+            print(f"  {title}: {ours.wall / bare.wall:.2f}x its bare forward, {ours.cpu / bare.cpu:.2f}x in CPU")
+            if (other := found.get("habitat-mapper")) is not None:
+                wall, cpu = other.wall / ours.wall, other.cpu / ours.cpu
+                print(f"    habitat-mapper takes {wall:.2f} times as long, {cpu:.2f} times in CPU")
         (_, full), *others = maps.items()
         for title, path in others:
             with rasterio.open(full) as one, rasterio.open(path) as other:
@@ -328,6 +308,7 @@ def main() -> None:
     arguments.add_argument("--mosaic", help="mosaic for `networks` (default: made from the demo data)")
     arguments.add_argument("--model", help="trained model for `networks`, ONNX with a card")
     arguments.add_argument("--bf16", action="store_true", help="measure OpenVINO in bf16 on any CPU")
+    arguments.add_argument("--threads", type=int, help="CPU threads of each program for `networks` (default: all)")
     arguments.add_argument("--habitat-mapper", metavar="PYTHON", help="Python of an environment with habitat-mapper")
     options = arguments.parse_args()
     if wrong := set(options.parts) - set(PARTS):

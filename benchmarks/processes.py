@@ -41,7 +41,7 @@ def run(command: Sequence[str], code: int = 0) -> Usage:
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=out, stderr=err, text=True)
+        process = subprocess.Popen(command, stdout=out, stderr=err, text=True, env=_environment())
         peak, ended = 0, 0
         while not ended:
             peak = max(peak, _high_water(process.pid))
@@ -54,6 +54,18 @@ def run(command: Sequence[str], code: int = 0) -> Usage:
         if process.returncode != code:
             raise SystemExit(f"{' '.join(command)[:300]}\nended with {process.returncode}: {err.read()[-3000:]}")
         return Usage(wall, used.ru_utime + used.ru_stime, peak / 2**10, out.read())
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a process that is measured, in which Python keeps the byte code of its libraries.
+
+    Where PYTHONDONTWRITEBYTECODE is set, as in many containers, every start would compile them anew, if the installer
+    hasn't; the byte code then lies in the folder for temporary files.
+    """
+    found = dict(os.environ)
+    if found.pop("PYTHONDONTWRITEBYTECODE", None):
+        found.setdefault("PYTHONPYCACHEPREFIX", str(Path(tempfile.gettempdir()) / "hakai-benchmarks-bytecode"))
+    return found
 
 
 def _high_water(process: int) -> int:
