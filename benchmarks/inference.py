@@ -10,9 +10,9 @@ Whole processes are measured, start-up included. The parts are:
    blending and writing. Against a plain copy, which reads the mosaic and writes an empty mask, and against
    habitat-mapper with the same ONNX file, without its median filter.
 2. `networks`: U-Net on MobileNetV2 and SegFormer on MiT-B0, 512 px, or a trained model given with --model. Against a
-   bare forward loop: the same runtime on the same number of tiles, without reading, start-up not counted. If OpenVINO is
-   installed it is measured too, in bfloat16 only on a CPU with AMX or with --bf16, and the share of equal mask pixels
-   is printed.
+   bare forward loop: the same runtime on the same number of tiles, without reading, start-up not counted. If OpenVINO
+   is installed it is measured too, in bfloat16 only on a CPU with AMX or with --bf16, and the share of equal mask
+   pixels is printed.
 3. `memory`: the network of almost no cost on a small and on a large mosaic.
 
 The programs take turns, and the median of the rounds is used. Peak memory is the kernel's high-water mark of the
