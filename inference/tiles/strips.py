@@ -1,7 +1,7 @@
 """Strips of a mosaic: read from top to bottom, each block decoded once, with the validity of their pixels."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -118,25 +118,28 @@ class Source:
 
     def _undecodable(self, file: "_File", window: Window, error: Exception) -> UserError:
         """Return an error that names the first block of a strip that can't be decoded."""
-        rows, cols = self.header.block
         if file.src is None:
             return UserError(f"{self.header.path}: can't be read: {first_line(error)}")
-        for row in range(window.row_off, window.row_off + window.height, min(rows, window.height)):
-            for col in range(0, window.width, cols):
-                part = Window(col, row, min(cols, window.width - col), min(rows, self.header.height - row))
-                try:
-                    with environment():
-                        file.src.read(list(self.bands), window=part)
-                except GDAL_ERRORS as found:
-                    window, error = part, found
-                    break
-            else:
-                continue
-            break
+        file.close()
+        with suppress(*GDAL_ERRORS), environment(), open_image(self.header, 1) as src:
+            # Opened anew: GDAL's threads may have left blocks in its cache that they couldn't decode.
+            window, error = self._first_undecodable(src, window) or (window, error)
         return UserError(
             f"{self.header.path}: can't be read from row {window.row_off}, column {window.col_off}, "
             f"{window.width}x{window.height} pixels: {first_line(error)} (the file is damaged or cut short)"
         )
+
+    def _first_undecodable(self, src: Any, window: Window) -> tuple[Window, Exception] | None:
+        """Return the first block of a strip that can't be decoded, and the error; None if all can."""
+        rows, cols = self.header.block
+        for row in range(window.row_off, window.row_off + window.height, min(rows, window.height)):
+            for col in range(0, window.width, cols):
+                part = Window(col, row, min(cols, window.width - col), min(rows, self.header.height - row))
+                try:
+                    src.read(list(self.bands), window=part)
+                except GDAL_ERRORS as found:
+                    return part, found
+        return None
 
 
 class _File:
