@@ -98,6 +98,11 @@ class ModelCard(BaseModel):
     ones, one for each other class, choose among those. 0: one channel for each class. For habitat-mapper's models."""
     output_name: str | None = None
     """Name of the output that is the map, where the model has several with names; null for the first one."""
+    precision: Literal["fp32", "int8"] = "fp32"
+    """Precision of the weights and layers in the file; int8: 8-bit integers, calibrated on the train split."""
+    int8_loss: Annotated[Finite, Field(ge=0, le=1)] | None = None
+    """IoU that the masks lose through int8: 1 minus their IoU with the float model's on the val split, of the class
+    that loses most; null for a float model."""
     any_size: bool = False
     """Support for heights and widths other than tile_size."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5

@@ -164,6 +164,7 @@ def request_for(model: Path, card: ModelCard, options: Options, raw: str | None 
         threads=options.threads or cores(),
         any_size=card.any_size,
         own_tile=card.tile_size,
+        int8=card.precision == "int8",
         output_name=card.output_name,
         raw=raw,
     )

@@ -23,7 +23,7 @@ examples:
 def parser() -> argparse.ArgumentParser:
     """Return the argument parser."""
     from inference.common.cli import Parser, file_or_folder, number
-    from train.export.formats import FORMATS
+    from train.export.formats import ALL_FORMATS, FORMATS
 
     known = ",".join(FORMATS)
     arguments = Parser(
@@ -50,7 +50,12 @@ def parser() -> argparse.ArgumentParser:
         help="Dice score in the file names and in the card (default: that of the artifact or card)",
     )
     add("--weights", metavar="SET", help="set of weights of a checkpoint that holds several, such as model or ema")
-    add("--formats", default=known, metavar="LIST", help=f"formats to write (default: {known})")
+    add(
+        "--formats",
+        default=known,
+        metavar="LIST",
+        help=f"formats to write, of {', '.join(ALL_FORMATS)} (default: {known})",
+    )
     add(
         "--output",
         choices=["probabilities", "logits"],
@@ -90,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
     from inference.common.errors import UserError
     from inference.common.paths import names_a_file
     from train.configs.loader import load_config
-    from train.export.formats import FORMATS
+    from train.export.formats import ALL_FORMATS
 
     config, overrides = options.config, list(options.overrides)
     if config is not None and "=" in config and not names_a_file(config):
@@ -99,9 +104,9 @@ def _run(options: argparse.Namespace) -> int:
     if overrides and config is None:
         raise UserError(f"{overrides[0]}: overrides a config, but none was given (give CONFIG.yml after SOURCE)")
     formats = list(dict.fromkeys(name.strip() for name in options.formats.split(",") if name.strip()))
-    if not formats or (unknown := [name for name in formats if name not in FORMATS]):
+    if not formats or (unknown := [name for name in formats if name not in ALL_FORMATS]):
         found = ", ".join(unknown) if formats else "nothing"
-        raise UserError(f"--formats: found {found} (allowed: {', '.join(FORMATS)}, with commas between)")
+        raise UserError(f"--formats: found {found} (allowed: {', '.join(ALL_FORMATS)}, with commas between)")
     if options.revision is not None and not re.fullmatch(r"\d{8}(-\S+)?", options.revision):
         raise UserError(f"--revision: {options.revision} is not a revision (allowed: YYYYMMDD or YYYYMMDD-variant)")
     if config is not None:

@@ -57,6 +57,7 @@ class Request:
         any_size: Whether the model's card allows tiles of any size.
         own_tile: Side of the tiles that the model was trained on, pixels.
         output_name: Output of the model that is the map; None for the first one.
+        int8: Whether the model's card says that its layers are in 8-bit integers.
         raw: Type of the mosaic, if the tiles hold its own pixel values, as an integer input needs them; else None.
     """
 
@@ -71,6 +72,12 @@ class Request:
     own_tile: int | None = None
     output_name: str | None = None
     raw: str | None = None
+    int8: bool = False
+
+    @property
+    def computes_in(self) -> str:
+        """Precision for the title: that of a quantised model's other layers is the requested one."""
+        return f"int8 (the model's own), the rest {self.precision}" if self.int8 else self.precision
 
 
 def choose_backend(path: Path, name: str, precision: PrecisionName) -> str:
@@ -136,7 +143,7 @@ class _OnnxRuntime:
         check_signature(self._signature, request)
         self._name, self._output = self._signature.input, self._signature.output
         self._bound = device == "cuda"
-        precision = "fp16 (the model's own)" if self._signature.dtype == "float16" else "fp32"
+        precision = "fp16 (the model's own)" if self._signature.dtype == "float16" else request.computes_in
         self.title = f"onnxruntime {onnxruntime.__version__} on {device}, {precision}"
 
     @staticmethod
@@ -305,7 +312,7 @@ class _OpenVino:
             self._compiled = compile_model(core, request.path, shape, options)
         except RuntimeError as error:
             raise UserError(f"{request.path}: can't be loaded by OpenVINO ({first_line(error)})") from None
-        self.title = f"openvino {openvino.__version__.partition('-')[0]} on cpu, {request.precision}"
+        self.title = f"openvino {openvino.__version__.partition('-')[0]} on cpu, {request.computes_in}"
 
     def __call__(self, pixels: NDArray[np.float32]) -> NDArray[Any]:
         count = len(pixels)

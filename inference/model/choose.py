@@ -7,15 +7,18 @@ from inference.card import CardError, ModelCard
 from inference.common.documents import check_regular_file, read_json
 from inference.common.errors import UserError
 from inference.model.card_files import embedded_card, is_habitat_mapper_config
-from inference.model.registry import SUFFIXES
+from inference.model.registry import BACKENDS, SUFFIXES
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """Folder of the converted models."""
+_VARIANT = r"_(?:jit|int8)(?=_[^_]*$|$)"
 _CONVERT = "python train/convert_checkpoint.py ARTIFACT CONFIG.yml --model_name NAME --task TASK"
 
 
 def choose_model(folder: Path = WEIGHTS, backend: str = "auto") -> Path:
     """Return the only model in a folder; of a model's ONNX and TorchScript files, the one for the back end.
+
+    A file in int8 is chosen only where no other file of the model runs on the back end.
 
     Args:
         folder: Folder to search.
@@ -33,13 +36,23 @@ def choose_model(folder: Path = WEIGHTS, backend: str = "auto") -> Path:
     if len(models) > 1:
         names = ", ".join(path.name for path in found)
         raise UserError(f"--model: found several different models in {folder} (give one of them: {names})")
-    first, last = (".pt", ".onnx") if backend == "torchscript" else (".onnx", ".pt")
-    return min(found, key=lambda path: (path.suffix.lower() != first, path.suffix.lower() != last, path.name))
+    first = ".pt" if backend == "torchscript" else ".onnx"
+
+    def rank(path: Path) -> tuple[bool, bool, bool, str]:
+        runs = backend == "auto" or path.suffix.lower() in BACKENDS[backend].suffixes
+        return not runs, "_int8" in _variants(path), path.suffix.lower() != first, path.name
+
+    return min(found, key=rank)
 
 
 def model_stem(path: Path) -> str:
-    """Return the name that the files of one model share: NAME_TASK_jit_dice=S.pt and NAME_TASK_dice=S.onnx are one."""
-    return re.sub(r"_jit(?=_[^_]*$|$)", "", path.stem)
+    """Return the name that the files of one model share: those with _jit or _int8 before _dice=S are the same model."""
+    return re.sub(_VARIANT, "", path.stem)
+
+
+def _variants(path: Path) -> list[str]:
+    """Return the parts of a file's name that tell the files of one model apart."""
+    return re.findall(_VARIANT, path.stem)
 
 
 def card_for(model: Path, given: Path | None, dtype: str) -> ModelCard:

@@ -15,7 +15,7 @@ from train.configs.registries.families import FAMILIES
 from train.configs.registries.losses import COMMON, LOSSES
 from train.configs.registries.schedules import SCHEDULES
 from train.configs.schema import in_words
-from train.export.formats import FORMATS
+from train.export.formats import ALL_FORMATS
 
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true, false", dict: "mapping", list: "list"}
 
@@ -124,7 +124,7 @@ def tables() -> dict[str, str]:
         ),
         "formats": table(
             ["format", "file", "meaning"],
-            ([f"`{row.name}`", f"`{row.stem}{row.suffix}`", row.meaning] for row in FORMATS.values()),
+            ([f"`{row.name}`", f"`{row.stem}{row.suffix}`", row.meaning] for row in ALL_FORMATS.values()),
         ),
     }
 

@@ -49,7 +49,8 @@ def habitat_mapper_config(card: ModelCard, onnx_file: str) -> str:
     if card.bands != list(range(1, len(card.bands) + 1)):
         description += f" It needs these bands in this order: hab segment {bands}"
     content = {
-        "name": f"{card.name}-{card.task}",
+        # habitat-mapper tells its models apart by name and revision.
+        "name": f"{card.name}-{card.task}" + ("-int8" if card.precision == "int8" else ""),
         "revision": card.revision,
         "description": description,
         "dependencies": [onnx_file],

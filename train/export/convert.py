@@ -20,7 +20,8 @@ from train.configs.training import is_file_name
 from train.export.config_comparison import UserConfig
 from train.export.consumers import habitat_mapper_config
 from train.export.export_wrapper import ExportWrapper, Output, fixed_size_reason
-from train.export.formats import FORMATS
+from train.export.formats import ALL_FORMATS, FORMATS, INT8
+from train.export.int8_check import Int8Data, int8_data, int8_refusal, write_int8
 from train.export.parity import ReferenceOutput, check_parity, failure_messages, other_size, reference_output
 from train.export.parity_images import parity_images
 from train.export.source import CheckpointSource, find_source
@@ -43,7 +44,7 @@ class ConversionRequest:
         weights: Set of weights to export, of a checkpoint that holds several.
         revision: YYYYMMDD or YYYYMMDD-variant; None for the day and a hash of the weights.
         licence: SPDX identifier.
-        formats: Keys of FORMATS.
+        formats: Keys of ALL_FORMATS.
         output: Kind of output.
         dynamic: True for files that accept any height and width.
         device: Device of the parity check.
@@ -92,23 +93,32 @@ def convert(request: ConversionRequest) -> list[Path]:
         raise UserError(f"--dynamic: {reason} (without --dynamic the files accept {_square(card.tile_size)})")
     targets = _targets(request, {"model_name": card.name, "task": card.task, "score": score}, source)
 
+    if INT8.name in targets and (reason := int8_refusal(trained.model, request.dynamic)):
+        raise UserError(f"--formats int8: {reason} (leave int8 out)")
+
     network = ExportWrapper(trained.model, request.output).eval()
     configs = [trained.config] if given is None else [given.loaded.config, trained.config]
-    references = _reference_outputs(network, trained, card, configs, device, request.dynamic)
+    data: Int8Data | None = int8_data(configs, trained.model, card) if INT8.name in targets else None
+    exact = [key for key in targets if key != INT8.name]
+    references = _reference_outputs(network, trained, card, configs, device, request.dynamic) if exact else []
     temporaries: dict[Path, Path] = {}
+    cards = dict.fromkeys(targets.values(), card)
     try:
         for key, target in targets.items():
             temporary = temporary_path(target)
             temporaries[target] = temporary
+            if data is not None and key == INT8.name:
+                cards[target] = write_int8(network, card, data, target, temporary, device)
+                continue
             _write(key, network, card, references, target, temporary, device)
         with finishing():
-            return _publish(temporaries, card)
+            return _publish(temporaries, cards)
     finally:
         for temporary in temporaries.values():
             temporary.unlink(missing_ok=True)
 
 
-def _publish(temporaries: Mapping[Path, Path], card: ModelCard) -> list[Path]:
+def _publish(temporaries: Mapping[Path, Path], cards: Mapping[Path, ModelCard]) -> list[Path]:
     """Give finished files their names, and write habitat-mapper's configuration beside the ONNX file; return all."""
     for target, temporary in temporaries.items():
         try:
@@ -119,7 +129,7 @@ def _publish(temporaries: Mapping[Path, Path], card: ModelCard) -> list[Path]:
     for target in list(written):
         if target.suffix == ".onnx":
             written.append(target.with_suffix(".json"))
-            write_text(written[-1], habitat_mapper_config(card, target.name))
+            write_text(written[-1], habitat_mapper_config(cards[target], target.name))
     return written
 
 
@@ -131,7 +141,7 @@ def _targets(request: ConversionRequest, names: Mapping[str, object], source: Ch
         inputs[request.config] = "the config"
     targets = {}
     for key in request.formats:
-        target = folder / (FORMATS[key].stem.format(**names) + FORMATS[key].suffix)
+        target = folder / (ALL_FORMATS[key].stem.format(**names) + ALL_FORMATS[key].suffix)
         targets[key] = target
         for file in (target, *([target.with_suffix(".json")] if target.suffix == ".onnx" else [])):
             check_target(file, "--output_dir", overwrite=True, inputs=inputs)
