@@ -58,7 +58,7 @@ def measure(source: str, ours: bool, windows: int, seed: int, place: str) -> dic
     requests = len(store.requests())
     store.clear()
     chosen = random.Random(seed)
-    settings: Any = raster.environment(raster.WINDOW_CACHE, source)
+    settings: Any = raster.environment(raster.WINDOW_CACHE, header)
     with settings:
         src = raster.open_image(header, 4)
         store.clear()

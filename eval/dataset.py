@@ -11,6 +11,7 @@ from eval.models import Model
 from inference.common.bands import bands_in_order, colours_text, contradictions
 from inference.common.cpu import cores
 from inference.common.errors import UserError
+from inference.common.paths import Address
 from inference.common.progress import progress
 from inference.common.text import LONGEST_NAME, clean_line
 from train.data.labels import LabelRule, label_rule
@@ -104,9 +105,10 @@ def open_split(data: str, name: str, rule: LabelRule, model: Model, bands: Seque
         folder = data_dir(data)
     except UserError as error:
         raise UserError(str(error).replace("data_module.data_dir:", "--data:")) from None
-    scenes, problems = (
-        _prepared(folder, name, model) if isinstance(folder, Path) and is_prepared(folder) else _folders(folder, name)
-    )
+    if is_prepared(folder):
+        scenes, problems = _prepared(folder if isinstance(folder, Path) else folder.address, name, model)
+    else:
+        scenes, problems = _folders(folder, name)
     for scene in whole_images(scenes):
         problems += _band_problems(scene, model, bands)
     if problems:
@@ -138,7 +140,7 @@ def nodata_notices(model: Model, scenes: Iterable[Scene]) -> list[str]:
 def has_split(data: str, name: str) -> bool:
     """Return True if a data set has a split of this name, as far as can be told without reading it."""
     folder = data_dir(data)
-    return has_folder(folder, name) or (isinstance(folder, Path) and is_prepared(folder))
+    return has_folder(folder, name) or is_prepared(folder)
 
 
 def _folders(folder: Path | RemoteFolder, name: str) -> tuple[list[Scene], list[str]]:
@@ -148,7 +150,7 @@ def _folders(folder: Path | RemoteFolder, name: str) -> tuple[list[Scene], list[
     return scenes, found.problems + unsound
 
 
-def _prepared(folder: Path, name: str, model: Model) -> tuple[list[Scene], list[str]]:
+def _prepared(folder: Path | Address, name: str, model: Model) -> tuple[list[Scene], list[str]]:
     """Return the scenes of a split of a prepared data set, and problems, one line each.
 
     The val split is the fold that the model was validated on.

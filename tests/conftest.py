@@ -1,12 +1,23 @@
 """Tiny real GeoTIFFs and configs that every test may build on."""
 
+import atexit
 import os
+import shutil
+import sys
+import tempfile
 import warnings
 
 # Two cores, and several tests start processes of their own: threads would only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test writes to the home of who runs it.
 os.environ.setdefault("HAKAI_MODEL_CACHE", "off")
+
+# Where Python may not keep byte code beside the sources, each process that a test starts would compile PyTorch and
+# Lightning anew, which takes more than twice as long as importing them. It is kept elsewhere until the tests end.
+if sys.dont_write_bytecode and not sys.pycache_prefix and os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = tempfile.mkdtemp(prefix="byte-code-")
+    sys.dont_write_bytecode = False
+    atexit.register(shutil.rmtree, sys.pycache_prefix, ignore_errors=True)
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

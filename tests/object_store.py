@@ -268,7 +268,9 @@ def _listing(bucket: Path, query: dict[str, list[str]]) -> bytes:
         for key in shown
     ]
     next_page = (
-        f"<NextMarker>{escape(shown[-1])}</NextMarker><NextContinuationToken>{escape(shown[-1])}</NextContinuationToken>"
+        # As in S3, the older way of asking gets a marker only where folders are asked for.
+        (f"<NextMarker>{escape(shown[-1])}</NextMarker>" if delimiter else "")
+        + f"<NextContinuationToken>{escape(shown[-1])}</NextContinuationToken>"
         if more
         else ""
     )

@@ -7,6 +7,7 @@ read from a file becomes a path by `path_within`.
 
 import errno
 import os
+import posixpath
 import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import SplitResult, urlsplit
@@ -17,6 +18,7 @@ from inference.common.text import clean_line, quoted
 LONGEST_SHOWN = 300
 """Characters of a path that a message shows; the longest paths in use have some 250."""
 _ONE_SLASH = re.compile(r"^((?:/vsi\w+/)?\w+:/)(?!/)")  # what a path makes of https://
+_ROOT = re.compile(r"(?:/vsi\w+/)?(?:\w+://)?(?:\{[^{}]*\}|[^/]+)")  # of an address: bucket, host or archive
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^{}]*)\})")
 
 
@@ -25,6 +27,20 @@ class Address(PurePosixPath):
 
     def __str__(self) -> str:
         return _ONE_SLASH.sub(r"\1/", super().__str__())
+
+    def joined(self, relative: str) -> "Address":
+        """Return the address of a file that is named relative to this folder.
+
+        Raises:
+            ValueError: It would lie outside the bucket, host or archive.
+        """
+        text = str(self)
+        root = _ROOT.match(text)
+        assert root is not None
+        rest = posixpath.normpath(posixpath.join(text[root.end() :].lstrip("/"), relative))
+        if rest.startswith(("..", "/")):
+            raise ValueError(f"{relative} lies outside {root[0]}")
+        return Address(root[0]) / rest
 
 
 def shown_path(path: object) -> str:

@@ -41,7 +41,7 @@ WINDOW_CACHE = 64 * 2**20
 """Cache of decoded blocks, bytes, where windows of a file are read that share blocks."""
 
 
-def environment(cache: int = STREAM_CACHE, source: str = "", again: bool = False) -> Any:
+def environment(cache: int = STREAM_CACHE, source: "str | Header" = "", again: bool = False) -> Any:
     """Return the GDAL settings that rasters are read and written with, as a context manager.
 
     GDAL's own cache is 5 % of the machine's memory in every process: too much for several workers, or in a container.
@@ -50,10 +50,11 @@ def environment(cache: int = STREAM_CACHE, source: str = "", again: bool = False
 
     Args:
         cache: Size of GDAL's cache of decoded blocks, bytes.
-        source: File or address that is read.
+        source: File or address that is read, or its header, which knows what lies beside it.
         again: True to open an address anew, whatever GDAL remembers of it.
     """
-    settings = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"} | remote_settings(source, again)
+    path, alone = (source, False) if isinstance(source, str) else (source.path, len(source.files) == 1)
+    settings = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"} | remote_settings(path, again, alone)
     return rasterio.Env(GDAL_CACHEMAX=cache, GDAL_TIFF_INTERNAL_MASK=True, **settings)
 
 

@@ -10,7 +10,7 @@ import socket
 import time
 import urllib.request
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -39,10 +39,14 @@ A request is repeated up to five times, after 0.5, 1, 2, 4 and 8 s; it fails whe
 arrives for 20 s. Neighbouring blocks are one request.
 """
 _HEADER = {"GDAL_INGESTED_BYTES_AT_OPEN": "65536"}  # the index of a large mosaic in one request
+_VECTOR = {"CPL_VSIL_CURL_CHUNK_SIZE": str(2**20)}  # tables are read as a whole: fewer requests than of 16 KiB
 ATTEMPTS = 4
 """Times that a part of a remote image is read before it counts as unreadable."""
 _DELAY = 0.5  # seconds before the second attempt; doubled for each further one
 _CONNECT = 5.0  # seconds
+# Suffixes of files that GDAL may read beside an image.
+_SIDECARS = (".msk", ".ovr", ".aux", ".xml", ".tfw", ".tifw", ".tiffw", ".wld", ".tab", ".rpb", ".imd", ".pvl", ".txt")
+_bare: dict[str, bool] = {}  # folders of stores that were listed, each with whether it holds no sidecars
 _reached: set[tuple[str, int]] = set()  # hosts and ports that have answered this process
 
 _STORES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/", "oss": "/vsioss/", "swift": "/vsiswift/"}
@@ -71,20 +75,25 @@ def web_address(address: str) -> str | None:
     return address if re.match(r"https?://", address, re.IGNORECASE) else None
 
 
-def remote_settings(source: str, again: bool = False) -> dict[str, str]:
+def remote_settings(source: str, again: bool = False, alone: bool = False) -> dict[str, str]:
     """Return GDAL's settings for reading a file, or an address.
 
     Args:
         source: File or address.
         again: True to ignore what GDAL remembers of the file.
+        alone: True if it is known that nothing is read beside it, so that GDAL need neither list nor ask.
     """
     outer: dict[str, Any] = rasterio.env.getenv() if rasterio.env.hasenv() else {}
     stored, web = store_path(source), web_address(source)
     wanted = HTTP_SETTINGS | (_HEADER if stored or web else {})
     settings = {name: value for name, value in wanted.items() if name not in os.environ and name not in outer}
     if stored is not None:
-        # One request in place of 70 for files that may lie beside it; a damaged list would hide the file.
-        settings["GDAL_DISABLE_READDIR_ON_OPEN"] = "TRUE" if again else "FALSE"
+        # One request in place of 70 for files that may lie beside it; a damaged list would hide the file. The list is
+        # of the whole folder, and anew at each opening.
+        alone = alone or _bare.get(stored.rpartition("/")[0], False)
+        settings["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR" if alone else "TRUE" if again else "FALSE"
+    elif web is not None and alone:
+        settings["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
     elif web is not None and web.partition("?")[0].lower().endswith((".tif", ".tiff")):
         settings["CPL_VSIL_CURL_ALLOWED_EXTENSIONS"] = _BESIDE
     if again and (stored or web):
@@ -123,6 +132,37 @@ def read_again(source: str, read: Callable[[bool], _Read]) -> _Read:
     raise AssertionError("unreachable")
 
 
+def read_vector_again(source: str, read: Callable[[], _Read], errors: tuple[type[Exception], ...]) -> _Read:
+    """Read a vector file with pyogrio; at an address up to `ATTEMPTS` times.
+
+    Args:
+        source: File or address.
+        read: Function that reads.
+        errors: Errors of pyogrio.
+
+    Raises:
+        Exception: The last of these errors.
+    """
+    if not is_address(source):
+        return read()
+    import pyogrio
+
+    check_reachable(source)
+    use_http_settings()
+    delay = _DELAY
+    for attempt in range(ATTEMPTS):
+        # A file that can't be opened is remembered as missing, and a part that is cut short as the end of the file.
+        pyogrio.vsi_curl_clear_cache()
+        try:
+            return read()
+        except errors as error:
+            if attempt == ATTEMPTS - 1 or _FINAL.search(_text(error)):
+                raise
+        time.sleep(delay)
+        delay *= 2
+    raise AssertionError("unreachable")
+
+
 def list_files(address: str) -> list[str]:
     """List the files of a folder in an object store or an archive, at any depth; needs pyogrio.
 
@@ -136,7 +176,7 @@ def list_files(address: str) -> list[str]:
     import pyogrio
 
     path = store_path(address) or address
-    pyogrio.set_gdal_config_options({name: v for name, v in HTTP_SETTINGS.items() if name not in os.environ})
+    use_http_settings()
     why: Exception = OSError("no files")
     delay = _DELAY
     for attempt in range(ATTEMPTS):
@@ -154,6 +194,7 @@ def list_files(address: str) -> list[str]:
             # Requests that were repeated are warned of, too.
             failed = [str(each.message) for each in warned if "Retrying" not in str(each.message)]
             if found and not failed:
+                _remember(found)
                 return [name.removeprefix(path).lstrip("/") for name in found]
             why = OSError(failed[-1] if failed else "no files")
         if store_path(address) is None:
@@ -161,6 +202,24 @@ def list_files(address: str) -> list[str]:
     if str(why) == "no files":
         return []
     raise OSError(str(why).removesuffix(".")) from why
+
+
+def _remember(paths: Iterable[str]) -> None:
+    """Remember of each folder of stores whether it holds files that belong to images."""
+    found: dict[str, bool] = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        suffix = name[name.rfind(".") :].lower()
+        found[folder] = found.get(folder, True) and suffix not in _SIDECARS
+    _bare.update({folder: bare for folder, bare in found.items() if store_path(folder)})
+
+
+def use_http_settings() -> None:
+    """Give `HTTP_SETTINGS` to pyogrio, which has a GDAL of its own: it lists folders and reads vector files."""
+    import pyogrio
+
+    wanted = HTTP_SETTINGS | _VECTOR
+    pyogrio.set_gdal_config_options({name: value for name, value in wanted.items() if name not in os.environ})
 
 
 def _text(error: BaseException) -> str:

@@ -5,11 +5,10 @@ pyogrio and shapely are imported when a file is read: commands that don't read p
 
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from inference.common.documents import check_regular_file
 from inference.common.errors import UserError, first_line
 from inference.common.paths import is_address, shown_path
+from inference.common.remote import read_vector_again
 from inference.common.text import quoted
 
 INSTALL = "polygons need pyogrio and shapely (install them: pip install 'pyogrio>=0.10' 'shapely>=2.1')"
@@ -25,6 +25,7 @@ LAYER_NAME = "|layername="
 """Text between a file and the name of one of its layers, as in QGIS."""
 CHUNK = 5000
 """Geometries that are worked on at once, which bounds the memory of copies."""
+_Found = TypeVar("_Found")
 _POLYGONS = (3, 6)  # shapely's numbers of Polygon and MultiPolygon
 
 
@@ -99,16 +100,18 @@ def read_layer(
     pyogrio, shapely = vector_libraries()
     path, layer = _split(path, layer)
     shown = shown_path(path)
-    with _readable(pyogrio, path, shown):
+
+    def read_file() -> tuple[Any, ...]:
         name = _layer_name(pyogrio.list_layers(path), layer, shown, option)
         info = pyogrio.read_info(path, layer=name)
         missing = [column for column in columns if column not in info["fields"]]
         if missing:
             has = ", ".join(quoted(field) for field in info["fields"]) or "none"
             raise UserError(f"{shown}: layer {quoted(name)} has no column {quoted(missing[0])} (it has {has})")
-        meta, fids, encoded, values = pyogrio.raw.read(
-            path, layer=name, columns=list(columns), force_2d=True, return_fids=True
-        )
+        found = pyogrio.raw.read(path, layer=name, columns=list(columns), force_2d=True, return_fids=True)
+        return name, info, *found
+
+    name, info, meta, fids, encoded, values = _read(pyogrio, path, shown, read_file)
     if not info["crs"]:
         raise UserError(
             f"{shown}: layer {quoted(name)} has no coordinate reference system (give it the one of its coordinates: "
@@ -145,9 +148,11 @@ def column_types(path: str | Path, layer: str | None = None, option: str = "") -
     pyogrio, _ = vector_libraries()
     path, layer = _split(path, layer)
     shown = shown_path(path)
-    with _readable(pyogrio, path, shown):
-        name = _layer_name(pyogrio.list_layers(path), layer, shown, option)
-        info = pyogrio.read_info(path, layer=name)
+
+    def read_file() -> Any:
+        return pyogrio.read_info(path, layer=_layer_name(pyogrio.list_layers(path), layer, shown, option))
+
+    info = _read(pyogrio, path, shown, read_file)
     return dict(zip(map(str, info["fields"]), map(str, info["dtypes"]), strict=True))
 
 
@@ -178,8 +183,9 @@ def read_tables(path: str | Path, names: Collection[str] | None = None) -> dict[
     """
     pyogrio, shapely = vector_libraries()
     shown = shown_path(path)
-    tables = {}
-    with _readable(pyogrio, path, shown):
+
+    def read_file() -> dict[str, Table]:
+        tables = {}
         for name, kind in pyogrio.list_layers(path):
             if names is not None and name not in names:
                 continue
@@ -191,7 +197,9 @@ def read_tables(path: str | Path, names: Collection[str] | None = None) -> dict[
                     f"{shown}: layer {quoted(name)} has a geometry that can't be read: {first_line(error)}"
                 ) from None
             tables[str(name)] = Table(dict(zip(map(str, meta["fields"]), values, strict=True)), geometries, meta["crs"])
-    return tables
+        return tables
+
+    return _read(pyogrio, path, shown, read_file)
 
 
 def value_text(value: Any) -> str:
@@ -203,9 +211,12 @@ def value_text(value: Any) -> str:
     return str(value)
 
 
-@contextmanager
-def _readable(pyogrio: Any, path: str | Path, shown: str) -> Iterator[None]:
-    """Convert the errors of reading a vector file into a `UserError`."""
+def _read(pyogrio: Any, path: str | Path, shown: str, read: Callable[[], _Found]) -> _Found:
+    """Read from a vector file, several times where that fails at an address.
+
+    Raises:
+        UserError: It can't be read.
+    """
     if not is_address(str(path)):
         check_regular_file(Path(path))
     check_vector_path(path)
@@ -214,7 +225,7 @@ def _readable(pyogrio: Any, path: str | Path, shown: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pyogrio repeats GDAL's remarks on the file as warnings
-            yield
+            return read_vector_again(str(path), read, errors)
     except errors as error:
         # SQLite's own words name tables of the format, and no cause.
         reason = "it is damaged or cut short" if "malformed" in str(error) else first_line(error).partition(".; It")[0]

@@ -162,7 +162,7 @@ class _File:
         return read_again(self._header.path, lambda again: self._attempt(function, again))
 
     def _attempt(self, function: Callable[[Any], _Read], again: bool) -> _Read:
-        with environment(source=self._header.path, again=again):
+        with environment(source=self._header, again=again):
             if again:
                 self.close()
             if self.src is None:

@@ -25,7 +25,8 @@ def test_a_full_disk(model: Path, tmp_path: Path) -> None:
     target.write_bytes(b"precious")
     for size, extra in ((3_000, []), (60_000, []), (60_000, ["--no-cog"]), (60_000, ["--threads", "1"])):
         code = (
-            "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+            "import sys; sys.dont_write_bytecode = True; "  # it would be cut short, and stay so
+            "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
             f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size})); "
             "from inference.inference import main; sys.exit(main(sys.argv[1:]))"
         )

@@ -1,5 +1,7 @@
 """Remote mosaics: read by range requests from a loopback server, over HTTP and as S3."""
 
+import pickle
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,13 +15,16 @@ import pytest
 import rasterio
 from rasterio.shutil import copy
 
+from inference.batch.items import find_items
 from inference.common import remote
 from inference.common.raster import environment, open_image, read_header
+from inference.common.remote import list_files
 from inference.predict import predict
 from tests.conftest import write_raster
 from tests.inference.commands import refused
 from tests.inference.networks import card, write_onnx
 from tests.object_store import Store, serve
+from train.data.remote_folder import remote_folder
 
 _SIZE = (3, 300, 260)
 
@@ -129,6 +134,57 @@ def test_a_window_of_a_cog_takes_three_requests(served: tuple[Path, Store]) -> N
         assert len(windows) == 3, source
         assert max(windows) <= 3, source
         assert sum(windows) >= 6, source
+
+
+def _requests_to_open(store: Store, source: str) -> int:
+    store.clear()
+    read_header(source)
+    return len(store.requests())
+
+
+def test_a_folder_of_thousands_of_objects_is_listed_once(served: tuple[Path, Store]) -> None:
+    """A store lists at most 1,000 objects at a time, and GDAL lists a folder anew at each opening of a file in it."""
+    folder, store = served
+    many = folder / "many" / "sub"
+    many.mkdir(parents=True)
+    pixels = (folder / "bucket" / "in.tif").read_bytes()
+    for number in range(2300):
+        (many / f"i{number:04}.tif").write_bytes(pixels if number % 1100 == 7 else b"")
+    assert _requests_to_open(store, "s3://many/sub/i0007.tif") > 5, "nothing is known of the folder"
+    store.clear()
+    found = list_files("s3://many/")
+    assert sorted(found) == [f"sub/i{number:04}.tif" for number in range(2300)]
+    assert len(store.requests()) <= 5
+    assert [_requests_to_open(store, f"s3://many/sub/i{number:04}.tif") for number in (1107, 2207)] == [1, 1]
+    assert len(remote_folder("s3://many").names("sub")) == 2300
+    assert len(find_items(["s3://many/sub/"], folder / "out")) == 2300
+
+
+def test_an_image_that_was_alone_is_opened_again_with_one_request(served: tuple[Path, Store]) -> None:
+    """Also in another process, which knows of no list."""
+    folder, store = served
+    shutil.copytree(folder / "bucket", folder / "reopened")
+    header = read_header("s3://reopened/in.tif")
+    code = (
+        "import pickle, sys\nfrom inference.common.raster import environment, open_image\n"
+        "header = pickle.load(sys.stdin.buffer)\nwith environment(source=header):\n    open_image(header, 1).close()"
+    )
+    for source, most in ((header, 1), (read_header(f"http://{store.place}/reopened/in.tif"), 2)):
+        store.clear()
+        subprocess.run([sys.executable, "-c", code], input=pickle.dumps(source), check=True)
+        assert len(store.requests()) <= most
+
+
+def test_a_mask_in_a_listed_folder_counts(served: tuple[Path, Store]) -> None:
+    folder, _ = served
+    path = write_raster(folder / "listed" / "in.tif", np.ones(_SIZE, np.uint8))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as file:
+        file.write_mask(np.arange(300)[:, None].repeat(260, axis=1) > 99)
+    assert sorted(list_files("s3://listed/")) == ["in.tif", "in.tif.msk"]
+    header = read_header("s3://listed/in.tif")
+    assert header.masked
+    with environment(source=header), open_image(header, 1) as src:
+        assert (src.read_masks(1)[:, 0] == np.where(np.arange(300) > 99, 255, 0)).all()
 
 
 def test_an_object_that_is_missing_is_one_line(served: tuple[Path, Store], capsys: pytest.CaptureFixture[str]) -> None:

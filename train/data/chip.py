@@ -37,7 +37,7 @@ def write_chip(scene: Scene, image: Path, label: Path | None = None) -> None:
 
 def _copy(scene: Scene, header: Header, target: Path) -> None:
     try:
-        with environment(source=header.path), open_raster(header.path) as source:
+        with environment(source=header), open_raster(header.path) as source:
             write_atomically(target, lambda temporary: _write(scene, header, source, temporary))
     except GDAL_ERRORS as error:
         raise UserError(f"{target}: can't be written from {header.path}: {first_line(error)}") from None

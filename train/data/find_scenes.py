@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inference.common.errors import UserError
+from inference.common.paths import Address
 from train.configs.config import Config
 from train.configs.data import SPLITS
 from train.data.pairs import Scene, find_pairs, has_folder, read_scenes
@@ -37,8 +38,8 @@ def find_scenes(folder: Path | RemoteFolder, config: Config) -> FoundScenes:
         folder: Folder of the data set, here or remote.
         config: Resolved config.
     """
-    if isinstance(folder, Path) and is_prepared(folder):
-        return _prepared(folder, config)
+    if is_prepared(folder):
+        return _prepared(folder if isinstance(folder, Path) else folder.address, config)
     return _folders(folder, config)
 
 
@@ -69,7 +70,7 @@ def _folders(folder: Path | RemoteFolder, config: Config) -> FoundScenes:
     return found
 
 
-def _prepared(folder: Path, config: Config) -> FoundScenes:
+def _prepared(folder: Path | Address, config: Config) -> FoundScenes:
     try:
         prepared = read_prepared(folder)
         splits = prepared_splits(prepared, config.data_module.fold)

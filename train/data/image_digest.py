@@ -10,7 +10,7 @@ from inference.common.raster import Header
 _END = 2**20  # bytes at either end of the file
 
 
-def image_digest(path: str | Path, header: Header) -> str:
+def image_digest(path: str | Path, header: Header, content: bool = True) -> str:
     """Return the SHA-256 of a file's size, its header as GDAL reads it, and its first and last MiB.
 
     Of a VRT the sizes of the files that it refers to count, too; of an address only the header.
@@ -18,6 +18,7 @@ def image_digest(path: str | Path, header: Header) -> str:
     Args:
         path: File or address.
         header: Its header.
+        content: False for the header alone, as of an address that was downloaded since.
 
     Raises:
         UserError: The file can't be read.
@@ -25,7 +26,7 @@ def image_digest(path: str | Path, header: Header) -> str:
     # Not the CRS: its text changes with the version of PROJ.
     stated = (header.height, header.width, header.count, header.dtype, tuple(header.transform)[:6])
     digest = hashlib.sha256(repr(stated).encode())
-    if is_address(str(path)):
+    if not content or is_address(str(path)):
         return digest.hexdigest()
     try:
         with Path(path).open("rb") as file:

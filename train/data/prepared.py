@@ -10,7 +10,7 @@ block of one split (or fold) lies within the guard distance of a selected block 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inference.common.paths import is_address
+from inference.common.paths import Address, is_address
 
 DATASET = "dataset.gpkg"
 """File name of the tables."""
@@ -126,22 +126,30 @@ class PreparedSet:
     """Contents of a prepared data set.
 
     Attributes:
-        folder: Folder of the data set.
+        folder: Folder of the data set, or its address.
         settings: Settings.
         sources: Images by name.
         blocks: Blocks in the order of the file.
     """
 
-    folder: Path
+    folder: Path | Address
     settings: Settings
     sources: dict[str, Source] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
 
     def image(self, source: str) -> Path | str:
-        """Return the path or address of an image."""
-        image = self.sources[source].image
-        return image if is_address(image) else self.folder / image
+        """Return the path or address of an image.
 
-    def label(self, source: str) -> Path:
-        """Return the path of a label raster."""
+        Raises:
+            ValueError: The data set has an address, and the image lies outside its bucket, host or archive.
+        """
+        image = self.sources[source].image
+        if is_address(image):
+            return image
+        if isinstance(self.folder, Path) or Path(image).is_absolute():
+            return Path(self.folder) / image
+        return str(self.folder.joined(image))
+
+    def label(self, source: str) -> Path | Address:
+        """Return the path or address of a label raster."""
         return self.folder / LABELS / f"{source}.tif"

@@ -61,16 +61,20 @@ def prepared_scenes(
 
 def _open(prepared: PreparedSet, source: Source) -> _Files:
     """Read the headers of a source's files, and compare them with what was prepared."""
-    image, label = prepared.image(source.name), prepared.label(source.name)
-    pair = Pair(Address(image) if isinstance(image, str) else image, label)
+    label = prepared.label(source.name)
     table = f"{prepared.folder / DATASET}: sources"
+    pair = Pair(Path(source.image), label)
     try:
+        image = prepared.image(source.name)
+        pair = Pair(Address(image) if isinstance(image, str) else image, label)
         header = read_header(image, "an image", f'image of "{source.name}" in {table}: put it back, or {_AGAIN}')
         if change := _change(image, header, source):
             return _Files(pair, problem=f"{image}: has changed since it was prepared: {change} ({_AGAIN})")
-        found = read_header(label, "a label raster", _AGAIN)
+        found = read_header(str(label), "a label raster", _AGAIN)
     except UserError as error:
         return _Files(pair, problem=str(error))
+    except ValueError as error:  # of Address.joined
+        return _Files(pair, problem=f"{table}: {error} (upload the images to their place beside the data set)")
     if (found.height, found.width, found.count) != (header.height, header.width, 1):
         return _Files(
             pair,
@@ -88,9 +92,11 @@ def _change(image: Path | str, header: Header, source: Source) -> str:
     if (header.count, header.dtype) != (source.bands, source.dtype):
         return f"it had {source.bands} bands of {source.dtype}, has {header.count} of {header.dtype}"
     size = image_bytes(image)
+    if size is None and source.bytes is not None:
+        return ""  # uploaded since; an address tells neither its size nor its content
     if size != source.bytes and source.bytes is not None:
         return f"it was {source.bytes:,} bytes, is {size:,}"
-    if image_digest(image, header) != source.sha256:
+    if image_digest(image, header, content=source.bytes is not None) != source.sha256:
         return "its content (SHA-256 of size, header, first and last MiB)"
     return ""
 

@@ -4,15 +4,19 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.common.documents import read_json
+from inference.common.documents import parse_json, read_json
 from inference.common.errors import UserError
 from inference.common.files import write_text
+from inference.common.paths import Address
+from inference.common.remote import web_address
 from train.data.pairs import Scene
 from train.data.prepared import STATISTICS, Block, PreparedSet
+from train.data.remote_folder import download
 from train.data.statistics import Statistics
 
 _VERSION = 1
@@ -58,7 +62,7 @@ def write_statistics(
         "class_counts": [int(count) for count in found.class_counts],
         "bands": bands,
     }
-    path = prepared.folder / STATISTICS
+    path = Path(prepared.folder) / STATISTICS
     write_text(path, json.dumps(content, indent=2) + "\n")
     return path
 
@@ -76,7 +80,7 @@ def read_statistics(prepared: PreparedSet, scenes: Sequence[Scene], bands: Seque
     """
     blocks = [scene.block for scene in scenes if scene.block is not None]
     try:
-        content = read_json(prepared.folder / STATISTICS)
+        content = _content(prepared.folder / STATISTICS)
         if content["version"] != _VERSION or content["blocks"] != train_digest(prepared, blocks):
             return None
         if len(bands) < len(content["bands"]) and not all(_valid_in_any_band(scene) for scene in scenes):
@@ -86,9 +90,19 @@ def read_statistics(prepared: PreparedSet, scenes: Sequence[Scene], bands: Seque
         values = [np.array([each[name] for each in chosen], np.float64) for name in _BANDS]
         pixels, invalid, unlabelled, valid = (int(content[name]) for name in _PIXELS)
         counts = np.array(content["class_counts"], np.int64)
-    except (UserError, KeyError, IndexError, TypeError, ValueError):
+    except (UserError, OSError, KeyError, IndexError, TypeError, ValueError):
         return None
     return Statistics(pixels, invalid, unlabelled, counts, valid, *values)
+
+
+def _content(path: Path | Address) -> Any:
+    """Return the content of the file; raise UserError or OSError if it can't be read."""
+    if isinstance(path, Path):
+        return read_json(path)
+    web = web_address(str(path))
+    if web is None:
+        raise OSError("GDAL reads no JSON from object stores and archives")
+    return parse_json(download(web), str(path))
 
 
 def _valid_in_any_band(scene: Scene) -> bool:

@@ -14,8 +14,9 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from inference.common.documents import check_regular_file
 from inference.common.errors import UserError
-from inference.common.paths import leaves_folder
+from inference.common.paths import Address, leaves_folder
 from inference.common.text import limited, quoted
+from inference.common.vector import read_tables
 from train.configs.data import SPLITS
 from train.data.prepared import (
     BLOCKS_TABLE,
@@ -27,36 +28,40 @@ from train.data.prepared import (
     Settings,
     Source,
 )
+from train.data.remote_folder import RemoteFolder
 
 Record = TypeVar("Record", Source, Block, Settings)
 VERSION = 1
 """Newest version of the layout that is read."""
 _AGAIN = "run python -m train.prepare again"
+_TABLES = (SOURCES_TABLE, BLOCKS_TABLE, SETTINGS_TABLE)
 _SHARE = re.compile(r"share_(\d+)(_.*)?")
 _WAIT = 5.0  # seconds, for another program that is writing
 _MOST = 10  # lines about one file
 _WANTED = {bool: "true or false", int: "a whole number", float: "a number", str: "text", tuple: "a list"}
 
 
-def is_prepared(folder: Path) -> bool:
+def is_prepared(folder: Path | RemoteFolder) -> bool:
     """Return True if a folder holds a prepared data set."""
-    return (folder / DATASET).exists()
+    return DATASET in folder.files if isinstance(folder, RemoteFolder) else (folder / DATASET).exists()
 
 
-def read_prepared(folder: Path) -> PreparedSet:
-    """Read the tables of a prepared data set.
+def read_prepared(folder: Path | Address) -> PreparedSet:
+    """Read the tables of a prepared data set, in a folder or at an address.
 
     Raises:
         UserError: They can't be read, lack a table or a column, or hold a value that isn't allowed; one line per
             problem.
     """
     path = folder / DATASET
-    check_regular_file(path)
-    try:
-        with closing(_connect(path)) as database:
-            tables = {name: _rows(database, path, name) for name in (SOURCES_TABLE, BLOCKS_TABLE, SETTINGS_TABLE)}
-    except sqlite3.Error as error:
-        raise UserError(_unreadable(path, error)) from None
+    tables = _tables(path) if isinstance(path, Path) else _remote_tables(path)
+    for name in _TABLES:
+        if name not in tables:
+            raise UserError(
+                f"{path}: has no table {name} (it must be one that python -m train.prepare wrote: {_AGAIN})"
+            )
+        if not tables[name]:
+            raise UserError(f"{path}: {name}: is empty ({_AGAIN})")
     settings = _settings(path, tables[SETTINGS_TABLE])
     problems = _missing_columns(Source, tables[SOURCES_TABLE][0], f"{path}: {SOURCES_TABLE}")
     problems += _missing_columns(Block, tables[BLOCKS_TABLE][0] | {"shares": ()}, f"{path}: {BLOCKS_TABLE}")
@@ -121,6 +126,28 @@ def split_of(block: Block, fold: int | None) -> str:
     return "val" if block.fold == fold else "train"
 
 
+def _tables(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of the tables that a file has of those that are wanted."""
+    check_regular_file(path)
+    try:
+        with closing(_connect(path)) as database:
+            found = {n for (n,) in database.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")}
+            return {name: _rows(database, name) for name in _TABLES if name in found}
+    except sqlite3.Error as error:
+        raise UserError(_unreadable(path, error)) from None
+
+
+def _remote_tables(path: Address) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of the tables at an address, which SQLite itself can't open."""
+    return {
+        name: [
+            {column: None if value != value else value for column, value in zip(table.columns, row, strict=True)}
+            for row in zip(*(values.tolist() for values in table.columns.values()), strict=True)
+        ]  # an empty number is NaN
+        for name, table in read_tables(str(path), _TABLES).items()
+    }
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     """Open a database for reading only; a folder in which nothing can be written must do."""
     address = path.resolve().as_uri()
@@ -137,17 +164,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _rows(database: sqlite3.Connection, path: Path, table: str) -> list[dict[str, Any]]:
-    """Return the rows of a table by column, in the order of the file; binary columns (polygons) are left out."""
-    found = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")]
-    if table not in found:
-        raise UserError(f"{path}: has no table {table} (it must be one that python -m train.prepare wrote: {_AGAIN})")
+def _rows(database: sqlite3.Connection, table: str) -> list[dict[str, Any]]:
+    """Return the rows of a table by column, in the order of the file."""
     cursor = database.execute(f"SELECT * FROM {table}")
     names = [column[0] for column in cursor.description]
-    rows = [dict(zip(names, row, strict=True)) for row in cursor]
-    if not rows:
-        raise UserError(f"{path}: {table}: is empty ({_AGAIN})")
-    return rows
+    return [dict(zip(names, row, strict=True)) for row in cursor]
 
 
 def _unreadable(path: Path, error: sqlite3.Error) -> str:
@@ -159,7 +180,7 @@ def _unreadable(path: Path, error: sqlite3.Error) -> str:
     return f"{path}: can't be read: {text} (give yourself access to it and its folder)"
 
 
-def _settings(path: Path, rows: Sequence[Mapping[str, Any]]) -> Settings:
+def _settings(path: Path | Address, rows: Sequence[Mapping[str, Any]]) -> Settings:
     """Return the settings; rows of other keys are left out."""
     found: dict[str, Any] = {}
     where = f"{path}: {SETTINGS_TABLE}"
@@ -182,7 +203,7 @@ def _settings(path: Path, rows: Sequence[Mapping[str, Any]]) -> Settings:
     return settings
 
 
-def _share_columns(path: Path, rows: Sequence[Mapping[str, Any]], settings: Settings) -> list[str]:
+def _share_columns(path: Path | Address, rows: Sequence[Mapping[str, Any]], settings: Settings) -> list[str]:
     """Return the columns of the shares of the classes, in their order."""
     found = {int(match[1]): name for name in rows[0] if (match := _SHARE.fullmatch(name))}
     if missing := [index for index in range(len(settings.class_names)) if index not in found]:

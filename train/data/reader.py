@@ -77,7 +77,7 @@ class Reader:
         """
 
         def attempt(again: bool) -> _Read:
-            with environment(self._cache, header.path, again):
+            with environment(self._cache, header, again):
                 if again and header.path in self._open:
                     self._open.pop(header.path).close()
                 return function(self._dataset(header))

@@ -14,7 +14,6 @@ from inference.common.errors import UserError, first_line
 from inference.common.paths import Address, leaves_folder, shown_path
 from inference.common.remote import ATTEMPTS, check_reachable, list_files, web_address
 from inference.common.text import quoted
-from train.data.prepared import DATASET
 
 MANIFEST = "files.txt"
 """File on a web server that lists the files of a data set."""
@@ -62,7 +61,7 @@ def remote_folder(address: str) -> RemoteFolder:
         address: s3://BUCKET/FOLDER, https://..., or a path of GDAL's that begins with /vsi.
 
     Raises:
-        UserError: The folder can't be listed, is empty, or holds a prepared data set.
+        UserError: The folder can't be listed, or is empty.
     """
     # In an Address two slashes are one. GDAL reads /vsizip/{/a.zip} as /vsizip//a.zip.
     address = _ARCHIVE.sub(r"\1{\2}", address.strip()).rstrip("/")
@@ -70,11 +69,6 @@ def remote_folder(address: str) -> RemoteFolder:
         raise UserError(f"{_KEY}: {shown_path(address)}//: names no bucket and no host (s3://BUCKET/FOLDER)")
     check_reachable(address)
     files = _manifest(address) if web_address(address) else _listing(address)
-    if DATASET in files:
-        raise UserError(
-            f"{_KEY}: {shown_path(address)}: a prepared data set can't be read from there (download the folder; its "
-            "images may stay where they are)"
-        )
     return RemoteFolder(Address(address), files)
 
 
@@ -97,7 +91,13 @@ def _manifest(address: str) -> frozenset[str]:
     web = web_address(address)
     assert web is not None
     place = f"{web}/{MANIFEST}"
-    text = _download(place)
+    try:
+        text = download(place)
+    except OSError as error:
+        raise UserError(
+            f"{_KEY}: {shown_path(place)}: {first_line(error)} (a web server doesn't list its files: put {MANIFEST} "
+            "there with one path a line, such as train/x/a.tif; or use s3://)"
+        ) from None
     files: set[str] = set()
     for number, line in enumerate(text.splitlines(), 1):
         name = line.strip().removeprefix("./")
@@ -113,8 +113,12 @@ def _manifest(address: str) -> frozenset[str]:
     return frozenset(files)
 
 
-def _download(place: str) -> str:
-    """Return a text file of a web server, which is asked several times."""
+def download(place: str) -> str:
+    """Return a text file of a web server, which is asked several times.
+
+    Raises:
+        OSError: It can't be read.
+    """
     why = ""
     for attempt in range(ATTEMPTS):
         time.sleep(attempt and _PAUSE * 2**attempt)
@@ -128,7 +132,4 @@ def _download(place: str) -> str:
                 break
         except (OSError, ValueError) as error:  # also a body that is cut short, and what isn't UTF-8
             why = first_line(error)
-    raise UserError(
-        f"{_KEY}: {shown_path(place)}: {why} (a web server doesn't list its files: put {MANIFEST} there with one path "
-        "a line, such as train/x/a.tif; or use s3://)"
-    )
+    raise OSError(why)

@@ -51,7 +51,7 @@ def write_band_statistics(
     ]
     known = read_statistics(PreparedSet(before, prepared.settings, prepared.sources), scenes, bands)
     if known is not None:
-        shutil.copyfile(before / STATISTICS, prepared.folder / STATISTICS)
+        shutil.copyfile(before / STATISTICS, Path(prepared.folder) / STATISTICS)
         return []
     reader = Reader(label_rule(len(prepared.settings.class_names)), processes=READERS)
     try:

@@ -75,7 +75,7 @@ def draw_overview(path: Path, prepared: PreparedSet, headers: Sequence[Header]) 
 
 
 def _draw_image(axis: Axes, prepared: PreparedSet, name: str, header: Header) -> None:
-    small = _read_small(header, prepared.label(name), len(prepared.settings.class_names))
+    small = _read_small(header, Path(prepared.label(name)), len(prepared.settings.class_names))
     axis.imshow(small.rgb, interpolation="nearest")
     for block in prepared.blocks:
         if block.source == name:
@@ -104,7 +104,7 @@ def _read_small(header: Header, label: Path, classes: int) -> _Small:
     shape = max(1, round(header.height * scale)), max(1, round(header.width * scale))
     bands = [band for band in range(1, header.count + 1) if band not in header.alpha][:3]
     try:
-        with environment(source=header.path), open_raster(header.path) as file, open_raster(label) as labels:
+        with environment(source=header), open_raster(header.path) as file, open_raster(label) as labels:
             image = file.read(bands, out_shape=(len(bands), *shape), resampling=Resampling.nearest)
             masked = _masks(file, header, shape)
             classes_ = labels.read(1, out_shape=shape, resampling=Resampling.nearest)

@@ -56,6 +56,9 @@ def prepare(loaded: Loaded, check: bool = False, overwrite: bool = False, chips:
         UserError: The config or the files can't be used; the data set is as it was before.
     """
     config = loaded.config
+    if is_address(config.output_dir):
+        text = f"{shown_path(config.output_dir)}: is an address (give a folder on a disk; upload it when it is whole)"
+        raise UserError(loaded.line(("output_dir",), text))
     sources = find_sources(loaded)
     target = user_path(config.output_dir, "output_dir")
     digests = [image_digest(source.image_path, source.image) for source in sources]

@@ -38,6 +38,7 @@ def test_check_and_chips_exclude_each_other(run: Run) -> None:
         (["split.by=date"], "has no date, but split.by is date"),
         (["tile_sise=3"], "override: tile_sise: unknown key (did you mean 'tile_size'?)"),
         (["output_dir=p.yml"], "output_dir: p.yml: is a file (give a folder)"),
+        (["output_dir=s3://bucket/out"], "output_dir: s3://bucket/out: is an address (give a folder on a disk; upload"),
         (["border_ignore=-1"], "-1 is out of range"),
     ],
 )

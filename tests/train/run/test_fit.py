@@ -222,6 +222,7 @@ def test_a_full_disk_while_a_checkpoint_is_written(
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", limited)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # it would be cut short, and stay so
     assert main([str(path)]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert ".ckpt: can't be written: File too large (" in said
