@@ -150,7 +150,7 @@ def test_a_folder_of_thousands_of_objects_is_listed_once(served: tuple[Path, Sto
     pixels = (folder / "bucket" / "in.tif").read_bytes()
     for number in range(2300):
         (many / f"i{number:04}.tif").write_bytes(pixels if number % 1100 == 7 else b"")
-    assert _requests_to_open(store, "s3://many/sub/i0007.tif") > 5, "nothing is known of the folder"
+    assert _requests_to_open(store, "s3://many/sub/i0007.tif") >= 4, "three lists, as nothing is known of the folder"
     store.clear()
     found = list_files("s3://many/")
     assert sorted(found) == [f"sub/i{number:04}.tif" for number in range(2300)]
