@@ -34,7 +34,7 @@ tile_size: 32
 sources:
   - {image: "mosaics/{name}.tif", labels: kelp.gpkg, site: cove}
 classes: {column: label, map: {kelp: 1}}
-split: {block_size: 40 px, guard: 8 px, shares: {train: 0.6, val: 0.2, test: 0.2}}
+split: {block_size: 80 px, guard: 8 px, shares: {train: 0.6, val: 0.2, test: 0.2}}
 """
 MOSAICS = (0.0, 100.0)
 """Metres that the mosaics lie east of the origin."""
