@@ -70,7 +70,9 @@ def revision() -> str:
     """Return the short revision of the code, with "+" where tracked files were modified; "unknown" without git."""
     head = _git("rev-parse", "--short", "HEAD")
     ours = [f":!{path.relative_to(ROOT)}" for path in (RESULTS, README)]  # written after each part
-    return "unknown" if head is None else head + ("+" if _git("status", "--porcelain", "-uno", "--", ".", *ours) else "")
+    if head is None:
+        return "unknown"
+    return head + ("+" if _git("status", "--porcelain", "-uno", "--", ".", *ours) else "")
 
 
 def is_older(result: Result) -> bool:
