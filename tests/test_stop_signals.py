@@ -29,7 +29,7 @@ from train.convert_checkpoint import main as convert
 
 # Command, the function in the midst of its work during which the signal arrives, and its arguments.
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str, str]] = {
-    "map": (map_mosaic, "inference.predict.TileReader.read", "MOSAIC OUT/o.tif --model MODEL --overwrite"),
+    "map": (map_mosaic, "inference.predicted_rows.TileReader.read", "MOSAIC OUT/o.tif --model MODEL --overwrite"),
     "map, when it is written": (
         map_mosaic,
         "inference.output.map.Output.complete",

@@ -223,8 +223,7 @@ class SegmentationModel(L.LightningModule):
         """Return AdamW and its schedule."""
         settings = self.config.segmentation_config
         groups = parameter_groups(self.model, settings.lr, settings.weight_decay, settings.layer_decay)
-        # A gradient scaler, which float16 needs, can't clip gradients that the optimiser unscales itself.
-        optimizer = adamw(groups, settings.lr, fused=not self.trainer.precision.startswith("16"))
+        optimizer = adamw(groups, settings.lr, fused=self.trainer.precision == "32-true")
         total = max(1, int(self.trainer.estimated_stepping_batches))
         factor = learning_rate(settings.lr_scheduler, settings.warmup_period)
         if self.stages:

@@ -17,8 +17,8 @@ def adamw(groups: Sequence[dict[str, Any]], lr: float, *, fused: bool = True) ->
     Args:
         groups: Parameter groups.
         lr: Learning rate of groups without one.
-        fused: False where the fused kernel must not be used: it unscales gradients itself, so gradients that are scaled
-            for float16 can't be clipped before.
+        fused: False where the fused kernel must not be used: in mixed precision, where Lightning refuses to clip
+            gradients for an optimiser that can unscale them itself.
     """
     parameters = [parameter for group in groups for parameter in group["params"]]
     supported = all(p.device.type in _FUSED and p.is_floating_point() for p in parameters)
