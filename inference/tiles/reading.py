@@ -1,4 +1,4 @@
-"""How a mosaic is read for a network: bands, divisor, nodata, resampling and tiles, from its header and the card."""
+"""Reading of a mosaic for a network: bands, divisor, nodata, resampling and tiles, from its header and the card."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

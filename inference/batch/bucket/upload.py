@@ -14,7 +14,7 @@ _SETTINGS = ("AWS_", "GDAL_", "CURL_")  # beginnings of variables that decide wh
 
 @dataclass(frozen=True)
 class Upload:
-    """Where the files of an image go.
+    """Destination of the files of an image.
 
     Attributes:
         bucket: Name of the bucket.
