@@ -3,8 +3,8 @@
 from inference.batch.arguments import Batch
 from inference.batch.bucket.upload import Upload
 from inference.batch.items import identity
+from inference.batch.job import Job
 from inference.batch.queue import Task
-from inference.batch.worker import Job
 
 
 class Attempt:

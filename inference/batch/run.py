@@ -11,13 +11,14 @@ from inference.batch.arguments import Batch
 from inference.batch.attempt import Attempt
 from inference.batch.distributed.options import RayOptions
 from inference.batch.files import write_files
+from inference.batch.job import Outcome
 from inference.batch.journal import DONE, FAILED, SKIPPED, STARTED, Record
 from inference.batch.progress import PATIENCE_SECONDS, BatchProgress
 from inference.batch.queue import Queue, Task
 from inference.batch.reasons import Reasons
 from inference.batch.remaining import to_do
 from inference.batch.session import Session, open_session
-from inference.batch.worker import Outcome, Worker
+from inference.batch.worker import Worker
 from inference.common.errors import UserError
 from inference.common.text import print_line
 from inference.plan import Plan

@@ -1,118 +1,34 @@
 """Work of a batch on one image, in whatever process: the plan, the map, and what is to be written about it.
 
-A job and its outcome are plain data. Nothing in here knows the journal or the other images.
+Nothing in here knows the journal or the other images.
 """
 
-import errno
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inference.batch.bucket.store import StoreError
-from inference.batch.bucket.upload import Upload, upload_files
-from inference.batch.journal import DONE, FAILED
+from inference.batch.bucket.upload import upload_files
+from inference.batch.failure import described, failed
+from inference.batch.job import Job, Outcome
+from inference.batch.journal import DONE
 from inference.batch.settings import digest
-from inference.common.errors import UserError, first_line
+from inference.common.errors import UserError
 from inference.common.files import clear_temporaries
-from inference.common.paths import is_address
-from inference.common.raster import Header, read_header
+from inference.common.raster import Header
 from inference.model.backends import Backend
 from inference.model.probabilities import probabilities
-from inference.options import Options
 from inference.output.summary import Summary
 from inference.plan import Plan, make_plan
 from inference.predict import Mapper, with_range
-from inference.split.band_file import BandLost, bands_place
+from inference.split.band_file import bands_place
 from inference.split.split import PredictedBand, join_bands, predict_band
 from inference.tiles.row_bands import RowBand
 from inference.vector.formats import FORMATS
-
-_PASSING = {
-    getattr(errno, name)
-    for name in (
-        "ENOSPC", "EDQUOT", "EIO", "ESTALE", "ETIMEDOUT", "ECONNRESET", "ECONNREFUSED", "ECONNABORTED", "ENETUNREACH",
-        "EHOSTUNREACH", "EAGAIN", "EBUSY", "EMFILE", "ENFILE", "EPIPE", "EREMOTEIO",
-    )
-    if hasattr(errno, name)
-}  # fmt: skip
-"""Errors of the system that may pass: of a disk that is full or busy, and of a network."""
-_DISK = ("can't be written", "MiB are free")  # of messages about outputs
-_LASTING_DISK = ("permission denied", "read-only", "not permitted")
-_LASTING = ("404", "403", "401", "400", "nosuchkey", "nosuchbucket", "accessdenied", "not exist", "not recognized")
-_UNREADABLE = ("can't be read", "can't be opened", "can't be reached")
-
-
-@dataclass(frozen=True)
-class Job:
-    """Attempt to map one image.
-
-    Attributes:
-        source: File or address.
-        target: Path of the map.
-        options: Options of the image; `overwrite` decides whether its files may be replaced.
-        attempt: Number of the attempt, from 1.
-        upload: Where its files are uploaded to; None if they stay.
-    """
-
-    source: str
-    target: Path
-    options: Options
-    attempt: int = 1
-    upload: Upload | None = None
-
-    @property
-    def files(self) -> list[Path]:
-        """Paths of all files that may be written, the map last."""
-        options = self.options
-        given = [path for path in (options.probabilities, options.polygons, options.table) if path is not None]
-        style = [self.target.with_suffix(".qml")] if options.qgis_style else []
-        return [*map(Path, given), *style, self.target]
-
-    def below(self, folder: Path) -> "Job":
-        """Return the job with all files below another folder than that of its upload."""
-        assert self.upload is not None
-        before = self.upload.folder
-        moved: dict[str, Any] = {
-            name: folder / Path(path).relative_to(before)
-            for name in ("probabilities", "polygons", "table")
-            if (path := getattr(self.options, name)) is not None
-        }
-        target = folder / self.target.relative_to(before)
-        return replace(
-            self, target=target, options=replace(self.options, **moved), upload=replace(self.upload, folder=folder)
-        )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Outcome of an attempt.
-
-    Attributes:
-        state: DONE or FAILED.
-        reason: Reason of a failure, one line.
-        may_pass: True if the same attempt may succeed later: a network or a disk failed.
-        seconds: Time that it took.
-        record: What the journal says of the map or of the image, see `_described`.
-        notices: Notices for the user, a line each.
-        trace: Traceback of an internal error; empty for others.
-        uploaded: Names of the files that were uploaded.
-        upload_failed: True if the image was mapped, but its files could not be uploaded.
-    """
-
-    state: str
-    reason: str = ""
-    may_pass: bool = False
-    seconds: float = 0.0
-    record: Mapping[str, Any] = field(default_factory=dict)
-    notices: tuple[str, ...] = ()
-    trace: str = ""
-    uploaded: tuple[str, ...] = ()
-    upload_failed: bool = False
 
 
 class Worker:
@@ -136,7 +52,7 @@ class Worker:
             clear_temporaries(job.target.parent, bands_place(job.target).name)
             return _planned(job)
         except Exception as error:
-            return _failed(job, error, started)
+            return failed(job, error, started)
 
     def load(self, plan: Plan) -> None:
         """Load the model, unless it is loaded, and run it once.
@@ -166,15 +82,15 @@ class Worker:
         uploaded: tuple[str, ...] = ()
         try:
             summary = self._mapper.carry_out(plan, show=show)
-            record = _described(plan.source.header) | _mapped(plan, summary)
+            record = described(plan.source.header) | _mapped(plan, summary)
             if job.upload is not None:
                 uploaded = upload_files(job.upload, _written(job), job.options.overwrite)
         except StoreError as error:
             if error.for_all:
                 raise
-            return replace(_failed(job, error, started, plan.source.header), upload_failed=error.may_pass)
+            return replace(failed(job, error, started, plan.source.header), upload_failed=error.may_pass)
         except Exception as error:
-            return _failed(job, error, started, plan.source.header)
+            return failed(job, error, started, plan.source.header)
         finally:
             if job.upload is not None:
                 for path in _written(job):
@@ -197,7 +113,7 @@ class Worker:
         try:
             return replace(with_range(plan), vector=None)
         except Exception as error:
-            return _failed(job, error, started, plan.source.header)
+            return failed(job, error, started, plan.source.header)
 
     def predict(
         self, job: Job, plan: Plan, band: RowBand, path: Path, show: Callable[[int, int], None] | None = None
@@ -218,7 +134,7 @@ class Worker:
         try:
             return predict_band(plan, self._mapper.load(plan), band, path, show)
         except Exception as error:
-            return _failed(job, error, started, plan.source.header)
+            return failed(job, error, started, plan.source.header)
 
     def join(
         self,
@@ -241,9 +157,9 @@ class Worker:
             plan = replace(_planned(job), notices=notices)
             header = plan.source.header
             summary = join_bands(plan, bands, show)
-            record = _described(header) | _mapped(plan, summary)
+            record = described(header) | _mapped(plan, summary)
         except Exception as error:
-            return _failed(job, error, started, header)
+            return failed(job, error, started, header)
         return Outcome(
             DONE, seconds=time.monotonic() - started, record=record, notices=tuple(map(str, summary.notices))
         )
@@ -275,17 +191,6 @@ def _planned(job: Job) -> Plan:
     return replace(plan, notices=(*plan.notices, f"{job.source}: no site lies on it, so there is no table"))
 
 
-def _described(header: Header) -> dict[str, Any]:
-    """Return the size and the place of an image as the journal has it; also that of its map."""
-    placed = header.georeferenced
-    return {
-        "height": header.height,
-        "width": header.width,
-        "crs": header.crs.to_string() if placed else None,
-        "transform": list(header.transform)[:6] if placed else None,
-    }
-
-
 def _mapped(plan: Plan, summary: Summary) -> dict[str, Any]:
     """Return what the journal has of a map that is done."""
     known = all(total.area is not None for total in summary.classes)
@@ -302,45 +207,3 @@ def _mapped(plan: Plan, summary: Summary) -> dict[str, Any]:
         "date": plan.options.date or plan.source.header.date,
         "sites": plan.options.table is not None,
     }
-
-
-def _failed(job: Job, error: Exception, started: float, header: Header | None = None) -> Outcome:
-    if header is None and not is_address(job.source):
-        try:
-            header = read_header(job.source)
-        except Exception:  # it is why the attempt has failed
-            header = None
-    internal = not isinstance(error, UserError)
-    reason = f"internal error: {type(error).__name__}: {first_line(error)}" if internal else str(error)
-    return Outcome(
-        FAILED,
-        "; ".join(reason.splitlines()),
-        may_pass(error, job.source),
-        time.monotonic() - started,
-        {} if header is None else _described(header),
-        trace="".join(traceback.format_exception(error)) if internal else "",
-    )
-
-
-def may_pass(error: BaseException, source: str) -> bool:
-    """Return True if an error may not occur again: a disk or a network failed, not the image.
-
-    Args:
-        error: The error.
-        source: The image.
-    """
-    if isinstance(error, StoreError):
-        return error.may_pass
-    if isinstance(error, BandLost):
-        return True
-    text = str(error).replace(source, "")
-    if any(words in text for words in _DISK):
-        return not any(words in text.lower() for words in _LASTING_DISK)
-    if is_address(source) and any(words in text for words in _UNREADABLE):
-        return not any(words in text.lower() for words in _LASTING)
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, OSError) and link.errno in _PASSING:
-            return True
-        link = link.__cause__ or link.__context__
-    return False

@@ -15,8 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from inference.batch.bucket.upload import Upload, store_of
+from inference.batch.job import Job, Outcome
 from inference.batch.journal import FAILED
-from inference.batch.worker import Job, Outcome, Worker
+from inference.batch.worker import Worker
 from inference.common.errors import UserError
 from inference.common.files import clear_temporaries, temporary_path
 from inference.common.paths import is_address, shown_path

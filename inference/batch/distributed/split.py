@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from inference.batch.attempt import Attempt
 from inference.batch.distributed.actor import BandJob
+from inference.batch.job import Outcome
 from inference.batch.journal import FAILED
-from inference.batch.worker import Outcome
 from inference.common.files import clear_temporaries, clear_temporaries_of, temporary_path, write_errors
 from inference.plan import Plan, room_for
 from inference.split.band_file import band_bytes, bands_place

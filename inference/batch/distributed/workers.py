@@ -11,10 +11,11 @@ from inference.batch.attempt import Attempt
 from inference.batch.distributed.actor import CONTROL, BandJob, Place
 from inference.batch.distributed.cluster import Cluster
 from inference.batch.distributed.split import SplitImage
+from inference.batch.failure import may_pass
+from inference.batch.job import Outcome
 from inference.batch.journal import DONE, FAILED
 from inference.batch.progress import BatchProgress
 from inference.batch.queue import Queue, Task
-from inference.batch.worker import Outcome, may_pass
 from inference.common.errors import UserError, first_line
 from inference.common.files import clear_temporaries_of
 from inference.plan import Plan

@@ -10,8 +10,8 @@ import pytest
 
 from inference.batch import queue
 from inference.batch.distributed.actor import Actor
+from inference.batch.job import Job, Outcome
 from inference.batch.journal import FAILED
-from inference.batch.worker import Job, Outcome
 from inference.options import Options
 from tests.inference.batch.survey import contents, journal, refused, run, write_failing, write_survey
 from tests.inference.commands import leftovers

@@ -15,8 +15,8 @@ import pytest
 from inference.batch import queue
 from inference.batch.distributed.actor import BandJob
 from inference.batch.distributed.split import MOST_LOST, SplitImage
+from inference.batch.job import Job, Outcome
 from inference.batch.journal import FAILED
-from inference.batch.worker import Job, Outcome
 from inference.options import Options
 from inference.plan import make_plan
 from tests.conftest import write_raster

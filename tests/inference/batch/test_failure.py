@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from inference.batch import worker
+from inference.batch.failure import may_pass
 from inference.common.errors import UserError
 
 
@@ -21,11 +21,11 @@ from inference.common.errors import UserError
     ],
 )
 def test_what_may_pass(text: str, source: str, passes: bool) -> None:
-    assert worker.may_pass(UserError(text), source) is passes
+    assert may_pass(UserError(text), source) is passes
 
 
 def test_errors_of_the_system_may_pass() -> None:
     for number, passes in ((5, True), (104, True), (2, False), (13, False)):
         error = UserError("in.tif: can't be read")
         error.__context__ = OSError(number, os.strerror(number))
-        assert worker.may_pass(error, "in.tif") is passes
+        assert may_pass(error, "in.tif") is passes
