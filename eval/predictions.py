@@ -104,7 +104,7 @@ def predict_split(
             overwrite=True,
             **(mapping or {}),
         )
-        summary = mapper.carry_out(replace(make_plan(image, mask, options), compress=False))
+        summary = mapper.carry_out(replace(make_plan(image, mask, options, clear=False), compress=False))
         backend = summary.backend
         with open_blocks(scene, reader, mask, probabilities) as read:
             grid = Grid(scene.height, scene.width, usable_crs(scene.image), scene.transform)

@@ -68,7 +68,9 @@ class Plan:
     compress: bool = True
 
 
-def make_plan(source: str | Path, target: str | Path, options: Options, *, every_site: bool = True) -> Plan:
+def make_plan(
+    source: str | Path, target: str | Path, options: Options, *, every_site: bool = True, clear: bool = True
+) -> Plan:
     """Make the plan of a run; writes nothing.
 
     Args:
@@ -76,6 +78,7 @@ def make_plan(source: str | Path, target: str | Path, options: Options, *, every
         target: Path of the map.
         options: Options of the user.
         every_site: False for a table without the sites that don't lie on the map.
+        clear: False where stale temporary files beside the outputs were cleared, see `check_target`.
 
     Raises:
         UserError: The input, the model or an option is invalid; one line per problem.
@@ -86,11 +89,11 @@ def make_plan(source: str | Path, target: str | Path, options: Options, *, every
     given_card = None if options.card is None else user_path(options.card, "--card")
     inputs: dict[str | Path, str] = {path: "the input itself"}
     inputs |= {file: what for file, what in ((given_model, "the model"), (given_card, "the model's card")) if file}
-    common: dict[str, Any] = {"overwrite": options.overwrite, "inputs": inputs, "suffixes": TIFF_SUFFIXES}
-    target = check_target(target, "OUT.tif", **common)
+    common: dict[str, Any] = {"overwrite": options.overwrite, "inputs": inputs, "clear": clear}
+    target = check_target(target, "OUT.tif", suffixes=TIFF_SUFFIXES, **common)
     probabilities = None
     if options.probabilities is not None:
-        probabilities = check_target(options.probabilities, "--probabilities", **common)
+        probabilities = check_target(options.probabilities, "--probabilities", suffixes=TIFF_SUFFIXES, **common)
         if probabilities.resolve() == target.resolve():
             raise UserError(f"--probabilities: {probabilities} is the map itself (choose another file)")
         check_no_input(probabilities, "--probabilities", {target: "the map itself"})
@@ -119,7 +122,7 @@ def make_plan(source: str | Path, target: str | Path, options: Options, *, every
     vector = None
     if options.polygons is not None or options.table is not None or options.qgis_style:
         outputs = {target: "the map itself"} | ({} if probabilities is None else {probabilities: "the probabilities"})
-        vector = _vector_plan(header, card, options, read | inputs, outputs, every_site)
+        vector = _vector_plan(header, card, options, read | inputs, outputs, every_site, clear)
         notices += vector.notices
     for file in (target, probabilities):
         if file is not None:
@@ -177,6 +180,7 @@ def _vector_plan(
     inputs: dict[str | Path, str],
     targets: dict[Path, str],
     every_site: bool,
+    clear: bool,
 ) -> "VectorPlan":
     """Return the plan of polygons and table of sites; `targets` are the map, first, and further files."""
     from inference.common.vector import vector_libraries
@@ -203,6 +207,7 @@ def _vector_plan(
         targets=targets,
         argument="--polygons",
         every_site=every_site,
+        clear=clear,
     )
 
 

@@ -124,7 +124,7 @@ def _check_targets(options: ComparisonOptions, split: Split | None, out: Path) -
     inputs |= dict.fromkeys([] if split is None else [scene.label.path for scene in split.scenes], "a label")
     for name in names:
         for suffix in (*SUFFIXES.values(), _REASONS):
-            check_target(out / f"{name}{suffix}.tif", "--out", overwrite=True, inputs=inputs)
+            check_target(out / f"{name}{suffix}.tif", "--out", overwrite=True, inputs=inputs, clear=False)
 
 
 def _check(card: ModelCard, options: ComparisonOptions) -> None:

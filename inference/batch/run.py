@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,8 +21,10 @@ from inference.batch.remaining import to_do
 from inference.batch.session import Session, open_session
 from inference.batch.worker import Worker
 from inference.common.errors import UserError
+from inference.common.files import clear_beside
 from inference.common.text import print_line
 from inference.plan import Plan
+from inference.split.band_file import bands_place
 
 _ALIKE = 5
 _FAILED_UPLOADS = 3
@@ -86,6 +89,7 @@ def run_batch(batch: Batch, *, progress: bool = False, ray: RayOptions | None = 
             )
         tasks = to_do(batch, journal.latest, session.place)
         _leave_out(batch, tasks, session, result)
+        _clear(batch, tasks)
         again = [task for task in tasks if journal.latest.get(task.item.name, {}).get("state") == DONE]
         session.announce([_line(task, STARTED) for task in again])
         try:
@@ -123,6 +127,12 @@ def _leave_out(batch: Batch, tasks: list[Task], session: Session, result: BatchR
         if before is None or (before["state"], before.get("reason")) != (SKIPPED, reason):
             session.journal.append(_line(task, SKIPPED, reason))
     tasks[:] = kept
+
+
+def _clear(batch: Batch, tasks: Sequence[Task]) -> None:
+    """Remove what interrupted commands have left beside the files of images, row bands included."""
+    names = [name for task in tasks for name in batch.layout.files(task.item)]
+    clear_beside(path for name in names for path in (batch.folder / name, bands_place(batch.folder / name)))
 
 
 def _line(task: Task, state: str, reason: str = "", **more: Any) -> Record:

@@ -18,14 +18,12 @@ from inference.batch.job import Job, Outcome
 from inference.batch.journal import DONE
 from inference.batch.settings import digest
 from inference.common.errors import UserError
-from inference.common.files import clear_temporaries
 from inference.common.raster import Header
 from inference.model.backends import Backend
 from inference.model.probabilities import probabilities
 from inference.output.summary import Summary
 from inference.plan import Plan, make_plan
 from inference.predict import Mapper, with_range
-from inference.split.band_file import bands_place
 from inference.split.split import PredictedBand, join_bands, predict_band
 from inference.tiles.row_bands import RowBand
 from inference.vector.formats import FORMATS
@@ -48,8 +46,6 @@ class Worker:
         try:
             for path in job.files:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            # Another command may have left row bands.
-            clear_temporaries(job.target.parent, bands_place(job.target).name)
             return _planned(job)
         except Exception as error:
             return failed(job, error, started)
@@ -176,9 +172,12 @@ def _written(job: Job) -> list[Path]:
 
 
 def _planned(job: Job) -> Plan:
-    """Return the plan; of an image on which no site lies, one without the table."""
+    """Return the plan; of an image on which no site lies, one without the table.
+
+    The driver has cleared what earlier commands have left: a worker would list the folder for each image.
+    """
     try:
-        return make_plan(job.source, job.target, job.options, every_site=False)
+        return make_plan(job.source, job.target, job.options, every_site=False, clear=False)
     except UserError as error:
         if job.options.table is None:
             raise
@@ -187,7 +186,7 @@ def _planned(job: Job) -> Plan:
         if not isinstance(error, NoSiteOnMap):
             raise
     plain = replace(job.options, sites=None, table=None, site_column=None, table_format="plain")
-    plan = make_plan(job.source, job.target, plain)
+    plan = make_plan(job.source, job.target, plain, clear=False)
     return replace(plan, notices=(*plan.notices, f"{job.source}: no site lies on it, so there is no table"))
 
 

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -162,28 +162,47 @@ def check_room_left(folder: Path) -> None:
         os.fsync(file.fileno())
 
 
-def clear_temporaries(folder: Path, target: str = "") -> None:
+def clear_temporaries(folder: Path, *targets: str) -> None:
     """Remove temporary files and folders that interrupted writes left in a folder.
 
     Files of living processes of this machine stay, and files of other machines stay for a day.
 
     Args:
         folder: Where to look.
-        target: Name of the target whose temporary files are removed; empty for all targets.
+        *targets: Names of the targets whose temporary files are removed; none for all targets.
     """
+    wanted, node = set(targets), f".{platform.node()}"
     for found in folder.iterdir():
         match = _PATTERN.search(found.name)
-        if match is None or not found.name.startswith(f"{target}." if target else ""):
+        if match is None:
             continue
-        stem, node = found.name[: match.start()], platform.node()
+        if wanted and not any(found.name[: dot.start()] in wanted for dot in re.finditer(r"\.", found.name)):
+            continue
+        stem = found.name[: match.start()]
         # Exactly: MAP.tif.tif may be written by this process while it clears what belongs to MAP.tif.
-        local = stem == f"{target}.{node}" if target else stem.endswith(f".{node}")
-        earlier = match["before"] == "." and stem == (target or stem)
+        local = stem.endswith(node) and (not wanted or stem.removesuffix(node) in wanted)
+        earlier = match["before"] == "." and (not wanted or stem in wanted)
         try:
             if earlier or (local and not is_running(int(match["process"]))) or _age(found) > _STALE_SECONDS:
                 shutil.rmtree(found) if found.is_dir() and not found.is_symlink() else found.unlink()
         except OSError:  # another user's, or gone already
             continue
+
+
+def clear_beside(targets: Iterable[Path]) -> None:
+    """Remove temporary files that interrupted writes left beside many targets; each folder is listed once.
+
+    A folder that can't be listed is passed over: `inference.common.targets.check_target` refuses targets in it.
+
+    Args:
+        targets: Files that are to be written.
+    """
+    folders: dict[Path, list[str]] = {}
+    for path in map(_real, targets):
+        folders.setdefault(path.parent, []).append(path.name)
+    for folder, names in folders.items():
+        with suppress(OSError):
+            clear_temporaries(folder, *names)
 
 
 def clear_temporaries_of(target: Path, node: str, process: int) -> None:

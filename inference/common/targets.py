@@ -41,6 +41,7 @@ def check_target(
     overwrite: bool,
     inputs: Mapping[str | Path, str] | None = None,
     suffixes: Sequence[str] = (),
+    clear: bool = True,
 ) -> Path:
     """Check that an output file can be written, and clear stale temporary files beside it.
 
@@ -53,6 +54,8 @@ def check_target(
         overwrite: True if an existing file may be replaced.
         inputs: Files that the command reads, each with what it is, such as "the model"; addresses are skipped.
         suffixes: Allowed suffixes, such as TIFF_SUFFIXES; empty for all.
+        clear: False to clear nothing, as the whole folder is listed for that. It is for one of many targets; see
+            `inference.common.files.clear_beside`.
 
     Returns:
         The path to write to. For a symbolic link that is the file that the link leads to, so that the link stays.
@@ -91,7 +94,10 @@ def check_target(
     if mode is not None and not (mode & 0o222 and os.access(path, os.W_OK)):  # the superuser may write to any file
         raise UserError(f"{shown}: is read-only (allow writing with chmod u+w, or {another})")
     try:
-        clear_temporaries(path.parent, path.name)
+        if clear:
+            clear_temporaries(path.parent, path.name)
+        else:
+            os.scandir(path.parent).close()  # which is refused where listing is
         _probe(path)
     except OSError as error:
         raise UserError(f"{shown}: can't be written: {error.strerror} ({another})") from None

@@ -34,6 +34,7 @@ def plan_vectors(
     argument: str,
     areas: str | Path | None = None,
     every_site: bool = True,
+    clear: bool = True,
 ) -> VectorPlan:
     """Make the plan of the vector outputs of a map; writes nothing.
 
@@ -47,6 +48,7 @@ def plan_vectors(
         argument: Option or argument that names the file of polygons.
         areas: File with the estimated areas of the sites; None for none.
         every_site: False to leave out sites that don't lie on the map.
+        clear: False where stale temporary files beside the outputs were cleared, see `check_target`.
 
     Raises:
         UserError: An input or an option is invalid.
@@ -56,7 +58,7 @@ def plan_vectors(
         if file is not None:
             files[option] = user_source(file, option)
     inputs = {**inputs, **{str(file).partition("|")[0]: f"what {option} reads" for option, file in files.items()}}
-    common: dict[str, Any] = {"overwrite": overwrite, "inputs": inputs}
+    common: dict[str, Any] = {"overwrite": overwrite, "inputs": inputs, "clear": clear}
     taken = dict(targets)
 
     def target(path: str | Path, option: str, suffixes: Sequence[str] = ()) -> Path:

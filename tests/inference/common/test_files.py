@@ -5,11 +5,12 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from inference.common.files import claim, clear_temporaries, temporary_path, write_text
+from inference.common.files import claim, clear_beside, clear_temporaries, temporary_path, write_text
 from inference.common.targets import check_target
 
 
@@ -41,6 +42,36 @@ def test_what_dead_processes_left_is_cleared_and_nothing_else(tmp_path: Path) ->
     check_target(target, "OUT.tif", overwrite=False)
     assert [path.exists() for path in [*gone, old]] == [False] * 4
     assert all(path.exists() for path in kept)
+
+
+def test_many_targets_are_cleared_with_one_listing_of_each_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for name in ("one", "two", "elsewhere"):
+        (tmp_path / name).mkdir()
+    targets = [tmp_path / folder / name for folder in ("one", "two") for name in ("a.tif", "a.tif.tif", "l.tif")]
+    targets[2].symlink_to("../elsewhere/real.tif")
+    missing = tmp_path / "none" / "a.tif"
+    files = [*targets[:2], *targets[3:], tmp_path / "elsewhere" / "real.tif"]
+    gone = [stale(path, platform.node(), process) for path in files for process in (dead.pid, os.getpid())]
+    gone.append(tmp_path / "two" / "l.tif.7.writing")  # as earlier versions called it
+    kept = [stale(targets[0], platform.node(), os.getppid()), tmp_path / "two" / "other.tif.7.writing"]
+    kept.append(stale(tmp_path / "one" / "b.tif", platform.node(), dead.pid))
+    for path in (gone[-1], kept[1]):
+        path.write_bytes(b"half")
+    listed, iterdir = [], Path.iterdir
+
+    def listing(folder: Path) -> Iterator[Path]:
+        listed.append(folder.name)
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", listing)
+    clear_beside([*targets, missing])
+    assert not [path for path in gone if path.exists()]
+    assert all(path.exists() for path in kept)
+    assert sorted(listed) == ["elsewhere", "none", "one", "two"]
 
 
 def test_a_folder_is_cleared_of_what_dead_processes_left(tmp_path: Path) -> None:

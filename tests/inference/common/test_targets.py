@@ -70,6 +70,18 @@ def test_a_read_only_file_is_not_replaced_even_by_the_superuser(tmp_path: Path) 
     assert check_target(target, "OUT.tif", overwrite=True) == target
 
 
+@pytest.mark.parametrize("clear", [True, False])
+def test_a_folder_that_cannot_be_listed(clear: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("listdir", "scandir"):  # by which of them depends on the version of Python
+        monkeypatch.setattr(os, name, refuse)
+    target = tmp_path / "o.tif"
+    said = refusal(target, clear=clear)
+    assert said == f"{target}: can't be written: Permission denied (choose another OUT.tif)"
+
+
 @pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
 def test_an_input_under_another_name_is_the_input(link: str, tmp_path: Path) -> None:
     model = tmp_path / "m.onnx"

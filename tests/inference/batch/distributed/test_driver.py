@@ -3,6 +3,7 @@
 import os
 import platform
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,21 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def lose(times: int, name: str, monkeypatch: pytest.MonkeyPatch, *, done: bool = False) -> list[Worker]:
-    """Install a Ray that loses workers in their first calls of a method, before or after they have done it."""
+def lose(
+    times: int, name: str, monkeypatch: pytest.MonkeyPatch, *, done: bool = False, left_files: Sequence[Path] = ()
+) -> list[Worker]:
+    """Install a Ray that loses workers in their first calls of a method, before or after they have done it.
+
+    They leave files behind.
+    """
     left = [times]
 
     def hook(worker: Worker, method: str, *_: Any) -> None:
         if method == name and left[0]:
             left[0] -= 1
             worker.lost = True
+            for path in left_files:
+                path.write_bytes(b"left by the lost worker")
             raise RayError("The actor died unexpectedly")
 
     return install(monkeypatch, after=hook) if done else install(monkeypatch, before=hook)
@@ -60,10 +68,8 @@ def test_files_are_those_of_one_process(world: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("done", [False, True], ids=["before its map is written", "after it"])
 def test_an_image_of_a_lost_worker_is_mapped_again(world: Path, monkeypatch: pytest.MonkeyPatch, done: bool) -> None:
-    workers = lose(1, "run", monkeypatch, done=done)
     temporary = world / "out" / "cove0" / f"m0.tif.{platform.node()}-{os.getpid()}.writing"
-    temporary.parent.mkdir(parents=True)
-    temporary.write_bytes(b"left by the lost worker")
+    workers = lose(1, "run", monkeypatch, done=done, left_files=[temporary])
     assert on_ray() == 0
     monkeypatch.undo()
     monkeypatch.chdir(world)
@@ -76,15 +82,11 @@ def test_an_image_of_a_lost_worker_is_mapped_again(world: Path, monkeypatch: pyt
 
 
 def test_a_lost_worker_leaves_no_temporary_file(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lose(1, "run", monkeypatch)
     folder = world / "out" / "cove0"
-    folder.mkdir(parents=True)
     node, process = platform.node(), os.getpid()
-    for name in (f"m0.tif.{node}-{process}.writing", f"m0.tif.{node}-{process}.cog.writing.msk"):
-        (folder / name).touch()
+    gone = [f"m0.tif.{node}-{process}.writing", f"m0.tif.{node}-{process}.cog.writing.msk"]
     kept = [f"m2.tif.{node}x-{process}.writing", f"m0.tif.{node}-1.writing"]  # of living processes
-    for name in kept:
-        (folder / name).touch()
+    lose(1, "run", monkeypatch, left_files=[folder / name for name in (*gone, *kept)])
     assert on_ray("--retries", "0") == 4
     assert leftovers(folder) == sorted(kept)
 

@@ -202,15 +202,18 @@ def test_stopped_in_the_middle(world: Path, monkeypatch: pytest.MonkeyPatch, nam
     check(world)
 
 
-def test_bands_of_a_killed_command_are_removed(world: Path) -> None:
+def test_files_of_a_killed_command_are_removed(world: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     folder = world / "out" / f"{LARGE}.bands.{platform.node()}-{ended.pid}.writing"
     folder.mkdir(parents=True)
     (folder / "0").touch()
+    unfinished = world / "out" / "cove0" / f"m0.tif.{platform.node()}-{ended.pid}.writing"
+    unfinished.touch()
     assert run("in", "out", "--model", "m.onnx") == 0
     check(world)
     assert not folder.exists()
+    assert not unfinished.exists()
 
 
 @pytest.mark.parametrize("normalization", ["min_max", "min_max_per_channel"])
