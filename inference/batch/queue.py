@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from inference.batch.items import Item
@@ -49,6 +49,21 @@ class Queue:
         if self._again and self._again[0][0] <= time.monotonic():
             return self._again.popleft()[1]
         return None
+
+    def foresee(self, apart_from: Collection[Task]) -> Task | None:
+        """Return the next image that has not been attempted, without taking it; None where there is none.
+
+        Args:
+            apart_from: Images that aren't wanted.
+        """
+        return next((task for task in self._tasks if task not in apart_from), None)
+
+    def claim(self, task: Task) -> bool:
+        """Take an image that was foreseen; return False if it was taken already."""
+        if task not in self._tasks:
+            return False
+        self._tasks.remove(task)
+        return True
 
     def wait(self) -> Task | None:
         """Return the next image, after its time has come; None where there is none."""

@@ -1,6 +1,5 @@
 """Driver of a batch: what is to be done, attempts in order, the journal, and the files about all maps."""
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -14,12 +13,12 @@ from inference.batch.distributed.options import RayOptions
 from inference.batch.files import write_files
 from inference.batch.job import Outcome
 from inference.batch.journal import DONE, FAILED, SKIPPED, STARTED, Record
-from inference.batch.progress import PATIENCE_SECONDS, BatchProgress
+from inference.batch.progress import BatchProgress
 from inference.batch.queue import Queue, Task
 from inference.batch.reasons import Reasons
 from inference.batch.remaining import to_do
 from inference.batch.session import Session, open_session
-from inference.batch.worker import Worker
+from inference.batch.worker import Preparation, Worker
 from inference.common.errors import UserError
 from inference.common.files import clear_beside
 from inference.common.text import print_line
@@ -149,27 +148,7 @@ class _Ahead(Attempt):
 
     def __init__(self, worker: Worker, batch: Batch, task: Task, session: Session) -> None:
         super().__init__(batch, task, session.upload)
-        self._found: list[Plan | Outcome | BaseException] = []
-        self._thread = threading.Thread(target=self._prepare, args=[worker], daemon=True)
-        self._thread.start()
-
-    def _prepare(self, worker: Worker) -> None:
-        try:
-            self._found.append(worker.prepare(self.job))
-        except BaseException as error:  # raised in the main thread
-            self._found.append(error)
-
-    def result(self) -> Plan | Outcome:
-        """Return the plan, or the outcome where there is none."""
-        self._thread.join()
-        (found,) = self._found
-        if isinstance(found, BaseException):
-            raise found
-        return found
-
-    def leave(self) -> None:
-        """Wait until the thread has ended, but not for ever."""
-        self._thread.join(PATIENCE_SECONDS)
+        self.preparation = Preparation(worker, self.job)
 
 
 class _OptionError:
@@ -234,7 +213,7 @@ def _map(batch: Batch, tasks: list[Task], session: Session, result: BatchResult,
             while (task := queue.wait() if ahead is None else ahead.task) is not None:
                 current, ahead = ahead or _Ahead(worker, batch, task, session), None
                 bar.show(task.item.source, 0, 1)
-                plan = current.result()
+                plan = current.preparation.result()
                 following = queue.take()
                 if following is not None:
                     ahead = _Ahead(worker, batch, following, session)
@@ -250,7 +229,7 @@ def _map(batch: Batch, tasks: list[Task], session: Session, result: BatchResult,
         finally:
             for started in (current, ahead):
                 if started is not None:
-                    started.leave()
+                    started.preparation.leave()
 
 
 def _map_on_ray(

@@ -3,6 +3,7 @@
 Nothing in here knows the journal or the other images.
 """
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from inference.batch.bucket.upload import upload_files
 from inference.batch.failure import described, failed
 from inference.batch.job import Job, Outcome
 from inference.batch.journal import DONE
+from inference.batch.progress import PATIENCE_SECONDS
 from inference.batch.settings import digest
 from inference.common.errors import UserError
 from inference.common.raster import Header
@@ -44,8 +46,7 @@ class Worker:
         """
         started = time.monotonic()
         try:
-            for path in job.files:
-                path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folders(job)
             return _planned(job)
         except Exception as error:
             return failed(job, error, started)
@@ -77,6 +78,7 @@ class Worker:
         started = time.monotonic()
         uploaded: tuple[str, ...] = ()
         try:
+            _make_folders(job)  # those of an upload are removed after each image
             summary = self._mapper.carry_out(plan, show=show)
             record = described(plan.source.header) | _mapped(plan, summary)
             if job.upload is not None:
@@ -159,6 +161,48 @@ class Worker:
         return Outcome(
             DONE, seconds=time.monotonic() - started, record=record, notices=tuple(map(str, summary.notices))
         )
+
+
+class Preparation:
+    """Preparation of a job in a thread, while the worker maps another image.
+
+    Args:
+        worker: The worker.
+        job: The job.
+
+    Attributes:
+        job: The job.
+    """
+
+    def __init__(self, worker: Worker, job: Job) -> None:
+        self.job = job
+        self._found: list[Plan | Outcome | BaseException] = []
+        self._thread = threading.Thread(target=self._prepare, args=[worker], daemon=True)
+        self._thread.start()
+
+    def _prepare(self, worker: Worker) -> None:
+        try:
+            self._found.append(worker.prepare(self.job))
+        except BaseException as error:  # raised by `result`
+            self._found.append(error)
+
+    def result(self) -> Plan | Outcome:
+        """Wait for the plan and return it, or the outcome where there is none."""
+        self._thread.join()
+        (found,) = self._found
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def leave(self) -> bool:
+        """Wait until the thread has ended, but not for ever; return True if it has."""
+        self._thread.join(PATIENCE_SECONDS)
+        return not self._thread.is_alive()
+
+
+def _make_folders(job: Job) -> None:
+    for path in job.files:
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _written(job: Job) -> list[Path]:

@@ -1,6 +1,6 @@
 """Worker of a batch on Ray: a process on some machine that holds the model.
 
-It maps one image at a time, or a row band of one.
+It maps one image at a time, or a row band of one, and opens the next image meanwhile.
 """
 
 import contextlib
@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from inference.batch.bucket.upload import Upload, store_of
+from inference.batch.bucket.upload import store_of
 from inference.batch.job import Job, Outcome
 from inference.batch.journal import FAILED
-from inference.batch.worker import Worker
+from inference.batch.worker import Preparation, Worker
 from inference.common.errors import UserError
 from inference.common.files import clear_temporaries, temporary_path
 from inference.common.paths import is_address, shown_path
@@ -79,6 +79,8 @@ class Actor:
         self._worker = Worker()
         self._plan: Plan | None = None
         self._job: Job | None = None
+        self._next: Preparation | None = None
+        self._folder: Path | None = None
         self._stop = threading.Event()
         self._abandoned = -1
         self._done = (0, 1)
@@ -106,13 +108,14 @@ class Actor:
             that concerns all images, as this machine can't write to the bucket that they go to.
         """
         self._plan, self._done = None, (0, 1)
-        if job.upload is not None:
-            try:
-                job = _placed(job, job.upload)
-            except UserError as error:
-                return UserError(f"node {platform.node()}: {error}")
-        plan = self._worker.prepare(job)
+        prepared, self._next = self._next, None
+        try:
+            job = self._placed(job)
+        except UserError as error:
+            return UserError(f"node {platform.node()}: {error}")
+        plan = prepared.result() if prepared is not None and prepared.job == job else self._worker.prepare(job)
         if not isinstance(plan, Plan):
+            self._remove_folder()
             return _explained(job, plan)
         self._plan, self._job = plan, job
         header = plan.source.header
@@ -120,22 +123,29 @@ class Actor:
             return None
         return self._worker.measure(job, plan)
 
-    def run(self, job: Job) -> Outcome | UserError:
+    def run(self, job: Job, following: Job | None = None) -> Outcome | UserError:
         """Map the image that is prepared.
+
+        Args:
+            job: The job.
+            following: Job that is prepared meanwhile: probably the next one; None for none.
 
         Returns:
             The outcome; an error that concerns all images, as the model can't be loaded, or nothing can be uploaded.
         """
         assert self._plan is not None
         assert self._job is not None
+        with contextlib.suppress(UserError):  # `prepare` of the following job returns it
+            self._placed(job)  # makes the folder again, which was removed after another image
+            if following is not None:
+                self._next = Preparation(self._worker, self._placed(following))
         try:
             self._worker.load(self._plan)
             return self._worker.run(self._job, self._plan, self._show)
         except UserError as error:
             return error
         finally:
-            if self._job.upload is not None and self._job.upload != job.upload:
-                shutil.rmtree(self._job.upload.folder, ignore_errors=True)
+            self._remove_folder()
             self._plan = self._job = None
 
     def predict(self, task: BandJob) -> PredictedBand | Outcome | UserError:
@@ -181,6 +191,33 @@ class Actor:
         """
         self._abandoned = number
 
+    def _placed(self, job: Job) -> Job:
+        """Return a job; one whose files go to a bucket with all files below a folder of this machine.
+
+        Raises:
+            UserError: This machine can't write to the bucket, or the folder can't be made.
+        """
+        if job.upload is None:
+            return job
+        store_of(job.upload.bucket, job.upload.prefix)
+        if job.upload.folder.is_dir():  # that of the command, on its own machine
+            return job
+        name, parent = job.upload.folder.name.partition(".")[0], Path(tempfile.gettempdir())
+        folder = self._folder or temporary_path(parent / name)
+        try:
+            if self._folder is None:
+                clear_temporaries(parent, name)
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: can't be made: {error.strerror} (make room there)") from None
+        self._folder = folder
+        return job.below(folder)
+
+    def _remove_folder(self) -> None:
+        """Remove the folder of the files of an image, where they go to a bucket from a folder of this process."""
+        if self._folder is not None and (self._next is None or self._next.leave()):  # it looks into the folder
+            shutil.rmtree(self._folder, ignore_errors=True)
+
     def _show(self, done: int, tiles: int) -> None:
         self._done = done, tiles
         if self._stop.is_set():
@@ -199,22 +236,3 @@ def _explained(job: Job, outcome: Outcome) -> Outcome:
     # The driver has found it: another worker may see it.
     reason = f"{outcome.reason} (on node {platform.node()}; all nodes must see it under the same path)"
     return replace(outcome, reason=reason, may_pass=True)
-
-
-def _placed(job: Job, upload: Upload) -> Job:
-    """Return a job whose files go to a bucket with all files below a folder of this machine.
-
-    Raises:
-        UserError: This machine can't write to the bucket, or the folder can't be made.
-    """
-    store_of(upload.bucket, upload.prefix)
-    if upload.folder.is_dir():  # that of the command, on its own machine
-        return job
-    name, parent = upload.folder.name.partition(".")[0], Path(tempfile.gettempdir())
-    folder = temporary_path(parent / name)
-    try:
-        clear_temporaries(parent, name)
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: can't be made: {error.strerror} (make room there)") from None
-    return job.below(folder)

@@ -63,6 +63,7 @@ class _Slot:
         doing: That method.
         place: Its place; None until it has started.
         attempt: The attempt; None if it has no image, or a row band of one.
+        following: Attempt whose image it opens meanwhile, and which is its next one unless another worker is idle.
         split: Image whose row band it predicts, or which it joins; None for others.
         band: That row band.
         progress: Reference to the progress that was asked for.
@@ -73,6 +74,7 @@ class _Slot:
     doing: Literal["place", "prepare", "run", "predict", "join"] = "place"
     place: Place | None = None
     attempt: Attempt | None = None
+    following: Attempt | None = None
     split: SplitImage | None = None
     band: BandJob | None = None
     progress: Any = None
@@ -158,15 +160,26 @@ class Workers:
                 slot.split, slot.band = split, job
                 slot.doing, slot.answer = "predict", slot.actor.predict.remote(job)
                 return
-        if (task := self._work.queue.take()) is not None:
-            self._prepare(slot, task)
+        following, slot.following = slot.following, None
+        if following is None or not self._work.queue.claim(following.task):
+            following = self._attempt(self._work.queue.take())
+        if following is not None:
+            slot.attempt, slot.doing = following, "prepare"
+            slot.answer = slot.actor.prepare.remote(following.job, self._split_px, self._most_bands)
 
-    def _prepare(self, slot: _Slot, task: Task) -> None:
+    def _attempt(self, task: Task | None) -> Attempt | None:
+        if task is None:
+            return None
         attempt = self._work.attempt(task)
         attempt.job = replace(attempt.job, options=self._cluster.share.options(attempt.job.options))
-        slot.attempt = attempt
-        slot.doing = "prepare"
-        slot.answer = slot.actor.prepare.remote(slot.attempt.job, self._split_px, self._most_bands)
+        return attempt
+
+    def _run(self, slot: _Slot, attempt: Attempt) -> None:
+        """Have a worker map the image that it has prepared, and open another one meanwhile."""
+        opened = [other.following.task for other in self._slots if other.following is not None]
+        slot.following = self._attempt(self._work.queue.foresee(opened))
+        following = None if slot.following is None else slot.following.job
+        slot.doing, slot.answer = "run", slot.actor.run.remote(attempt.job, following)
 
     @property
     def _most_bands(self) -> int:
@@ -218,7 +231,7 @@ class Workers:
             if found is not None and self._split(slot.attempt, found):
                 slot.attempt = None
                 return
-            slot.doing, slot.answer = "run", slot.actor.run.remote(slot.attempt.job)
+            self._run(slot, slot.attempt)
             return
         attempt, slot.attempt = slot.attempt, None
         if split is not None:
@@ -294,9 +307,10 @@ class Workers:
         """End a worker, and remove the unfinished files of its image."""
         with contextlib.suppress(Exception):  # it is gone
             self._ray.kill(slot.actor)
-        if slot.attempt is not None and slot.place is not None:
-            for path in self._work.files(slot.attempt.task):
-                clear_temporaries_of(path, slot.place.node, slot.place.process)
+        for attempt in (slot.attempt, slot.following):
+            if attempt is not None and slot.place is not None:
+                for path in self._work.files(attempt.task):
+                    clear_temporaries_of(path, slot.place.node, slot.place.process)
 
     def _show(self) -> None:
         """Show the progress that was asked for a while ago, and ask again."""

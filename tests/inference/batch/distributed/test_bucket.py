@@ -1,18 +1,20 @@
 """A batch on Ray into a bucket, with workers in this process: each uploads its maps, also from another machine."""
 
-import dataclasses
 import itertools
 import shutil
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inference.batch import queue
+from inference.batch import queue, worker
 from inference.batch.distributed import actor
+from inference.batch.job import Job
 from inference.common.errors import UserError
 from tests.conftest import write_raster
-from tests.inference.batch.survey import contents, pixels, run, write_survey
+from tests.inference.batch.survey import contents, journal, pixels, run, write_failing, write_survey
 from tests.object_store import serve
 
 from .fake_ray import RayError, Worker, install
@@ -61,25 +63,35 @@ def test_no_mosaic_is_split(world: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_workers_of_another_machine(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder of the command isn't there, so that each worker makes its own."""
-    placed, folders = actor._placed, []
+    """The folder of the command isn't there, so that each worker makes its own, which it keeps for an image."""
+    placed, make_folders, folders = actor.Actor._placed, worker._make_folders, set()
 
-    def elsewhere(job: Any, upload: Any) -> Any:
-        there = dataclasses.replace(upload, folder=world / "remote" / upload.folder.name)
-        found = placed(job.below(there.folder), there)
+    def slow(job: Job) -> None:
+        make_folders(job)
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.3)  # longer than the other image takes
+
+    monkeypatch.setattr(worker, "_make_folders", slow)
+
+    def elsewhere(self: actor.Actor, job: Job) -> Job:
+        assert job.upload is not None
+        found = placed(self, job.below(world / "remote" / job.upload.folder.name))
         assert found.upload is not None
-        folders.append(found.upload.folder)
+        folders.add(found.upload.folder)
         return found
 
-    monkeypatch.setattr(actor, "_placed", elsewhere)
+    monkeypatch.setattr(actor.Actor, "_placed", elsewhere)
     numbers = itertools.count()
     monkeypatch.setattr(actor, "temporary_path", lambda path: world / "node" / f"{path.name}.{next(numbers)}")
     monkeypatch.setattr(actor, "clear_temporaries", lambda *_: None)  # all workers are this process here
     (world / "node").mkdir()
+    write_failing(world / "in", damaged=0, plain=0)
     install(monkeypatch)
-    assert on_ray() == 0
+    assert on_ray() == 4
+    assert run("in", "plain", "--model", "m.onnx", "--polygons", ".gpkg") == 4
     check(world)
-    assert len(folders) == 4
+    assert len(folders) == 2
+    assert {line["attempt"] for line in journal(world / "store" / "bucket" / "maps")} == {1}
     assert not any(folder.exists() for folder in folders)
     assert not (world / "remote").exists()
 

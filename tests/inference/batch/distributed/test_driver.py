@@ -2,6 +2,7 @@
 
 import os
 import platform
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +11,16 @@ from typing import Any
 import pytest
 
 from inference.batch import queue
+from inference.batch import worker as batch_worker
 from inference.batch.distributed.actor import Actor
 from inference.batch.job import Job, Outcome
 from inference.batch.journal import FAILED
 from inference.options import Options
+from inference.plan import Plan
 from tests.inference.batch.survey import contents, journal, refused, run, write_failing, write_survey
 from tests.inference.commands import leftovers
 
-from .fake_ray import RayError, Worker, install
+from .fake_ray import FakeRay, RayError, Worker, install
 
 
 @pytest.fixture
@@ -61,9 +64,55 @@ def test_files_are_those_of_one_process(world: Path, monkeypatch: pytest.MonkeyP
     assert contents(world / "out") == contents(world / "plain")
     assert Counter(line["state"] for line in journal(world / "out")) == {"started": 4, "done": 4, "failed": 2}
     assert [line["state"] for line in journal(world / "out")][:2] == ["started", "started"]
+    reasons = [{line["output"]: line["reason"] for line in journal(world / at)} for at in ("out", "plain")]
+    assert reasons[0] == reasons[1]
     assert all("run" in worker.called and worker.killed for worker in workers)
     assert on_ray("--polygons", ".gpkg") == 4  # the failed ones alone
     assert len(journal(world / "out")) == 12
+
+
+def test_the_next_image_is_opened_meanwhile(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = {f"m{at}.tif": threading.Event() for at in range(4)}
+    prepare, map_one, given, times = batch_worker.Worker.prepare, batch_worker.Worker.run, {}, Counter[str]()
+
+    def prepared(self: batch_worker.Worker, job: Job) -> Plan | Outcome:
+        plan = prepare(self, job)
+        times[job.target.name] += 1
+        opened[job.target.name].set()
+        return plan
+
+    def mapped(self: batch_worker.Worker, job: Job, *rest: Any) -> Outcome:
+        if (following := given[job.target.name]) is not None:
+            assert opened[following.target.name].wait(30)
+        return map_one(self, job, *rest)
+
+    def note(_: Worker, method: str, *arguments: Any) -> None:
+        if method == "run":
+            given[arguments[0].target.name] = arguments[1]
+
+    monkeypatch.setattr(batch_worker.Worker, "prepare", prepared)
+    monkeypatch.setattr(batch_worker.Worker, "run", mapped)
+    install(monkeypatch, before=note)
+    assert on_ray() == 0
+    foreseen = [None if job is None else job.target.name for job in given.values()]
+    assert foreseen == ["m1.tif", "m3.tif", None, None], "each worker has one of its own"
+    assert times == dict.fromkeys(opened, 1), "none is opened twice"
+
+
+def test_an_image_that_another_worker_has_opened(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first worker is busy to the end: the second one maps all others."""
+    workers = install(monkeypatch)
+    wait = FakeRay.wait
+
+    def slow(self: FakeRay, calls: list[Any], *rest: Any, **more: Any) -> Any:
+        others = [call for call in calls if (call.worker.number, call.name) != (0, "run")]
+        return wait(self, others or calls, *rest, **more)
+
+    monkeypatch.setattr(FakeRay, "wait", slow)
+    assert on_ray() == 0
+    assert [Counter(worker.called)["run"] for worker in workers] == [1, 3]
+    assert run("in", "plain", "--model", "m.onnx") == 0
+    assert contents(world / "out") == contents(world / "plain")
 
 
 @pytest.mark.parametrize("done", [False, True], ids=["before its map is written", "after it"])
