@@ -84,6 +84,16 @@ def _networks(folder: Path, rounds: int) -> list[Row]:
     return _usages(programs.run(), "bare forward, onnxruntime")
 
 
+def _int8(folder: Path, rounds: int) -> list[Row]:
+    from benchmarks.int8 import untrained
+
+    return [
+        Row(f"{encoder}: {name}", seconds, None, f"{encoder}: onnxruntime fp32")
+        for encoder, times in untrained(folder, 2 * rounds).items()
+        for name, seconds in times.items()
+    ]
+
+
 def _evaluation(folder: Path, rounds: int) -> list[Row]:
     from benchmarks.evaluation import measure
 
@@ -100,6 +110,7 @@ PARTS = {
     "start": Part("up to the first batch", ("train/__main__.py", "train/run", "train/data"), _start),
     "mapping": Part("8192 px, a network of almost no cost", ("inference",), _mapping),
     "networks": Part("4096 px, U-Net on MobileNetV2, tiles of 512 px", ("inference",), _networks),
+    "int8": Part("a tile of 512 px on one thread, U-Nets", ("train/export/int8_file.py",), _int8),
     "evaluation": Part("two images of 4096 px", ("eval", "inference"), _evaluation),
 }
 

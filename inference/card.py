@@ -181,8 +181,12 @@ class ModelCard(BaseModel):
         return float(_LARGEST[dtype])
 
     def dumps(self) -> str:
-        """Return the card as JSON text."""
-        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        """Return the card as JSON text.
+
+        A float model's card leaves the fields of int8 out, so that earlier versions, which don't know them, read it.
+        """
+        unneeded = {"precision", "int8_loss"} if self.precision == "fp32" else None
+        return json.dumps(self.model_dump(mode="json", exclude=unneeded), indent=2, ensure_ascii=False)
 
     @classmethod
     def loads(cls, text: str | bytes, source: str) -> "ModelCard":

@@ -15,10 +15,12 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from inference.common.cpu import EXACT_INT8_SUMS
 from inference.common.errors import UserError, first_line
 from inference.common.text import quoted
 from inference.model.backend_checks import as_input, as_output, check_signature, failed, wrong_tile_size
 from inference.model.compiled import compile_model
+from inference.model.int8_sums import openvino_saturates
 from inference.model.registry import BACKENDS, SUFFIXES
 from inference.model.signature import load_session, read_signature, session_signature
 from inference.options import DeviceName, PrecisionName
@@ -132,6 +134,7 @@ class _OnnxRuntime:
         # Spinning threads are faster within a run; between runs they must not take the cores from the threads that
         # read, blend and write.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.add_session_config_entry(*EXACT_INT8_SUMS)
         self._session = load_session(request.path, options, providers)
         if device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
             if request.device == "cuda":
@@ -297,6 +300,11 @@ class _OpenVino:
             raise UserError("--precision bf16: this CPU would only emulate it, slower than fp32 (use fp32)")
         if request.precision == "fp16" and "FP16" not in can:
             raise UserError("--precision fp16: not available on this CPU (allowed: fp32, bf16 where the CPU has it)")
+        if request.int8 and openvino_saturates(core):
+            raise UserError(
+                f"--backend openvino: {request.path.name} is in int8, whose sums overflow in OpenVINO on a CPU without "
+                "VNNI, such as this one (use --backend onnxruntime, which is exact here too, or the float file)"
+            )
         try:
             self._signature = read_signature(request.path, request.output_name)
             check_signature(self._signature, request)

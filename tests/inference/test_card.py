@@ -56,6 +56,12 @@ def test_a_card_is_read_from_every_kind_of_file(tmp_path: Path) -> None:
         assert read_card(tmp_path / name) == card
 
 
+def test_a_float_models_card_has_no_fields_of_int8() -> None:
+    assert not {"precision", "int8_loss"} & set(json.loads(card().dumps()))
+    quantised = card(precision="int8", int8_loss=0.004)
+    assert ModelCard.loads(quantised.dumps(), "c.json") == quantised
+
+
 def test_files_without_one(tmp_path: Path) -> None:
     for path in (onnx_file(tmp_path / "m.onnx", {}), torchscript_file(tmp_path / "m.pt", {})):
         assert embedded_card(path) is None

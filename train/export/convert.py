@@ -21,7 +21,8 @@ from train.export.config_comparison import UserConfig
 from train.export.consumers import habitat_mapper_config
 from train.export.export_wrapper import ExportWrapper, Output, fixed_size_reason
 from train.export.formats import ALL_FORMATS, FORMATS, INT8
-from train.export.int8_check import Int8Data, int8_data, int8_refusal, write_int8
+from train.export.int8_check import int8_refusal, write_int8
+from train.export.int8_windows import Int8Windows, int8_windows
 from train.export.parity import ReferenceOutput, check_parity, failure_messages, other_size, reference_output
 from train.export.parity_images import parity_images
 from train.export.source import CheckpointSource, find_source
@@ -98,7 +99,7 @@ def convert(request: ConversionRequest) -> list[Path]:
 
     network = ExportWrapper(trained.model, request.output).eval()
     configs = [trained.config] if given is None else [given.loaded.config, trained.config]
-    data: Int8Data | None = int8_data(configs, trained.model, card) if INT8.name in targets else None
+    windows: Int8Windows | None = int8_windows(configs, trained.model, card) if INT8.name in targets else None
     exact = [key for key in targets if key != INT8.name]
     references = _reference_outputs(network, trained, card, configs, device, request.dynamic) if exact else []
     temporaries: dict[Path, Path] = {}
@@ -107,8 +108,8 @@ def convert(request: ConversionRequest) -> list[Path]:
         for key, target in targets.items():
             temporary = temporary_path(target)
             temporaries[target] = temporary
-            if data is not None and key == INT8.name:
-                cards[target] = write_int8(network, card, data, target, temporary, device)
+            if windows is not None and key == INT8.name:
+                cards[target] = write_int8(network, card, windows, target, temporary, device)
                 continue
             _write(key, network, card, references, target, temporary, device)
         with finishing():

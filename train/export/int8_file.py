@@ -3,12 +3,13 @@
 The file holds pairs of QuantizeLinear and DequantizeLinear (QDQ), which ONNX Runtime and OpenVINO replace by integer
 kernels. Weights are int8 with a scale for each channel. Activations are uint8 between the means of their smallest and
 largest values on the calibration windows. The last convolution and what follows it stay in float32, so that
-probabilities are not rounded to 256 values.
+probabilities are not rounded to 256 values; so may the first convolutions.
 """
 
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +28,57 @@ from train.export.silence import silence
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
-def write(network: ExportWrapper, card: ModelCard, windows: Sequence[Tensor], path: Path) -> None:
+@contextmanager
+def prepared(network: ExportWrapper, card: ModelCard, window: Tensor) -> Iterator[Path]:
+    """Write a network as a float ONNX file that is ready to be quantised, and delete it afterwards.
+
+    Args:
+        network: Network.
+        card: Model card.
+        window: A normalised window, (bands, H, W) float32.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        exact, ready = Path(folder) / "float.onnx", Path(folder) / "prepared.onnx"
+        with silence():
+            onnx_file.write(network, card, window[None].repeat(2, 1, 1, 1), exact)
+            prepare(exact, ready)
+        yield ready
+
+
+def prepare(exact: Path, ready: Path) -> None:
+    """Write a float ONNX file anew, ready to be quantised."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    quant_pre_process(str(exact), str(ready), skip_symbolic_shape=True)
+
+
+def products(exact: Path) -> int:
+    """Return the number of convolutions and matrix products of a prepared network, without the last one."""
+    graph = onnx.load(exact).graph
+    last = set(_last_nodes(graph))
+    return sum(node.op_type in _PRODUCTS and node.name not in last for node in graph.node)
+
+
+def write(exact: Path, card: ModelCard, windows: Sequence[Tensor], path: Path, float_first: int = 0) -> None:
     """Write a network in int8; the caller must check its masks.
 
     Args:
-        network: Network to write.
+        exact: Prepared float file of the network.
         card: Model card, embedded in the file.
         windows: Calibration windows, normalised, each (bands, H, W) float32.
         path: File to write.
+        float_first: Number of first convolutions or matrix products that stay in float32.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    graph = onnx.load(exact).graph
+    first = [node.name for node in graph.node if node.op_type in _PRODUCTS][:float_first]
     before = logging.root.level
     logging.root.setLevel(logging.ERROR)  # its advice on options that were chosen here
     try:
-        with tempfile.TemporaryDirectory() as folder, silence():
-            exact, prepared = Path(folder) / "float.onnx", Path(folder) / "prepared.onnx"
-            onnx_file.write(network, card, windows[0][None].repeat(2, 1, 1, 1), exact)
-            quant_pre_process(str(exact), str(prepared), skip_symbolic_shape=True)
+        with silence():
             quantize_static(
-                str(prepared),
+                str(exact),
                 str(path),
                 _Windows(windows),
                 quant_format=QuantFormat.QDQ,
@@ -57,7 +88,7 @@ def write(network: ExportWrapper, card: ModelCard, windows: Sequence[Tensor], pa
                 calibrate_method=CalibrationMethod.MinMax,
                 # The mean over the windows of the smallest and largest value, which one odd window can't stretch.
                 extra_options={"CalibMovingAverage": True},
-                nodes_to_exclude=_last_nodes(onnx.load(prepared).graph),
+                nodes_to_exclude=list(dict.fromkeys([*first, *_last_nodes(graph)])),
             )
     finally:
         logging.root.setLevel(before)

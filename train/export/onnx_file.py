@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from inference.card import METADATA_KEY, ModelCard
+from inference.common.cpu import EXACT_INT8_SUMS
 from inference.common.errors import UserError, first_line
 from train.export.consumers import deepness_metadata
 from train.export.export_wrapper import ExportWrapper
@@ -85,6 +86,7 @@ def load(path: Path, device: torch.device) -> Run:
         providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"}))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.add_session_config_entry(*EXACT_INT8_SUMS)
     session = onnxruntime.InferenceSession(path, options, providers=providers)
 
     def run(image: Tensor) -> Tensor:
