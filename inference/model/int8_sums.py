@@ -1,6 +1,6 @@
 """Check of a CPU's sums of 8-bit products.
 
-CPUs without VNNI (Intel before 2019, AMD before Zen 4) add two products of 8 bits in 16 bits, in which the sum
+CPUs without VNNI (most of before 2021) add two products of 8 bits in 16 bits, in which the sum
 saturates: 255 x 127 + 255 x 127 becomes 32,767. ONNX Runtime has an exact, slower way for them (`EXACT_INT8_SUMS` in
 `inference/common/cpu.py`), OpenVINO has none (https://docs.openvino.ai/latest/pot_saturation_issue.html).
 """
