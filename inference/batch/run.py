@@ -237,7 +237,7 @@ def _map_on_ray(
 ) -> None:
     """Map several images at a time, in the workers of Ray."""
     from inference.batch.distributed.driver import map_on_ray
-    from inference.batch.distributed.workers import Work
+    from inference.batch.distributed.work import Work
 
     queue = Queue(tasks, batch.retries)
     option = _OptionError(min(_ALIKE, len(tasks)))

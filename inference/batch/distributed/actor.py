@@ -104,8 +104,8 @@ class Actor:
             bands: Row bands that it is to be split into.
 
         Returns:
-            None; the plan of its bands where it is to be split; the outcome where the image can't be mapped; an error
-            that concerns all images, as this machine can't write to the bucket that they go to.
+            None; the plan of its bands where it is larger than that; the outcome where the image can't be mapped; an
+            error that concerns all images, as this machine can't write to the bucket that they go to.
         """
         self._plan, self._done = None, (0, 1)
         prepared, self._next = self._next, None
@@ -121,7 +121,7 @@ class Actor:
         header = plan.source.header
         if not split_px or header.height * header.width <= split_px or len(cut(plan.rows, bands)) == 1:
             return None
-        return self._worker.measure(job, plan)
+        return self._worker.measure(job, plan) if job.upload is None else replace(plan, vector=None)
 
     def run(self, job: Job, following: Job | None = None) -> Outcome | UserError:
         """Map the image that is prepared.

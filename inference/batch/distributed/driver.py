@@ -4,7 +4,8 @@ from pathlib import Path
 
 from inference.batch.distributed.cluster import open_cluster
 from inference.batch.distributed.options import RayOptions
-from inference.batch.distributed.workers import Work, Workers
+from inference.batch.distributed.work import Work
+from inference.batch.distributed.workers import Workers
 from inference.common.paths import is_address, user_path
 from inference.common.signals import StopHandler, raise_stopped
 from inference.model.choose import choose_model
@@ -32,8 +33,7 @@ def map_on_ray(settings: RayOptions, options: Options, journal: Path, work: Work
                 f"--ray: the cluster has room for {cluster.share.room:,} of {cluster.share.workers:,} workers with "
                 f"{cluster.share.threads} CPUs and {cluster.share.gpus:g} GPUs each; others start when it has more"
             )
-        # Row bands lie beside the map, where all workers must see them.
-        crew = Workers(cluster, work, settings.split_px if work.local else 0)
+        crew = Workers(cluster, work, settings.split_px)
         try:
             crew.map_all()
         except KeyboardInterrupt:

@@ -2,20 +2,19 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from inference.batch.attempt import Attempt
-from inference.batch.distributed.actor import CONTROL, BandJob, Place
+from inference.batch.distributed.actor import CONTROL, Place
 from inference.batch.distributed.cluster import Cluster
 from inference.batch.distributed.split import SplitImage
+from inference.batch.distributed.work import Slot, Work
 from inference.batch.failure import may_pass
 from inference.batch.job import Outcome
 from inference.batch.journal import DONE, FAILED
-from inference.batch.progress import BatchProgress
-from inference.batch.queue import Queue, Task
+from inference.batch.queue import Task
 from inference.common.errors import UserError, first_line
 from inference.common.files import clear_temporaries_of
 from inference.plan import Plan
@@ -30,69 +29,20 @@ _MAPPING = ("run", "predict", "join")  # methods that can be stopped
 _WAITING_SECONDS = 30.0  # after which it is said that no worker has started
 
 
-@dataclass(frozen=True)
-class Work:
-    """Work of a batch, and where its outcomes go.
-
-    Attributes:
-        queue: Images that wait.
-        attempt: Returns the attempt for an image.
-        started: Called before an attempt writes its first file.
-        record: Called with each outcome.
-        files: Returns the paths of all files of an image.
-        bar: Progress.
-        local: True if the folder of the maps is one that each worker must see.
-    """
-
-    queue: Queue
-    attempt: Callable[[Task], Attempt]
-    started: Callable[[Task], None]
-    record: Callable[[Attempt, Outcome], None]
-    files: Callable[[Task], Sequence[Path]]
-    bar: BatchProgress
-    local: bool = True
-
-
-@dataclass
-class _Slot:
-    """Worker, and what it does.
-
-    Attributes:
-        actor: Handle of the worker.
-        answer: Reference to the result of the method that it was sent; None if it is idle.
-        doing: That method.
-        place: Its place; None until it has started.
-        attempt: The attempt; None if it has no image, or a row band of one.
-        following: Attempt whose image it opens meanwhile, and which is its next one unless another worker is idle.
-        split: Image whose row band it predicts, or which it joins; None for others.
-        band: That row band.
-        progress: Reference to the progress that was asked for.
-    """
-
-    actor: Any
-    answer: Any = None
-    doing: Literal["place", "prepare", "run", "predict", "join"] = "place"
-    place: Place | None = None
-    attempt: Attempt | None = None
-    following: Attempt | None = None
-    split: SplitImage | None = None
-    band: BandJob | None = None
-    progress: Any = None
-
-
 class Workers:
     """All workers of a batch.
 
     Args:
         cluster: Ray.
         work: Work of the batch.
-        split_px: Pixels above which an image is split; 0 to split none.
+        split_px: Pixels above which an image is split, unless its files go to a bucket; 0 to split none.
     """
 
     def __init__(self, cluster: Cluster, work: Work, split_px: int) -> None:
         self._cluster, self._work, self._ray, self._split_px = cluster, work, cluster.ray, split_px
         self._failed_starts = self._started = 0
-        self._slots: list[_Slot] = []
+        self._told = False
+        self._slots: list[Slot] = []
         self._splits: list[SplitImage] = []
         self._start(len(work.queue))
 
@@ -146,9 +96,9 @@ class Workers:
 
     def _add(self) -> None:
         actor = self._cluster.new_worker()
-        self._slots.append(_Slot(actor, actor.place.remote()))
+        self._slots.append(Slot(actor, actor.place.remote()))
 
-    def _give(self, slot: _Slot) -> None:
+    def _give(self, slot: Slot) -> None:
         """Give an idle worker something to do: what is begun first."""
         for split in self._splits:
             if (bands := split.take_join()) is not None:
@@ -174,7 +124,7 @@ class Workers:
         attempt.job = replace(attempt.job, options=self._cluster.share.options(attempt.job.options))
         return attempt
 
-    def _run(self, slot: _Slot, attempt: Attempt) -> None:
+    def _run(self, slot: Slot, attempt: Attempt) -> None:
         """Have a worker map the image that it has prepared, and open another one meanwhile."""
         opened = [other.following.task for other in self._slots if other.following is not None]
         slot.following = self._attempt(self._work.queue.foresee(opened))
@@ -206,7 +156,7 @@ class Workers:
             slot.answer = None
             self._take(slot, found)
 
-    def _take(self, slot: _Slot, found: Any) -> None:
+    def _take(self, slot: Slot, found: Any) -> None:
         """Take an answer, and go on with the image."""
         if isinstance(found, UserError):
             raise found
@@ -241,7 +191,15 @@ class Workers:
         self._work.record(attempt, found)
 
     def _split(self, attempt: Attempt, plan: Plan) -> bool:
-        """Have several workers map an image; return False where there is no room for that."""
+        """Have several workers map an image; return False where that isn't possible."""
+        if not self._work.local:
+            if not self._told:
+                self._told = True
+                self._work.bar.say(
+                    f"{attempt.job.source}: is mapped by one worker, like all mosaics of more than {self._split_px:,} "
+                    "pixels (--split-px): row bands need a folder that all workers see, and OUT_DIR is in a bucket"
+                )
+            return False
         split = SplitImage(attempt, plan, self._most_bands)
         if problem := split.lacks_room():
             self._work.bar.say(f"{attempt.job.source}: is mapped by one worker: {problem}")
@@ -269,7 +227,7 @@ class Workers:
             split.discard()
             self._work.record(split.attempt, replace(split.failure, seconds=split.seconds))
 
-    def _leave_out(self, slot: _Slot, place: Place) -> None:
+    def _leave_out(self, slot: Slot, place: Place) -> None:
         """Do without a worker that can't see what it needs."""
         self._slots.remove(slot)
         self._kill(slot)
@@ -278,7 +236,7 @@ class Workers:
             raise UserError(problem)
         self._work.bar.say(f"{problem}; its worker is left out")
 
-    def _replace(self, slot: _Slot, error: Exception) -> None:
+    def _replace(self, slot: Slot, error: Exception) -> None:
         """Start a worker in place of one that was lost, and record its image as failed; it may be tried again."""
         self._slots.remove(slot)
         self._kill(slot)
@@ -303,7 +261,7 @@ class Workers:
         self._work.bar.say(f"{reason}; another one does its part")
         self._abandon(slot.split.lose(slot.band, reason, slot.place.node, slot.place.process))
 
-    def _kill(self, slot: _Slot) -> None:
+    def _kill(self, slot: Slot) -> None:
         """End a worker, and remove the unfinished files of its image."""
         with contextlib.suppress(Exception):  # it is gone
             self._ray.kill(slot.actor)
@@ -325,7 +283,7 @@ class Workers:
                     self._show_tiles(slot, *self._ray.get(slot.progress))
             slot.progress = slot.actor.progress.options(concurrency_group=CONTROL).remote()
 
-    def _show_tiles(self, slot: _Slot, done: int, tiles: int) -> None:
+    def _show_tiles(self, slot: Slot, done: int, tiles: int) -> None:
         """Show how far a worker is with an image, or all with one that is split."""
         if slot.split is not None:
             if slot.band is not None:

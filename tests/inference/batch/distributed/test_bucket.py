@@ -53,11 +53,19 @@ def test_files_are_those_of_one_process(world: Path, monkeypatch: pytest.MonkeyP
     check(world)
 
 
-def test_no_mosaic_is_split(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_mosaic_is_split(world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The workers have no folder in common that row bands could lie in."""
-    write_raster(world / "in" / "cove0" / "m0.tif", pixels(9, side=400), nodata=0)
+    for name in ("cove0/m0.tif", "cove1/m1.tif"):
+        write_raster(world / "in" / name, pixels(9, side=400), nodata=0)
     workers = install(monkeypatch)
-    assert on_ray("--split-px", "1") == 0
+    capsys.readouterr()
+    assert on_ray("--split-px", "2000") == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "in/cove0/m0.tif: is mapped by one worker, like all mosaics of more than 2,000 pixels (--split-px): row bands "
+        "need a folder that all workers see, and OUT_DIR is in a bucket"
+    ]
+    assert on_ray("--split-px", "160_000", "--overwrite") == 0
+    assert capsys.readouterr().err == ""
     assert not any("predict" in worker.called for worker in workers)
     assert list((world / "work").iterdir()) == []
 
