@@ -38,7 +38,7 @@ def run(
     if dry_run:
         from inference.batch.estimate import estimate
 
-        print_line(str(estimate(batch)), sys.stdout)
+        print_line(str(estimate(batch, ray=ray)), sys.stdout)
         return 0
     result = run_batch(batch, progress=True, ray=ray)
     print_line(str(result), sys.stdout)

@@ -4,12 +4,13 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from inference.batch.arguments import Batch
+from inference.batch.distributed.options import LOCAL, RayOptions
 from inference.batch.items import Item, identity
 from inference.batch.journal import Record, read_journal, records
 from inference.batch.layout import JOURNAL
@@ -17,6 +18,7 @@ from inference.batch.place import Folder, Place
 from inference.batch.progress import duration
 from inference.batch.reasons import Reasons
 from inference.batch.remaining import to_do
+from inference.common.cpu import cores
 from inference.common.errors import UserError
 from inference.common.paths import Address, user_path
 from inference.common.progress import progress
@@ -29,6 +31,30 @@ from inference.tiles.reading import plan_reading
 _READERS = 8
 _TIMED = 3
 _GIB = 2**30
+
+
+@dataclass(frozen=True)
+class PlannedWorkers:
+    """Workers of Ray, as far as they are known before it is started.
+
+    Attributes:
+        number: Workers at a time; None if it isn't known.
+        threads: Threads of each; None for the cores of this machine.
+        split_px: Pixels above which several share an image; 0 for none.
+    """
+
+    number: int | None
+    threads: int | None
+    split_px: int
+
+
+def planned_workers(ray: RayOptions, batch: Batch) -> PlannedWorkers:
+    """Return the workers that options ask for; on this machine no more than it has cores for."""
+    number, threads = ray.workers, batch.options.threads
+    if number is not None and ray.address == LOCAL:
+        threads = threads or max(1, cores() // number)
+        number = max(1, min(number, cores() // threads))
+    return PlannedWorkers(number, threads, 0 if batch.address or number == 1 else ray.split_px)
 
 
 @dataclass
@@ -45,7 +71,9 @@ class Estimate:
         read: Bytes of the files that would be read.
         unknown: Number of images whose bytes aren't known.
         tiles: Number of tiles, empty ones included.
-        seconds: Time that it would take.
+        seconds: Time that it would take one process.
+        workers: Workers of Ray that would share the images; None without Ray.
+        whole: Pixels of the largest image that one process maps.
         by_journal: True if `seconds` is known from maps that are done; else it was measured on tiles of noise.
         most: Bytes that the maps need at most.
         likely: Bytes that they need if they compress as those that are done; None if none is.
@@ -64,6 +92,8 @@ class Estimate:
     unknown: int = 0
     tiles: int = 0
     seconds: float = 0.0
+    workers: PlannedWorkers | None = None
+    whole: int = 0
     by_journal: bool = False
     most: float = 0.0
     likely: float | None = None
@@ -77,17 +107,32 @@ class Estimate:
         counts += [f"{self.there:,} skipped, as their maps exist already"] if self.there else []
         counts += [f"{self.failed:,} can't be mapped"] if self.failed else []
         remote = f", and of {self.unknown:,} addresses" if self.unknown else ""
-        basis = "at the speed of the maps that are done" if self.by_journal else "measured on a few tiles"
         lines = [
             f"images: {', '.join(counts)}",
             *self.failing.table("can't be mapped"),
             f"pixels: {self.pixels / 1e6:,.1f} Mpx, {self.tiles:,} tiles",
             f"to read: {_size(self.read)}{remote}",
-            f"time: about {duration(self.seconds)} ({basis})",
+            self._time(),
             *self._room(),
             "dry run: nothing was written",
         ]
         return "\n".join(lines)
+
+    def _time(self) -> str:
+        """Return what is said of the time.
+
+        That of several workers is the time of one by their number, but at least that of the largest image which is not
+        split.
+        """
+        basis = "at the speed of the maps that are done" if self.by_journal else "measured on a few tiles"
+        about, number = f"time: about {duration(self.seconds)}", 1 if self.workers is None else self.workers.number
+        if number is None:
+            return f"{about} for one worker ({basis}; --workers N gives the time of N)"
+        if number == 1:
+            return f"{about}{'' if self.workers is None else ' with 1 worker'} ({basis})"
+        shared, longest = self.seconds / number, self.seconds * self.whole / max(1, self.pixels)
+        rule = "as long as the largest mosaic takes" if longest > shared else f"that of one worker, by {number:,}"
+        return f"time: about {duration(max(shared, longest))} with {number:,} workers ({basis}; {rule})"
 
     def _room(self) -> list[str]:
         """Return what is said of the room for the maps."""
@@ -100,19 +145,20 @@ class Estimate:
         ]
 
 
-def estimate(batch: Batch, shown: bool = True) -> Estimate:
+def estimate(batch: Batch, shown: bool = True, ray: RayOptions | None = None) -> Estimate:
     """Return the estimate of a batch, for which the header of each image is read; writes nothing.
 
     Args:
         batch: The batch.
         shown: False to show no progress.
+        ray: Options of Ray, which isn't started; None to map in one process.
 
     Raises:
         UserError: Maps were made with other settings, or the model can't be loaded.
     """
     place, latest = _look(batch)
     tasks = to_do(batch, latest, place)
-    result = Estimate(done=len(batch.items) - len(tasks))
+    result = Estimate(done=len(batch.items) - len(tasks), workers=None if ray is None else planned_workers(ray, batch))
     items = []
     for task in tasks:
         exists = any(place.exists(name) for name in batch.layout.files(task.item))
@@ -147,6 +193,7 @@ def _look(batch: Batch) -> tuple[Place, dict[str, Record]]:
 def _read_headers(batch: Batch, items: Sequence[Item], result: Estimate, shown: bool) -> None:
     """Add what the headers of images say."""
     card, options = batch.settings.card, batch.options
+    split_px = 0 if result.workers is None else result.workers.split_px
 
     def look(item: Item) -> Callable[[], None]:
         try:
@@ -157,7 +204,10 @@ def _read_headers(batch: Batch, items: Sequence[Item], result: Estimate, shown: 
 
         def add() -> None:
             result.images += 1
-            result.pixels += header.height * header.width
+            pixels = header.height * header.width
+            result.pixels += pixels
+            if not split_px or pixels <= split_px:
+                result.whole = max(result.whole, pixels)
             result.tiles += len(reading.rows) * len(reading.cols)
             room = room_for(header, card, False, options.cog)
             if options.probabilities is not None:
@@ -190,12 +240,14 @@ def _add_time(batch: Batch, latest: dict[str, Record], result: Estimate) -> None
         speed = sum(record["pixels"] for record in done) / max(1e-9, sum(record["seconds"] for record in done))
         result.seconds, result.by_journal = result.pixels / speed, True
     elif result.tiles:
-        result.seconds = result.tiles * _seconds_a_tile(batch)
+        result.seconds = result.tiles * _seconds_a_tile(batch, result.workers)
 
 
-def _seconds_a_tile(batch: Batch) -> float:
-    """Return the time that the network takes for a tile of noise."""
+def _seconds_a_tile(batch: Batch, workers: PlannedWorkers | None) -> float:
+    """Return the time that the network takes for a tile of noise, with the threads of a worker."""
     options, card = batch.options, batch.settings.card
+    if workers is not None and workers.threads is not None:
+        options = replace(options, threads=workers.threads)
     model = choose_model(backend=options.backend) if options.model is None else user_path(options.model, "--model")
     request = request_for(Path(model), card, options)
     network = open_backend(choose_backend(model, options.backend, options.precision), request)

@@ -1,4 +1,4 @@
-"""Files beside the maps of a batch, its dry run, its progress, and one map of all maps."""
+"""Files beside the maps of a batch, its progress, and one map of all maps."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ import rasterio
 import shapely
 from rasterio import Affine
 
-from inference.batch import estimate, progress
+from inference.batch import progress
 from inference.batch.entries import Entry
 from inference.batch.mosaic import Unfit, make_mosaic
 from inference.batch.reasons import Reasons
@@ -21,7 +21,7 @@ from tests.conftest import write_raster
 from tests.inference.networks import card, write_onnx
 from tests.inference.vector.maps import write_polygons
 
-from .survey import contents, journal, pixels, refused, run, write_failing, write_survey
+from .survey import contents, journal, pixels, run, write_survey
 
 
 @pytest.fixture
@@ -64,39 +64,6 @@ def test_polygons_probabilities_sites_and_styles(world: Path) -> None:
     assert run("in/cove0/m0.tif", "one.tif", "--model", "m.onnx", "--polygons", "one.fgb", "--min-area", "0.05") == 0
     one, other = (pyogrio.read_dataframe(path) for path in ("one.fgb", "out/shapes/cove0/m0.fgb"))
     assert one.equals(other)
-
-
-def test_dry_run(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_failing(world / "in", plain=0)
-    before = contents(world)
-    assert run("in", "out", "--model", "m.onnx", "--dry-run") == 0
-    out = capsys.readouterr().out
-    for text in (
-        "images: 4 to map, 2 can't be mapped",
-        "has 2 bands, the model needs band 3",
-        "pixels: 0.0 Mpx, 16 tiles",
-        "(measured on a few tiles)",
-        "to read: 0.0 MiB",
-        "are free",
-        "nothing was written",
-    ):
-        assert text in out
-    assert contents(world) == before
-    assert not (world / "out").exists()
-    assert run("in", "out", "--model", "m.onnx") == 4
-    write_raster(world / "in" / "late.tif", pixels(8))
-    capsys.readouterr()
-    assert run("in", "out", "--model", "m.onnx", "--dry-run") == 0
-    out = capsys.readouterr().out
-    assert "images: 1 to map, 4 done before, 2 can't be mapped" in out
-    assert "(at the speed of the maps that are done)" in out
-    assert "probably 0.0 MiB" in out
-    assert "was made with" in refused(capsys, "in", "out", "--model", "m.onnx", "--tta", "--dry-run")
-
-
-def test_sizes_as_text() -> None:
-    assert [estimate._size(count) for count in (0, 5 * 2**20, 3 * 2**30)] == ["0.0 MiB", "5.0 MiB", "3.0 GiB"]
-    assert [progress.duration(seconds) for seconds in (5, 90, 7500)] == ["5 s", "2 min", "2 h 05 min"]
 
 
 class Terminal(io.StringIO):
