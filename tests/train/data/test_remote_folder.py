@@ -2,25 +2,21 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from inference.common import remote
 from inference.common.errors import UserError
 from inference.common.paths import Address
-from inference.common.raster import read_header
 from tests.conftest import write_dataset
 from tests.object_store import Store, serve
-from tests.train.data.prepared_set import edit, make_prepared
+from tests.train.data.prepared_set import make_prepared
+from tests.train.data.remote_sets import prepare_from, read_all, same, use
 from train.__main__ import main
 from train.configs.config import Config
-from train.data import remote_folder as listing
 from train.data.find_scenes import find_scenes
-from train.data.image_digest import image_digest
 from train.data.labelled_images import LabelledImages
 from train.data.remote_folder import remote_folder
 from train.datamodule import DataModule
@@ -34,20 +30,6 @@ def buckets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def store(buckets: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    with serve(buckets) as running:
-        use(running, monkeypatch)
-        yield running
-
-
-def use(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in store.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(remote, "_DELAY", 0.01)
-    monkeypatch.setattr(listing, "_PAUSE", 0.01)
-
-
 def config(data_dir: object) -> Config:
     data = {"data_dir": str(data_dir), "num_workers": 0, "augmentation": "none"}
     return Config.model_validate({"tile_size": 64, "batch_size": 2, "data_module": data})
@@ -55,15 +37,7 @@ def config(data_dir: object) -> Config:
 
 def batches(data_dir: object) -> list[Any]:
     """Training and validation batches of a data set."""
-    data = DataModule(config(data_dir))
-    data.prepare()
-    return [*data.train_dataloader(), *data.val_dataloader()]
-
-
-def same(one: list[Any], other: list[Any]) -> bool:
-    return len(one) == len(other) and all(
-        torch.equal(a[key], b[key]) for a, b in zip(one, other, strict=True) for key in ("image", "label", "at")
-    )
+    return read_all(DataModule(config(data_dir)), "train", "val")
 
 
 def test_a_bucket_gives_the_batches_of_a_disk(store: Store, buckets: Path) -> None:
@@ -157,10 +131,7 @@ def test_images_of_a_prepared_set_may_be_remote(store: Store, buckets: Path, tmp
     folder = make_prepared(tmp_path, tiled=True, blockxsize=64, blockysize=64)
     local = batches(folder)
     shutil.copytree(tmp_path / "mosaics", buckets / "mosaics")
-    for name in ("m0", "m1"):
-        address = f"s3://mosaics/{name}.tif"
-        digest = image_digest(address, read_header(address))
-        edit(folder, f"UPDATE sources SET image='{address}', bytes=NULL, sha256='{digest}' WHERE name='{name}'")
+    prepare_from("mosaics", folder, named=True)
     shutil.rmtree(tmp_path / "mosaics")
     store.clear()
     assert same(batches(folder), local)

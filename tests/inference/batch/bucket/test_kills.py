@@ -1,10 +1,12 @@
 """Batches into a bucket that are killed or stopped and started again: the files of an unbroken run, nothing lost."""
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,16 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(server: Store, words: str, number: int, process: subprocess.Popen[str]) -> None:
-    """Wait until the server has had a number of requests with these words."""
-    while sum(re.search(words, line) is not None for line in server.requests()) < number:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+@contextlib.contextmanager
+def begun(world: Path, monkeypatch: pytest.MonkeyPatch, side: int, number: int) -> Iterator[tuple[Store, Any]]:
+    """Start a batch of four mosaics, and yield the server and the process when it has uploaded a number of maps."""
+    write_survey(world / "in", 4, side=side)
+    with store(world, monkeypatch) as server:
+        process = start(world)
+        while sum(re.search(r"200 PUT .*tif", line) is not None for line in server.requests()) < number:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        yield server, process
 
 
 def finish(folder: Path, code: int = 0) -> None:
@@ -50,10 +57,7 @@ def finish(folder: Path, code: int = 0) -> None:
 
 def test_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world(tmp_path, monkeypatch, 0)
-    write_survey(tmp_path / "in", 4, side=100)
-    with store(world, monkeypatch) as server:
-        process = start(world)
-        wait_for(server, r"200 PUT .*tif", 3, process)
+    with begun(world, monkeypatch, side=100, number=3) as (_, process):
         process.kill()
         process.communicate()
         assert states(world) == [], "its journal was not uploaded again"
@@ -92,10 +96,7 @@ def test_killed_while_maps_are_made_anew(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world(tmp_path, monkeypatch, 0)
-    write_survey(tmp_path / "in", 4, side=300)
-    with store(world, monkeypatch) as server:
-        process = start(world)
-        wait_for(server, r"200 PUT .*tif", 1, process)
+    with begun(world, monkeypatch, side=300, number=1) as (server, process):
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=30)
         assert process.returncode == 143, err
