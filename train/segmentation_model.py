@@ -223,7 +223,7 @@ class SegmentationModel(L.LightningModule):
         """Return AdamW and its schedule."""
         settings = self.config.segmentation_config
         groups = parameter_groups(self.model, settings.lr, settings.weight_decay, settings.layer_decay)
-        optimizer = adamw(groups, settings.lr, fused=self.trainer.precision == "32-true")
+        optimizer = adamw(groups, settings.lr)
         total = max(1, int(self.trainer.estimated_stepping_batches))
         factor = learning_rate(settings.lr_scheduler, settings.warmup_period)
         if self.stages:

@@ -38,7 +38,7 @@ class ManualLoop:
         self._clip = trainer.gradient_clip_val
         self._model = model
         groups = parameter_groups(model.model, settings.lr, settings.weight_decay, settings.layer_decay)
-        self.optimizer = adamw(groups, settings.lr, fused=precision == "32-true")
+        self.optimizer = adamw(groups, settings.lr)
         if settings.gradient_checkpointing:
             checkpoint_blocks(cast(Any, model.model.encoder))
         if trainer.channels_last:

@@ -15,6 +15,7 @@ import torch
 from train.__main__ import main
 from train.configs.loader import load_config
 from train.model import SegmentationModel
+from train.run import trainer
 from train.run.checkpoints import read_checkpoint
 from train.run.fit import train
 from train.run.folder import RunFolder, existing_run
@@ -231,6 +232,22 @@ def test_prolonged(write_config: Callable[..., Path]) -> None:
     folder = run(write_config(**SETTINGS), "max_epoch=1")
     longer = resume(folder.path, "trainer.max_epochs=2")
     assert [float(row["epoch"]) for row in table(longer)] == [1, 2]
+
+
+def test_in_mixed_precision_with_clipped_gradients(
+    write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "native_precision", lambda *_: ("bf16-mixed", None))  # emulated where need be
+    path = write_config(**SETTINGS, trainer={"accelerator": "cpu", "gradient_clip_val": 0.1})
+    uninterrupted = run(path)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1, 1)
+        with pytest.raises(Interrupted) as stopped:
+            run(path)
+    resumed = resume(Path(stopped.value.args[0]))
+    assert_same(resumed, uninterrupted)
+    checkpoint = read_checkpoint(resumed.checkpoints / "last.ckpt")
+    assert all(group["fused"] for group in checkpoint["optimizer_states"][0]["param_groups"])
 
 
 @pytest.mark.parametrize(
