@@ -50,7 +50,8 @@ FORMATS = {
     ".geojson": Format("GeoJSON", {"RFC7946": "YES", "COORDINATE_PRECISION": "9", "WRITE_BBOX": "NO"}, placed=True),
     ".shp": Format(
         "ESRI Shapefile",
-        {"ENCODING": "UTF-8"},
+        # The table states a day, which would differ from run to run.
+        {"ENCODING": "UTF-8", "DBF_DATE_LAST_UPDATE": "2000-01-01"},
         short_names=True,
         companions=(".shx", ".dbf", ".prj", ".cpg", ".qix", ".sbn", ".sbx", ".qpj", ".qmd"),
     ),

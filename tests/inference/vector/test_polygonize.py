@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rasterio import Affine
 from rasterio.features import shapes
 
+from inference.common.targets import VECTOR_SUFFIXES
 from inference.vector import class_map
 from inference.vector.polygonize import polygonize
 from tests.inference.vector.maps import UTM, patches, read_polygons, write_map, write_polygons
@@ -212,9 +213,14 @@ def test_the_height_of_bands_changes_nothing(tmp_path: Path, monkeypatch: pytest
     assert before.union_all().symmetric_difference(after.union_all()).area == 0
 
 
-def test_the_same_map_gives_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", VECTOR_SUFFIXES)
+def test_the_same_map_gives_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     path = write_map(tmp_path / "m.tif", patches(100, 120, 3, 13))
+    contents = []
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        polygonize(path, tmp_path / folder / "m.gpkg")
-    assert (tmp_path / "a/m.gpkg").read_bytes() == (tmp_path / "b/m.gpkg").read_bytes()
+        polygonize(path, tmp_path / folder / f"m{suffix}")
+        contents.append({file.name: file.read_bytes() for file in (tmp_path / folder).iterdir()})
+    assert contents[0] == contents[1]
+    if suffix == ".shp":
+        assert tuple(contents[0]["m.dbf"][1:4]) == (100, 1, 1), "the day of the table is not the day of the run"
