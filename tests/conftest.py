@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 import tempfile
-import warnings
 
 # Two cores, and several tests start processes of their own: threads would only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,7 +26,6 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 
 from inference.common.cpu import cores
@@ -76,10 +74,8 @@ def write_raster(path: Path, pixels: np.ndarray, *, origin: tuple[float, float] 
         "crs": "EPSG:32609",
         "transform": from_origin(*origin, 0.1, 0.1),
     }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # some tests are about such files
-        with rasterio.open(path, "w", **(defaults | profile)) as file:
-            file.write(pixels)
+    with rasterio.open(path, "w", **(defaults | profile)) as file:
+        file.write(pixels)
     return path
 
 

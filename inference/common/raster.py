@@ -35,6 +35,10 @@ __all__ = [
     "read_header",
 ]
 
+# Files without a georeference are common. The filter stays: `warnings.catch_warnings` changes the filters of the whole
+# process, so that a thread that leaves it has another one, which opens a file at that moment, warn nevertheless.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
 STREAM_CACHE = 32 * 2**20
 """Cache of decoded blocks, bytes, where each block is read or written once and in order."""
 WINDOW_CACHE = 64 * 2**20
@@ -59,12 +63,16 @@ def environment(cache: int = STREAM_CACHE, source: "str | Header" = "", again: b
 
 
 def open_raster(path: str | Path, mode: str = "r", **options: Any) -> Any:
-    """Open a rasterio dataset without its warning for files that have no georeference, which are common."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        # With an s3:// address rasterio would look for keys with boto3, where that is installed, and not as GDAL does.
-        stored = store_path(str(path)) if str(path).lower().startswith("s3://") else None
-        return rasterio.open(stored or path, mode, **options)
+    """Open a rasterio dataset.
+
+    Args:
+        path: File or address.
+        mode: "r", "r+" or "w".
+        **options: Further arguments of `rasterio.open`.
+    """
+    # With an s3:// address rasterio would look for keys with boto3, where that is installed, and not as GDAL does.
+    stored = store_path(str(path)) if str(path).lower().startswith("s3://") else None
+    return rasterio.open(stored or path, mode, **options)
 
 
 def open_image(header: "Header", threads: int) -> Any:

@@ -56,7 +56,6 @@ def test_tiled_length(length: int, expected: int) -> None:
     assert comparison.tiled_length(length, 32) == expected
 
 
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_emulated_input_is_padded_with_black(tmp_path: Path) -> None:
     """A network with a 3x3 kernel agrees with a SciPy correlation over the image padded with zeros."""
     from scipy.signal import correlate

@@ -36,7 +36,6 @@ def test_a_file_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
         assert file.read().all()
 
 
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("points_crs", ["EPSG:32609", None])
 def test_ground_control_points_are_kept(tmp_path: Path, points_crs: str | None) -> None:
     points = [GroundControlPoint(r, c, 5e5 + c, 5.8e6 - r) for r, c in ((0, 0), (0, 20), (20, 0), (20, 20))]
@@ -57,7 +56,6 @@ def test_ground_control_points_are_kept(tmp_path: Path, points_crs: str | None) 
         assert crs == (CRS.from_user_input(points_crs) if points_crs else None)
 
 
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_rational_polynomial_coefficients_are_kept(tmp_path: Path) -> None:
     coefficients = RPC(
         height_off=10, height_scale=100, lat_off=49, lat_scale=0.1, line_off=10, line_scale=10, long_off=-125,

@@ -298,7 +298,6 @@ def test_how_far_a_label_lies_off(tmp_path: Path, turn: float) -> None:
     assert off(grid @ Affine.scale(2)) == pytest.approx(9, abs=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_a_label_without_georeference_lies_where_its_image_does(tmp_path: Path) -> None:
     pair = paired(tmp_path, IMAGE, LABEL)
     with rasterio.open(pair.label, "w", driver="GTiff", height=8, width=9, count=1, dtype="uint8") as file:

@@ -116,7 +116,6 @@ def test_a_reader_travels_without_its_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_the_block_cache_is_capped(tmp_path: Path) -> None:
     """A mosaic far larger than what many processes may each keep is read through; its memory isn't kept."""
 
