@@ -89,7 +89,7 @@ def remote_settings(source: str, again: bool = False, alone: bool = False) -> di
     settings = {name: value for name, value in wanted.items() if name not in os.environ and name not in outer}
     if stored is not None:
         # One request in place of 70 for files that may lie beside it; a damaged list would hide the file. The list is
-        # of the whole folder, and anew at each opening.
+        # of the whole folder, a request for each 1,000 objects, and GDAL keeps it for the images that follow.
         alone = alone or _bare.get(stored.rpartition("/")[0], False)
         settings["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR" if alone else "TRUE" if again else "FALSE"
     elif web is not None and alone:

@@ -143,7 +143,7 @@ def _requests_to_open(store: Store, source: str) -> int:
 
 
 def test_a_folder_of_thousands_of_objects_is_listed_once(served: tuple[Path, Store]) -> None:
-    """A store lists at most 1,000 objects at a time, and GDAL lists a folder anew at each opening of a file in it."""
+    """A store lists at most 1,000 objects at a time."""
     folder, store = served
     many = folder / "many" / "sub"
     many.mkdir(parents=True)
@@ -158,6 +158,14 @@ def test_a_folder_of_thousands_of_objects_is_listed_once(served: tuple[Path, Sto
     assert [_requests_to_open(store, f"s3://many/sub/i{number:04}.tif") for number in (1107, 2207)] == [1, 1]
     assert len(remote_folder("s3://many").names("sub")) == 2300
     assert len(find_items(["s3://many/sub/"], folder / "out")) == 2300
+
+
+def test_the_images_of_a_manifest_are_listed_once(served: tuple[Path, Store]) -> None:
+    """Nothing has listed their folder before; GDAL keeps the list that it makes for the first one."""
+    folder, store = served
+    for number in range(3):
+        write_raster(folder / "kept" / f"i{number}.tif", np.ones(_SIZE, np.uint8))
+    assert [_requests_to_open(store, f"s3://kept/i{number}.tif") for number in range(3)] == [2, 1, 1]
 
 
 def test_an_image_that_was_alone_is_opened_again_with_one_request(served: tuple[Path, Store]) -> None:
