@@ -35,6 +35,7 @@ _SHARP = 0.1  # almost equal pixels for each pixel of a piece; more around what 
 _SOLID = 0.8  # share of a piece's pixels that have the value; less in shadows and glint
 _IN_PIECES, _IN_BLOCKS = 0.5, 0.99
 _EVERY = 8  # rows
+_CHUNK = 2**18  # pixels processed at a time, so that they stay in a core's cache
 _TURNS = 500  # of a piece that is followed from the border
 
 
@@ -110,21 +111,30 @@ class NodataDetector:
             for extreme in (low, high):
                 if abs(extreme) > _HUGE and np.isfinite(extreme) and extreme not in self._values:
                     self._values.append(extreme)
-        found: NDArray[np.uint8] | None = None
-        for number, value in enumerate(self._values[:255], 1):
-            if not low <= value <= high:
-                continue
-            # Most images hold a few such pixels. A part with very few, by every eighth row, is not worth the time.
-            rows = slice(None, None, _EVERY)
-            few = _all_equal(pixels[:, rows], None if invalid is None else invalid[rows], value)
-            if np.count_nonzero(few) <= LEAST_SHARE * few.size:
-                continue
-            has = _all_equal(pixels, invalid, value)
-            self._count(number, row, col, has)
-            if self._near:
-                self._cells.add(self._almost[number], row, col, _almost_equal(pixels, value, self._near) & ~has)
-            found = np.zeros(has.shape, np.uint8) if found is None else found
-            found[has] = number
+        # Most images hold a few such pixels. A part with very few, by every eighth row, is not worth the time.
+        rows = slice(None, None, _EVERY)
+        sample, left_out = pixels[:, rows], None if invalid is None else invalid[rows]
+        frequent = [
+            (number, value)
+            for number, value in enumerate(self._values[:255], 1)
+            if low <= value <= high
+            and np.count_nonzero(_all_equal(sample, left_out, value)) > LEAST_SHARE * sample[0].size
+        ]
+        if not frequent:
+            return None
+        found = np.zeros(first.shape, np.uint8)
+        step = max(1, _CHUNK // first.shape[1])
+        for top in range(0, len(first), step):
+            part = np.s_[top : top + step]
+            values, left_out = pixels[:, part], None if invalid is None else invalid[part]
+            for number, value in frequent:
+                has = _all_equal(values, left_out, value)
+                self._count(number, row + top, col, has)
+                if self._near:
+                    near = _almost_equal(values, value, self._near)
+                    self._cells.add(self._almost[number], row + top, col, np.greater(near, has, out=near))
+                # Ten times as fast as an assignment to the pixels that have the value; none has two.
+                np.maximum(found[part], has.view(np.uint8) * np.uint8(number), out=found[part])
         return found
 
     def _count(self, number: int, row: int, col: int, has: NDArray[np.bool_]) -> None:

@@ -73,14 +73,15 @@ class OutputCheck:
         """
         if output.ndim != 4 or not np.issubdtype(output.dtype, np.floating) or not output.size:
             return
+        declared = self._card.output == "probabilities"
+        if not declared and (self._lowest < 0 or self._highest > 1):
+            return  # they are logits
         lowest, highest = float(output.min()), float(output.max())
         if not (np.isfinite(lowest) and np.isfinite(highest)):
             return  # `probabilities` reports it
-        if self._card.output == "probabilities":
+        if declared:
             self._check_probabilities(output, lowest, highest)
             return
-        if self._lowest < 0 or self._highest > 1:
-            return  # they are logits
         inside = lowest >= 0 and highest <= 1
         sums_to_one = self._sums_to_one and inside and _distance_from_one(output) <= _EXACT_SUM
         self.count(OutputRange(len(output), lowest, highest, sums_to_one))

@@ -14,6 +14,8 @@ from inference.common.text import LONGEST_NAME, clean_line
 from inference.common.undeclared import NodataDetector, share_text
 from inference.common.validity import alpha_bands
 
+_CHUNK = 2**18  # pixels processed at a time, so that they stay in a core's cache
+
 
 class ClassCounter:
     """Pixels and ground area of each class, accumulated while a map is written.
@@ -75,10 +77,13 @@ class ClassCounter:
             values: (n, width) uint8 class of each pixel.
             fill_values: (n, width) uint8 number of each pixel's fill value, 0 for none.
         """
-        for number in range(1, int(fill_values.max(initial=0)) + 1):
-            has = fill_values == number
-            if has.any():
-                self.fill_values[number] += [np.count_nonzero(has & (values == c)) for c in range(len(self.pixels))]
+        step = max(1, _CHUNK // values.shape[1])
+        for first in range(0, len(values), step):
+            part = np.s_[first : first + step]
+            for number in range(1, int(fill_values[part].max()) + 1):
+                has = fill_values[part] == number
+                on = [np.count_nonzero(has & (values[part] == c)) for c in range(1, len(self.pixels))]
+                self.fill_values[number] += [np.count_nonzero(has) - sum(on), *on]
 
     @property
     def areas(self) -> NDArray[np.float64] | None:

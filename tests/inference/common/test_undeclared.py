@@ -139,3 +139,23 @@ def test_true_pixels_are_counted_in_each_cell(cell: tuple[int, int], row: int, r
     down, along = np.nonzero(has)
     np.add.at(expected, ((down + row) // height, along // width), 1)
     np.testing.assert_array_equal(counts, expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_the_result_does_not_depend_on_the_pieces_in_the_cache(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    pixels = noise(dtype)
+    pixels[:, CORNERS], pixels[:, BLOCK] = 0, 255
+    invalid = COLS > 290
+    found = []
+    for size in (10**9, 7 * WIDTH, 1):
+        monkeypatch.setattr("inference.common.undeclared._CHUNK", size)
+        detector = NodataDetector(HEIGHT, WIDTH, dtype, (64, 64))
+        numbers = detector.add(0, pixels, invalid)
+        assert numbers is not None
+        cells = [*detector._counts[1], *detector._counts[2], *detector._border.values(), *detector._almost.values()]
+        found.append((detector.suspects(), numbers.tolist(), [each.tolist() for each in cells]))
+    assert found[0] == found[1] == found[2]
+    suspected, numbers, _ = found[0]
+    of = {each.value: each.number for each in suspected}
+    assert set(of) == {0, 255}
+    np.testing.assert_array_equal(np.array(numbers), of[0] * (CORNERS & ~invalid) + of[255] * BLOCK)
