@@ -179,16 +179,18 @@ def _run(argv: Sequence[str] | None) -> int:
     sources, target = words[:-1], words[-1]
     if "bands" in options:
         options["bands"] = [band for part in options["bands"] for band in part]
-    from inference.batch.items import names_a_batch
-    from inference.common.text import print_line
+    from inference.common.imports import large_imports
+
+    with large_imports():
+        from inference.batch.items import names_a_batch
+        from inference.common.errors import UserError
+        from inference.common.text import print_line
+        from inference.predict import predict
 
     if names_a_batch(sources, target):
         from inference.batch.command import run
 
         return run(sources, target, **options)
-    from inference.common.errors import UserError
-    from inference.predict import predict
-
     for name in ("dry_run", "retries", "work_dir", "ray", "workers", "gpus_per_worker", "split_px"):
         if name in options:
             raise UserError(f"--{name.replace('_', '-')}: is for several mosaics and a folder (leave it out)")
