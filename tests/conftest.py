@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -10,6 +11,10 @@ import tempfile
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test writes to the home of who runs it.
 os.environ.setdefault("HAKAI_MODEL_CACHE", "off")
+
+# A shell starts background jobs with Ctrl-C ignored, and processes pass that on: tests of Ctrl-C would wait in vain.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Where Python may not keep byte code beside the sources, each process that a test starts would compile PyTorch and
 # Lightning anew, which takes more than twice as long as importing them. It is kept elsewhere until the tests end.
