@@ -97,7 +97,7 @@ def measure(source: str, folder: Path, rounds: int) -> None:
     trained = load_trained_model(find_source(source).checkpoint, None)
     card_ = trained.card.model_copy(update={"output": "probabilities"})
     network = ExportWrapper(trained.model, "probabilities").eval()
-    windows = int8_windows([trained.config], trained.model, card_)
+    windows = int8_windows(trained.config, trained.model, card_)
     exact, quantised = folder / "float.onnx", folder / "int8.onnx"
     onnx_file.write(network, card_, windows.calibration[0][None].repeat(2, 1, 1, 1), exact)
     try:

@@ -1,7 +1,6 @@
 """Command lines: a parser with one-line errors, and exit codes."""
 
 import argparse
-import gc
 import re
 import signal
 import sys
@@ -139,10 +138,9 @@ def run_as_script(main: Callable[[], int]) -> NoReturn:
     """Run a command in a process of its own, and end the process with the command's exit code.
 
     Once the command is done, stop signals are ignored: while Python unloads its libraries, which takes up to a second,
-    a signal would report finished work as failed. The garbage collector doesn't walk through them then.
+    a signal would report finished work as failed.
     """
     code = main()
-    gc.freeze()
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)

@@ -99,7 +99,7 @@ def convert(request: ConversionRequest) -> list[Path]:
 
     network = ExportWrapper(trained.model, request.output).eval()
     configs = [trained.config] if given is None else [given.loaded.config, trained.config]
-    windows: Int8Windows | None = int8_windows(configs, trained.model, card) if INT8.name in targets else None
+    windows: Int8Windows | None = int8_windows(configs[0], trained.model, card) if INT8.name in targets else None
     exact = [key for key in targets if key != INT8.name]
     references = _reference_outputs(network, trained, card, configs, device, request.dynamic) if exact else []
     temporaries: dict[Path, Path] = {}

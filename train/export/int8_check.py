@@ -47,15 +47,16 @@ def write_int8(
     Raises:
         CheckFailed: The masks of a class lose more than `MAX_LOSS` however many first layers stay in float32.
     """
-    print_line(f"writing {target.name}, calibrated on {len(windows.calibration)} windows of the train split")
+    count = len(windows.calibration)
+    print_line(f"writing {target.name}, calibrated on {count} windows of the train split of {windows.folder}")
     card = card.model_copy(update={"precision": "int8"})
     check = MaskCheck(network, card, windows, device)
     found: list[Mapping[str, float]] = []
     with int8_file.prepared(network, card, windows.calibration[0]) as exact:
         most = int8_file.products(exact)
-        for count in (count for count in FLOAT_FIRST if count < most):
+        for first in (number for number in FLOAT_FIRST if number < most):
             try:
-                int8_file.write(exact, card, windows.calibration, temporary, count)
+                int8_file.write(exact, card, windows.calibration, temporary, first)
             except OSError as error:
                 raise UserError(f"{target}: can't be written: {error.strerror or error}") from None
             losses = check.losses(temporary)
@@ -65,7 +66,7 @@ def write_int8(
                     "the background, so they can't be compared (use a val split with the target, or leave int8 out)"
                 )
             found.append(losses)
-            kept = f" with the first {count} layers in float32" if count else ""
+            kept = f" with the first {first} layers in float32" if first else ""
             print_line(f"  IoU lost on the val split{kept}: {_shown(losses)} (allowed {MAX_LOSS:.1%})")
             if _passes(losses):
                 card = card.model_copy(update={"int8_loss": round(max(losses.values()), 6)})

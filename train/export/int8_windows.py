@@ -35,12 +35,14 @@ class Int8Windows:
         val: Windows of the val split.
         normalize: Function that normalises (N, bands, H, W) pixels.
         ignore_index: Label of pixels that don't count.
+        folder: Folder or address of the data set.
     """
 
     calibration: Sequence[Tensor]
     val: GridDataset
     normalize: Callable[[Tensor], Tensor]
     ignore_index: int
+    folder: str
 
     def checked(self, what: str) -> Iterator[tuple[Tensor, NDArray[np.bool_]]]:
         """Yield normalised windows of the val split, evenly spread, and which of their pixels count.
@@ -63,30 +65,27 @@ class Int8Windows:
         return max(1, min(len(self.val), CHECKED_WINDOWS, CHECKED_PIXELS // self.val.tile**2))
 
 
-def int8_windows(configs: Sequence[Config], model: SegmentationModel, card: ModelCard) -> Int8Windows:
+def int8_windows(config: Config, model: SegmentationModel, card: ModelCard) -> Int8Windows:
     """Read calibration windows of the train split and find those of the val split.
 
     Args:
-        configs: Configs whose data sets are tried, in this order.
+        config: Config that names the data set.
         model: Model, for the normalisation.
         card: Card of the model.
 
     Raises:
-        UserError: No data set of the configs has both splits.
+        UserError: The data set lacks a split, or isn't the model's.
     """
-    reasons = []
-    for config in configs:
-        try:
-            return _data(config, model, card)
-        except UserError as error:
-            reasons.append(first_line(error))
-    raise UserError(
-        f"--formats int8: needs the train and val splits of the model's data set: {reasons[0]} (give CONFIG.yml and "
-        "data_module.data_dir=FOLDER, or leave int8 out)"
-    )
+    try:
+        return _windows(config, model, card)
+    except UserError as error:
+        raise UserError(
+            f"--formats int8: needs the train and val splits of the model's data set: {first_line(error)} (give "
+            "CONFIG.yml and data_module.data_dir=FOLDER, or leave int8 out)"
+        ) from None
 
 
-def _data(config: Config, model: SegmentationModel, card: ModelCard) -> Int8Windows:
+def _windows(config: Config, model: SegmentationModel, card: ModelCard) -> Int8Windows:
     images = LabelledImages(config)
     if problems := images.find():
         raise UserError(problems[0])
@@ -107,7 +106,7 @@ def _data(config: Config, model: SegmentationModel, card: ModelCard) -> Int8Wind
     if not calibration:
         raise UserError(f"{config.data_module.data_dir}: the windows of its train split hold no labelled pixel")
     val = GridDataset(images.scenes["val"], images.bands, Reader(images.rule, fill, cores()), card.tile_size)
-    return Int8Windows(calibration, val, model.normalize, config.ignore_index)
+    return Int8Windows(calibration, val, model.normalize, config.ignore_index, str(config.data_module.data_dir))
 
 
 def _tensor(image: NDArray[np.generic]) -> Tensor:

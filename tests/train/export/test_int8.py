@@ -129,6 +129,11 @@ def test_without_the_data_set_or_with_any_size_it_is_refused(
     finally:
         hidden.rename(run.parents[2] / "data")
     assert said.startswith("--formats int8: needs the train and val splits of the model's data set: ")
+    # A data set that the command line names isn't replaced by that of the training.
+    other = refused(
+        capsys, tmp_path, best(run), config, "data_module.data_dir=/no/such", "--score", "0.9", "--formats", "int8"
+    )
+    assert "/no/such" in other
     assert "data_module.data_dir=FOLDER" in said
 
 

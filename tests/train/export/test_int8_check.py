@@ -28,6 +28,7 @@ class Windows:
         rng = np.random.default_rng(classes)
         self.images = torch.from_numpy(rng.integers(0, classes, (count, 1, 1, SIDE, SIDE))).float()
         self.counted = rng.random((count, SIDE, SIDE)) < 0.7
+        self.folder = "data"
         self.calibration: Sequence[Tensor] = list(self.images[:, 0])
 
     def checked(self, what: str) -> Iterator[tuple[Tensor, np.ndarray]]:
