@@ -62,8 +62,9 @@ def write_int8(
             losses = check.losses(temporary)
             if not losses:
                 raise CheckFailed(
-                    f"{target.name}: not written: on the val split neither it nor the float model shows any class but "
-                    "the background, so they can't be compared (use a val split with the target, or leave int8 out)"
+                    f"{target.name}: not written: on the labelled pixels of the val split neither it nor the float "
+                    "model shows any class but the background, so they can't be compared (use a val split with the "
+                    "target, or leave int8 out)"
                 )
             found.append(losses)
             kept = f" with the first {first} layers in float32" if first else ""
